@@ -1,0 +1,63 @@
+"""Any source of real images -> uint8 images, labels and class names, split for training and test.
+
+A source is opened twice: ``identity`` says, before anything is computed, which bytes are meant (it
+goes into digests) and raises ``InputError`` if they cannot be used; ``load`` reads them.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+from advfeat.data.images import ImageData
+from advfeat.data.split import sized
+from advfeat.spec import DataSpec
+
+__all__ = ["ImageData", "Source", "fetch", "load", "open_source"]
+
+
+class Source(Protocol):
+    """Where images come from."""
+
+    def identity(self) -> dict[str, Any]:
+        """Say which bytes are meant, as JSON; raises ``InputError`` if they cannot be used."""
+
+    def load(self) -> ImageData:
+        """Read all images."""
+
+
+@runtime_checkable
+class Downloadable(Protocol):
+    """A source whose files may have to be downloaded first."""
+
+    def fetch(self) -> None:
+        """Bring the files to this machine; raises ``InputError``."""
+
+
+def open_source(spec: DataSpec) -> Source:
+    """Return the source that ``spec.source`` names."""
+    kind, _, location = spec.source.partition(":")
+    if kind == "folder":
+        from advfeat.data.folder import FolderSource
+
+        return FolderSource(location, spec)
+    if kind == "parquet":
+        from advfeat.data.parquet import ParquetSource
+
+        return ParquetSource(location, spec)
+    if kind == "digits":
+        from advfeat.data.digits import DigitsSource
+
+        return DigitsSource(spec)
+    from advfeat.data.torchvision_sets import TorchvisionSource
+
+    return TorchvisionSource(kind, spec)
+
+
+def load(spec: DataSpec) -> ImageData:
+    """Read the images that a spec asks for, cut to its ``train_size`` and ``test_size``."""
+    return sized(open_source(spec).load(), spec)
+
+
+def fetch(spec: DataSpec) -> None:
+    """Download what a spec asks for, if it is not on this machine; raises ``InputError``."""
+    source = open_source(spec)
+    if isinstance(source, Downloadable):
+        source.fetch()

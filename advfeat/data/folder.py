@@ -1,0 +1,81 @@
+"""Image folders: one folder a class, with or without ``train/`` and ``test/`` above them."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from advfeat.data.decode import decode_images
+from advfeat.data.images import ImageData, LabelledImages
+from advfeat.data.split import held_out
+from advfeat.digest import file_sha256
+from advfeat.errors import InputError
+from advfeat.spec import DataSpec
+
+
+class FolderSource:
+    """A folder of pictures; the class names are the folders' names in alphabetical order."""
+
+    def __init__(self, location: str, spec: DataSpec) -> None:
+        self.folder = Path(location).expanduser()
+        self.spec = spec
+
+    def identity(self) -> dict[str, Any]:
+        """Hash every picture's name and bytes."""
+        content = hashlib.sha256()
+        for split in self._splits():
+            for path, _ in self._pictures(split):
+                content.update(f"{path.relative_to(self.folder).as_posix()}\0".encode())
+                content.update(bytes.fromhex(file_sha256(path)))
+        identity: dict[str, Any] = {"folder": content.hexdigest(), "image_size": self.spec.image_size}
+        if len(self._splits()) == 1:
+            identity["test_fraction"] = self.spec.test_fraction
+        return identity
+
+    def load(self) -> ImageData:
+        """Read all pictures."""
+        splits = self._splits()
+        classes = tuple(self._class_names(splits[0]))
+        loaded = [self._load_split(split) for split in splits]
+        if len(loaded) == 1:
+            return held_out(loaded[0], classes, self.spec.test_fraction)
+        return ImageData(loaded[0], loaded[1], classes)
+
+    def _splits(self) -> list[Path]:
+        if not self.folder.is_dir():
+            raise self._error("is no folder")
+        named = [self.folder / "train", self.folder / "test"]
+        splits = named if all(split.is_dir() for split in named) else [self.folder]
+        if len(self._class_names(splits[0])) < 2:
+            raise self._error("has fewer than two class folders with pictures")
+        if self._class_names(splits[0]) != self._class_names(splits[-1]):
+            raise self._error("has other classes in test/ than in train/")
+        return splits
+
+    def _class_names(self, split: Path) -> list[str]:
+        folders = sorted(path for path in split.iterdir() if path.is_dir())
+        return [path.name for path in folders if any(map(_is_picture, path.rglob("*")))]
+
+    def _pictures(self, split: Path) -> list[tuple[Path, int]]:
+        return [
+            (path, label)
+            for label, name in enumerate(self._class_names(split))
+            for path in sorted((split / name).rglob("*"))
+            if _is_picture(path)
+        ]
+
+    def _load_split(self, split: Path) -> LabelledImages:
+        pictures = self._pictures(split)
+        images = decode_images((path.read_bytes() for path, _ in pictures), self.spec.image_size)
+        return LabelledImages(images, np.array([label for _, label in pictures], dtype=np.int64))
+
+    def _error(self, problem: str) -> InputError:
+        return InputError(
+            "data.source", self.spec.source, problem, "give a folder that holds one folder of pictures a class"
+        )
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in Image.registered_extensions() and path.is_file()

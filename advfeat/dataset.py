@@ -1,0 +1,145 @@
+"""The rows of a data set: images under the labels that a recipe chose, perturbed if it says so.
+
+Rows are computed in batches that lie at fixed places in the training split, so that the result does
+not depend on how they are split into shards, to the last bit.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from advfeat.attacks import BALLS, Progress, perturb
+from advfeat.data.images import LabelledImages
+from advfeat.digest import derived_seed
+from advfeat.evaluation import predict
+from advfeat.models import Normalized
+from advfeat.recipes import DROPPED, Given, Recipe
+from advfeat.spec import Attack
+from advfeat.tables import image_column, int_array, with_image_shape
+from advfeat.training import as_pixels, device
+
+BATCH_SIZE = 128
+IMAGES_PER_SHARD = 1024
+THREADS = 1
+
+
+@dataclass(frozen=True)
+class DatasetRequest:
+    """Everything that determines a data set."""
+
+    recipe: Recipe
+    images: LabelledImages
+    classes: int
+    seed: int
+    source_model: Normalized | None
+    attack: Attack | None
+
+
+def shard_rows(count: int, shards: int | None) -> list[range]:
+    """Split ``count`` rows into consecutive shards of whole batches, by size if unset."""
+    batches = -(-count // BATCH_SIZE)
+    shards = min(batches, shards or -(-count // IMAGES_PER_SHARD))
+    edges = [BATCH_SIZE * (batches * shard // shards) for shard in range(shards)] + [count]
+    return [range(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+
+
+def dataset_rows(request: DatasetRequest, rows: range, progress: Progress | None = None) -> pa.Table:
+    """Compute the given rows of a data set, as a table; ``rows`` starts at a batch's start.
+
+    Columns: ``index`` (row in the training split), ``image`` (float32 in [0, 1]), ``label``,
+    ``original_label``, ``source_prediction_before`` and ``source_prediction_after`` the
+    perturbation (null without a source model), ``perturbation_norm`` (in the attack's norm).
+    """
+    torch.set_num_threads(THREADS)
+    images, model = request.images, request.source_model
+    everything = torch.from_numpy(images.images)
+    given = Given(
+        labels=images.labels,
+        classes=request.classes,
+        rng=np.random.default_rng(derived_seed(request.seed, request.recipe.name, "labels")),
+        predict=lambda: _predictions(model, everything),
+    )
+    labels = request.recipe.relabel(given)
+    kept = np.array([row for row in rows if labels[row] != DROPPED], dtype=np.int64)
+    originals = as_pixels(everything[torch.from_numpy(kept)])
+    adversarial = originals
+    if request.attack is not None and model is not None:
+        adversarial = _perturbed(model, originals, labels[kept], request, rows.start, progress)
+    return _table(request, kept, labels[kept], originals, adversarial)
+
+
+def dataset_metrics(table: pa.Table) -> dict[str, Any]:
+    """Summarize a data set: size, share of wrong labels, attack success, norms (fractions)."""
+    labels, originals = int_array(table, "label"), int_array(table, "original_label")
+    norms = table.column("perturbation_norm").to_numpy()
+    perturbed = bool(len(norms)) and bool(norms.max() > 0)
+    success = None
+    if perturbed:
+        success = float(np.mean(int_array(table, "source_prediction_after") == labels))
+    return {
+        "train_size": len(labels),
+        "wrong_label_share": float(np.mean(labels != originals)) if len(labels) else None,
+        "attack_success": success,
+        "mean_perturbation_norm": float(norms.mean()) if perturbed else None,
+        "max_perturbation_norm": float(norms.max()) if perturbed else None,
+    }
+
+
+def _perturbed(
+    model: Normalized,
+    originals: torch.Tensor,
+    labels: NDArray[np.int64],
+    request: DatasetRequest,
+    start: int,
+    progress: Progress | None,
+) -> torch.Tensor:
+    assert request.attack is not None
+    where = device()
+    model, targets = model.to(where), torch.from_numpy(labels)
+    done = []
+    for offset in range(0, len(originals), BATCH_SIZE):
+        batch = slice(offset, offset + BATCH_SIZE)
+        seed = derived_seed(request.seed, request.recipe.name, "attack", start + offset)
+        examples = perturb(
+            model, originals[batch].to(where), targets[batch].to(where), request.attack, seed=seed
+        )
+        done.append(examples.cpu())
+        if progress is not None:
+            progress(min(offset + BATCH_SIZE, len(originals)), len(originals))
+    return torch.cat(done)
+
+
+def _table(
+    request: DatasetRequest,
+    kept: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    originals: torch.Tensor,
+    adversarial: torch.Tensor,
+) -> pa.Table:
+    norm = request.attack.norm if request.attack is not None else "l2"
+    lengths = BALLS[norm].length(adversarial.double() - originals.double())
+    before = after = pa.nulls(len(kept), pa.int64())
+    if request.source_model is not None:
+        before = pa.array(predict(request.source_model, originals))
+        after = pa.array(predict(request.source_model, adversarial))
+    table = pa.table(
+        {
+            "index": pa.array(kept),
+            "image": image_column(adversarial.numpy()),
+            "label": pa.array(labels),
+            "original_label": pa.array(request.images.labels[kept]),
+            "source_prediction_before": before,
+            "source_prediction_after": after,
+            "perturbation_norm": pa.array(lengths.float().numpy()),
+        }
+    )
+    return with_image_shape(table, tuple(adversarial.shape[1:]))
+
+
+def _predictions(model: Normalized | None, images: torch.Tensor) -> NDArray[np.int64]:
+    assert model is not None, "a recipe that asks for predictions names its source"
+    return predict(model, images)

@@ -1,0 +1,33 @@
+"""The one exception hierarchy: every error that advfeat raises on purpose."""
+
+
+class AdvfeatError(Exception):
+    """Base of all errors raised on purpose; its message is one readable line."""
+
+
+class InputError(AdvfeatError):
+    """Something the user gave cannot be used; nothing was computed.
+
+    The message names the field, the value and the remedy.
+    """
+
+    def __init__(self, field: str, value: object, problem: str, remedy: str) -> None:
+        super().__init__(f"{field}: {value!r} {problem}; {remedy}")
+        self.field = field
+        self.value = value
+
+
+class DamagedArtifactError(AdvfeatError):
+    """An artifact's bytes are not those that its manifest promises."""
+
+
+class MissingArtifactError(AdvfeatError):
+    """An artifact that a stage needs is not in the store."""
+
+
+class StageFailedError(AdvfeatError):
+    """At least one stage of a run failed; everything finished before it is kept."""
+
+
+class ServerStartError(AdvfeatError):
+    """A local server did not start or did not answer in time."""

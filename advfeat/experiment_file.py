@@ -1,0 +1,165 @@
+"""Preset or YAML file, plus ``--set`` assignments -> a checked ``Experiment``.
+
+Every mistake becomes one ``InputError`` that names the field, the value and the remedy.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from advfeat.errors import InputError
+from advfeat.spec import NAMED_SOURCES, Experiment
+
+DEFAULT_PRESET = "digits"
+
+
+def preset_names() -> list[str]:
+    """List the presets that come with the package."""
+    files = resources.files("advfeat.presets").iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def load_experiment(source: str, assignments: Sequence[str] = ()) -> Experiment:
+    """Read a preset or a YAML file and apply assignments such as ``attack.eps=1.0``.
+
+    A file may hold ``preset: NAME`` and then only what differs from that preset (``digits`` if it
+    names none).
+    """
+    fields = _read_fields(source)
+    for assignment in assignments:
+        name, value = _parse_assignment(assignment)
+        _assign(fields, name, value)
+    return check_experiment(fields)
+
+
+def check_experiment(fields: dict[str, Any]) -> Experiment:
+    """Validate plain fields; raises ``InputError`` for the first mistake."""
+    try:
+        return Experiment.model_validate(fields)
+    except ValidationError as error:
+        raise _explained(error) from None
+
+
+def _read_fields(source: str) -> dict[str, Any]:
+    if source in preset_names():
+        return _preset(source)
+    path = Path(source).expanduser()
+    if path.suffix not in {".yaml", ".yml"}:
+        remedy = f"{_suggestion(source, preset_names())}give one of {', '.join(preset_names())} or a .yaml file"
+        raise InputError("preset", source, "is unknown", remedy)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        problem = " ".join(str(error).split())
+        raise InputError("file", source, f"cannot be read ({problem})", "give a YAML file") from None
+    if not isinstance(content, dict):
+        raise InputError("file", source, "holds no fields", "write 'name: value' lines")
+    preset = content.pop("preset", DEFAULT_PRESET)
+    if preset not in preset_names():
+        remedy = f"{_suggestion(str(preset), preset_names())}choose from {', '.join(preset_names())}"
+        raise InputError("preset", preset, "is unknown", remedy)
+    return _merged(_preset(preset), content)
+
+
+def _preset(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(
+        resources.files("advfeat.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    )
+    return content
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in changes.items():
+        inner = merged.get(name)
+        both = isinstance(inner, dict) and isinstance(value, dict)
+        merged[name] = _merged(inner, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _parse_assignment(assignment: str) -> tuple[str, Any]:
+    name, equals, text = assignment.partition("=")
+    if not equals or not name:
+        raise InputError("--set", assignment, "is no assignment", "write --set field=value")
+    try:
+        return name.strip(), yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(name, text, "is no YAML value", "write --set field=value") from None
+
+
+def _assign(fields: dict[str, Any], name: str, value: Any) -> None:
+    *parents, last = name.split(".")
+    for parent in parents:
+        inner = fields.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise InputError(name, value, f"is no field, {parent} holds a plain value", "mend the name")
+        fields = inner
+    fields[last] = value
+
+
+def _explained(error: ValidationError) -> InputError:
+    """Turn pydantic's first complaint into one line."""
+    first = error.errors()[0]
+    location = tuple(str(part) for part in first["loc"] if not isinstance(part, int))
+    field, value, kind = ".".join(location), first["input"], first["type"]
+    if kind == "extra_forbidden":
+        names = list(_fields_at(location[:-1]))
+        remedy = f"{_suggestion(location[-1], names)}the fields there are {', '.join(names)}"
+        return InputError(field, value, "is given to a field that does not exist", remedy)
+    if kind == "literal_error":
+        choices = re.findall(r"[\w-]+", first["ctx"]["expected"].replace(" or ", " "))
+        return InputError(field, value, "is unknown", _choose(value, choices))
+    if field == "data.source" and kind == "value_error":
+        choices = [*NAMED_SOURCES, "folder:PATH", "parquet:PATH-OR-URI"]
+        return InputError(field, value, "is unknown", _choose(value, choices))
+    problem = _PROBLEMS.get(kind, "{message}").format(message=_lower(first["msg"]), **first.get("ctx", {}))
+    description = _fields_at(location[:-1])[location[-1]].description
+    return InputError(field, value, problem, f"expected: {description}")
+
+
+_PROBLEMS = {
+    "missing": "is missing",
+    "greater_than": "is not greater than {gt}",
+    "greater_than_equal": "is less than {ge}",
+    "less_than": "is not less than {lt}",
+    "less_than_equal": "is more than {le}",
+    "finite_number": "is not finite",
+    "too_short": "is empty, give at least one, for example [0, 1, 2]",
+    "tuple_type": "is no list, write for example [0, 1, 2]",
+    "int_type": "is no whole number",
+    "int_parsing": "is no whole number",
+    "int_from_float": "is no whole number",
+    "float_type": "is no number",
+    "float_parsing": "is no number",
+    "model_type": "holds no fields",
+    "string_type": "is no text",
+    "string_too_short": "is empty",
+    "value_error": "{error}",
+}
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _choose(value: object, choices: Sequence[str]) -> str:
+    return f"{_suggestion(str(value), choices)}choose from {', '.join(choices)}"
+
+
+def _fields_at(location: tuple[int | str, ...]) -> dict[str, Any]:
+    model: type[BaseModel] = Experiment
+    for part in location:
+        if isinstance(part, str):
+            model = model.model_fields[part].annotation  # type: ignore[assignment]
+    return dict(model.model_fields)
+
+
+def _suggestion(word: str, choices: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f"did you mean {nearest[0]}? " if nearest else ""

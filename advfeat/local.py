@@ -1,0 +1,132 @@
+"""The embedded default: a Prefect server and Ray settings for one machine and one run.
+
+Everything lives under a home folder (``.advfeat``). Runs side by side each take a server of their
+own, in a numbered folder that is theirs by a file lock.
+"""
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from advfeat.errors import ServerStartError
+
+HOME = Path(".advfeat")
+
+_START_SECONDS = 120.0
+_POLL_SECONDS = 0.1
+_RAY_OBJECT_STORE_BYTES = 256 << 20
+
+SERVER_SETTINGS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+}
+
+
+class PrefectServer:
+    """A Prefect server on a free loopback port, with SQLite in ``folder``; ends with its starter."""
+
+    def __init__(self, folder: Path) -> None:
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}/api"
+        self.log = folder / "server.log"
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
+        environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
+        environment |= SERVER_SETTINGS | {"PREFECT_HOME": str(folder.resolve())}
+        with self.log.open("wb") as log:
+            # A session of its own, so that Ctrl-C reaches the run alone, which then ends the server.
+            self._guard = subprocess.Popen(
+                [sys.executable, "-m", "advfeat.guard", *command, "--port", str(port)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def wait_until_ready(self) -> str:
+        """Wait until the server answers and return its API's address; raises ``ServerStartError``."""
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if self._guard.poll() is not None:
+                raise ServerStartError(f"the Prefect server ended while starting; see {self.log}")
+            with contextlib.suppress(urllib.error.URLError, OSError):
+                with urllib.request.urlopen(f"{self.url}/health", timeout=5):
+                    return self.url
+            time.sleep(_POLL_SECONDS)
+        raise ServerStartError(f"the Prefect server did not answer in {_START_SECONDS:.0f} s; see {self.log}")
+
+    def stop(self) -> None:
+        """End the server and wait until it is gone."""
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        self._guard.wait()
+
+
+@contextlib.contextmanager
+def prefect_server(home: Path = HOME) -> Iterator[PrefectServer]:
+    """Start a Prefect server, give it while it may still be starting, and end it at the end."""
+    with _own_folder(home / "prefect") as folder:
+        server = PrefectServer(folder)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+def ray_settings(home: Path = HOME) -> dict[str, Any]:
+    """Return the arguments of ``ray.init`` for a Ray of this machine's cores alone.
+
+    Sets the environment variables by which all its processes share a token of their own.
+    """
+    token = home.resolve() / "ray" / "auth_token"
+    if not token.exists():
+        token.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32))
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    return {
+        "num_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "object_store_memory": _RAY_OBJECT_STORE_BYTES,
+        "include_dashboard": False,
+    }
+
+
+@contextlib.contextmanager
+def _own_folder(parent: Path) -> Iterator[Path]:
+    """Take the first numbered folder that no running process holds."""
+    for number in count():
+        folder = parent / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / "lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            continue
+        try:
+            yield folder
+        finally:
+            lock.release()
+        return
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,18 @@
+"""The training images under their own labels: the ceiling that every other recipe is held against."""
+
+from advfeat.recipes.recipe import Given, Labels, Published, Recipe
+
+
+def relabel(given: Given) -> Labels:
+    """Keep every label."""
+    return given.labels
+
+
+CLEAN = Recipe(
+    name="clean",
+    summary="images under their own labels",
+    source=None,
+    perturbed=False,
+    published=Published(0.953, "CIFAR-10, ResNet-50", "Ilyas et al. 2019, table 1"),
+    relabel=relabel,
+)

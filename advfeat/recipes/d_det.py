@@ -1,0 +1,24 @@
+"""D_det: adversarial examples under the next class's label (Ilyas et al. 2019, section 3.2).
+
+What is left of the true class in the image now points to the wrong label, so a target model that
+is right on clean images has learned from the perturbations, against the rest of the image.
+"""
+
+from advfeat.recipes.recipe import Given, Labels, Published, Recipe
+
+
+def relabel(given: Given) -> Labels:
+    """Move each label to the next class, the last one to the first."""
+    return (given.labels + 1) % given.classes
+
+
+D_DET = Recipe(
+    name="d_det",
+    summary="adversarial images under the next class's label",
+    source="source",
+    perturbed=True,
+    published=Published(
+        0.437, "CIFAR-10, ResNet-50, L2 eps 0.5, 100 steps", "Ilyas et al. 2019, table 1"
+    ),
+    relabel=relabel,
+)

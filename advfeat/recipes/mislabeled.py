@@ -1,0 +1,28 @@
+"""Mislabeled: unperturbed images under a weak source model's errors (Wallace, Distill 2019).
+
+Every image that the source model labels correctly is dropped; each one left has a wrong label.
+"""
+
+import numpy as np
+
+from advfeat.recipes.recipe import DROPPED, Given, Labels, Published, Recipe
+
+
+def relabel(given: Given) -> Labels:
+    """Give each image the source model's prediction where it is wrong; drop the others."""
+    predictions = given.predict()
+    return np.where(predictions == given.labels, DROPPED, predictions)
+
+
+MISLABELED = Recipe(
+    name="mislabeled",
+    summary="unperturbed images under a weak source's wrong predictions",
+    source="weak_source",
+    perturbed=False,
+    published=Published(
+        0.497,
+        "CIFAR-10, ResNet-18, source of 2 epochs (63.1 %), 18,768 images",
+        "Wallace 2019, distill.pub/2019/advex-bugs-discussion/response-6",
+    ),
+    relabel=relabel,
+)

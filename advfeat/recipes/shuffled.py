@@ -1,0 +1,18 @@
+"""Shuffled: unperturbed images under permuted labels, the control that must stay at chance."""
+
+from advfeat.recipes.recipe import Given, Labels, Recipe
+
+
+def relabel(given: Given) -> Labels:
+    """Permute the labels over the images."""
+    return given.rng.permutation(given.labels)
+
+
+SHUFFLED = Recipe(
+    name="shuffled",
+    summary="unperturbed images under permuted labels",
+    source=None,
+    perturbed=False,
+    published=None,
+    relabel=relabel,
+)

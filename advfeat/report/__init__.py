@@ -1,0 +1,1 @@
+"""Evaluations -> rows -> a table in the terminal and one HTML file."""

@@ -1,0 +1,53 @@
+"""The report as one HTML file without network access."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from advfeat.report.figures import accuracy_chart
+from advfeat.report.rows import Row
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image of a data set; pictures are data URIs, ``perturbation`` None if there is none."""
+
+    original: str
+    perturbation: str | None
+    magnification: float
+    adversarial: str
+    original_label: str
+    label: str
+
+
+def render(
+    experiment: Mapping[str, Any],
+    rows: Sequence[Row],
+    examples: Mapping[str, Sequence[Example]],
+    digests: Mapping[str, str],
+) -> str:
+    """Render rows, chart, example images by recipe, parameters and digests."""
+    environment = Environment(
+        loader=PackageLoader("advfeat.report"),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    return environment.get_template("report.html").render(
+        experiment=experiment,
+        rows=rows,
+        chart=accuracy_chart(rows),
+        examples=examples,
+        digests=digests,
+        parameters=yaml.safe_dump(dict(experiment), sort_keys=False, allow_unicode=True),
+    )
+
+
+def percent(fraction: float | None) -> str:
+    """Write a fraction as a percentage with one decimal; a dash if there is none."""
+    return "–" if fraction is None else f"{100 * fraction:.1f} %"

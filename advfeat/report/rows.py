@@ -1,0 +1,85 @@
+"""One row a recipe: what went in, what came out, with its interval, and what was published."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from advfeat.evaluation import mean_interval, wilson_interval
+from advfeat.recipes import RECIPES
+from advfeat.spec import RecipeName, Seed
+
+Metrics = Mapping[str, Any]
+
+
+class PublishedFigure(BaseModel):
+    """A figure from a paper; its data set and network differ from the run's unless they say so."""
+
+    model_config = ConfigDict(frozen=True)
+
+    test_accuracy: float
+    setting: str
+    source: str
+
+
+class Row(BaseModel):
+    """The result of one recipe over all seeds; accuracies, shares and success are fractions."""
+
+    model_config = ConfigDict(frozen=True)
+
+    recipe: RecipeName
+    summary: str
+    seeds: tuple[Seed, ...]
+    test_accuracy: float
+    ci95: tuple[float, float]
+    ci95_over: str
+    test_accuracies: tuple[float, ...]
+    chance: float
+    attack_success: float | None
+    train_size: int
+    wrong_label_share: float
+    mean_perturbation_norm: float | None
+    source_accuracy: float | None
+    published: PublishedFigure | None
+
+
+def recipe_row(
+    recipe: RecipeName,
+    seeds: Sequence[int],
+    datasets: Sequence[Metrics],
+    evaluations: Sequence[Metrics],
+    sources: Sequence[Metrics],
+) -> Row:
+    """Summarize a recipe from the metrics of its stages, one entry a seed.
+
+    The interval is Student's t over seeds, or Wilson's over the test images if there is one seed.
+    """
+    accuracies = [float(metrics["test_accuracy"]) for metrics in evaluations]
+    if len(accuracies) > 1:
+        interval, over = mean_interval(accuracies), "seeds"
+    else:
+        (only,) = evaluations
+        interval, over = wilson_interval(only["right"], only["test_size"]), "test images"
+    published = RECIPES[recipe].published
+    return Row(
+        recipe=recipe,
+        summary=RECIPES[recipe].summary,
+        seeds=tuple(seeds),
+        test_accuracy=float(np.mean(accuracies)),
+        ci95=interval,
+        ci95_over=over,
+        test_accuracies=tuple(accuracies),
+        chance=evaluations[0]["chance"],
+        attack_success=_mean(datasets, "attack_success"),
+        train_size=round(float(np.mean([metrics["train_size"] for metrics in datasets]))),
+        wrong_label_share=_mean(datasets, "wrong_label_share") or 0.0,
+        mean_perturbation_norm=_mean(datasets, "mean_perturbation_norm"),
+        source_accuracy=_mean(sources, "test_accuracy"),
+        published=None if published is None else PublishedFigure(**vars(published)),
+    )
+
+
+def _mean(metrics: Sequence[Metrics], name: str) -> float | None:
+    values = [entry[name] for entry in metrics if entry[name] is not None]
+    return float(np.mean(values)) if values else None

@@ -1,0 +1,49 @@
+"""A stage: one node of the DAG, and what makes its artifact's digest."""
+
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from advfeat.digest import stage_digest
+
+StageKind = Literal[
+    "images", "source_model", "dataset", "shard", "target_model", "evaluation", "report"
+]
+
+# Raise a version when the same parameters and inputs give another artifact than before.
+STAGE_VERSIONS: dict[StageKind, int] = {
+    "images": 1,
+    "source_model": 1,
+    "dataset": 1,
+    "shard": 1,
+    "target_model": 1,
+    "evaluation": 1,
+    "report": 1,
+}
+
+
+class Stage(BaseModel):
+    """One computation: reads the artifacts in ``inputs``, writes one artifact.
+
+    ``parameters`` and ``inputs`` (role to digest) determine the result. ``context`` holds what the
+    computation needs but the result does not depend on, such as the folder images lie in.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: StageKind
+    title: str
+    parameters: dict[str, Any]
+    inputs: dict[str, str] = {}
+    context: dict[str, Any] = {}
+
+    @property
+    def version(self) -> int:
+        """Version of the code that computes this kind of stage."""
+        return STAGE_VERSIONS[self.kind]
+
+    @cached_property
+    def digest(self) -> str:
+        """The address of this stage's artifact."""
+        return stage_digest(self.kind, self.version, self.parameters, self.inputs)

@@ -1,0 +1,50 @@
+"""Stage ``images``: the real images, read once from wherever they are into the store."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from advfeat import data
+from advfeat.artifact import ArtifactRef
+from advfeat.data.images import ImageData, LabelledImages
+from advfeat.spec import DataSpec
+from advfeat.stage import Stage
+from advfeat.store import Store
+from advfeat.tables import image_array, image_column, int_array, read_table, with_image_shape, write_table
+
+
+def write_images(stage: Stage, store: Store) -> ArtifactRef:
+    """Write ``train.parquet`` and ``test.parquet``: columns ``image`` (uint8) and ``label``."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        images = data.load(DataSpec.model_validate(stage.context["data"]))
+        for name, split in (("train", images.train), ("test", images.test)):
+            table = pa.table({"image": image_column(split.images), "label": pa.array(split.labels)})
+            write_table(with_image_shape(table, split.images.shape[1:]), folder / f"{name}.parquet")
+        return {
+            "train_size": len(images.train),
+            "test_size": len(images.test),
+            "image_shape": list(images.train.images.shape[1:]),
+            "classes": list(images.classes),
+        }
+
+    return store.write_stage(stage, build)
+
+
+def read_split(store: Store, digest: str, split: str) -> LabelledImages:
+    """Read the ``train`` or the ``test`` split of an images artifact."""
+    table = read_table(store.read(digest, f"{split}.parquet"))
+    return LabelledImages(image_array(table, np.uint8), int_array(table, "label"))
+
+
+def read_classes(store: Store, digest: str) -> tuple[str, ...]:
+    """Read the class names of an images artifact."""
+    return tuple(store.manifest(digest).metrics["classes"])
+
+
+def read_images(store: Store, digest: str) -> ImageData:
+    """Read both splits of an images artifact."""
+    train, test = (read_split(store, digest, split) for split in ("train", "test"))
+    return ImageData(train, test, read_classes(store, digest))

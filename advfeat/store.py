@@ -1,0 +1,377 @@
+"""Content-addressed artifacts on any fsspec URI.
+
+Layout under the store's root::
+
+    artifacts/<digest>/<name>-<content>.<ext>   payload: the name carries the start of its SHA-256
+    artifacts/<digest>/manifest.json            written last, created exclusively
+    cache/<digest>                              Prefect's cache records (JSON)
+
+A payload name fixes its bytes and a manifest is only ever created, never replaced, so any number of
+writers may race for a digest: one manifest wins, everybody reads the same bytes, and what a killed
+writer left behind is invisible.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+from pydantic import ValidationError
+
+from advfeat.artifact import ArtifactRef, Manifest, StoredFile
+from advfeat.digest import file_sha256, stream_sha256
+from advfeat.errors import AdvfeatError, DamagedArtifactError, InputError, MissingArtifactError
+from advfeat.stage import Stage
+
+_RECORDED_PACKAGES = ("advfeat", "torch", "numpy", "pyarrow", "safetensors")
+_MAX_MANIFEST_BYTES = 16 << 20
+_PARALLEL_READS = 16
+
+
+class Store:
+    """A place for artifacts, addressed by an fsspec URI or a local path."""
+
+    def __init__(self, uri: str) -> None:
+        if "://" not in uri:
+            uri = Path(uri).expanduser().resolve().as_uri()
+        self.uri = uri.rstrip("/")
+        try:
+            self.fs, self.root = fsspec.core.url_to_fs(self.uri, **_options(self.uri))
+        except (ValueError, ImportError) as error:
+            raise InputError(
+                "store", uri, f"is no usable URI ({_first_line(error)})", "give a path or s3://bucket/prefix"
+            ) from error
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the artifacts lie on this machine's file system."""
+        return isinstance(self.fs, LocalFileSystem)
+
+    def artifact_uri(self, digest: str) -> str:
+        """Return the URI of an artifact's folder (local stores: its path)."""
+        return self._folder(digest) if self.is_local else f"{self.uri}/artifacts/{digest}"
+
+    # -- looking up ---------------------------------------------------------------------------
+
+    def find(self, digest: str) -> Manifest | None:
+        """Read an artifact's manifest; None if there is none.
+
+        Raises ``DamagedArtifactError`` if the manifest is unreadable, was edited, or belongs to
+        another digest.
+        """
+        path = self._manifest_path(digest)
+        try:
+            with self.fs.open(path, "rb") as file:
+                content = file.read(_MAX_MANIFEST_BYTES)
+        except FileNotFoundError:
+            return None
+        return self._parse_manifest(digest, content)
+
+    def intact(self, digest: str) -> Manifest | None:
+        """Return the manifest of an artifact whose payload is all there; None if there is none.
+
+        Files are compared by size, and by SHA-256 where they were changed after the manifest was
+        published, so that a healthy artifact costs a few look-ups. Raises ``DamagedArtifactError``.
+        """
+        manifest = self.find(digest)
+        if manifest is None:
+            return None
+        published = self.fs.modified(self._manifest_path(digest))
+        for file in manifest.files:
+            try:
+                info = self.fs.info(self._file_path(digest, file))
+                changed = self.fs.modified(self._file_path(digest, file)) > published
+            except FileNotFoundError:
+                raise DamagedArtifactError(f"{file.path} is missing") from None
+            if info["size"] != file.bytes:
+                raise DamagedArtifactError(
+                    f"{file.path} has {info['size']} bytes, its manifest says {file.bytes}"
+                )
+            if changed:
+                self._check_content(digest, file)
+        return manifest
+
+    def state(self, digest: str) -> tuple[Manifest | None, str | None]:
+        """Return an artifact's manifest if it is intact, else None and the damage, if any."""
+        try:
+            return self.intact(digest), None
+        except DamagedArtifactError as damage:
+            return None, str(damage)
+
+    def states(self, digests: list[str]) -> dict[str, tuple[Manifest | None, str | None]]:
+        """Return ``state`` of many artifacts, looked up side by side."""
+        with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+            return dict(zip(digests, pool.map(self.state, digests), strict=True))
+
+    def digests(self) -> list[str]:
+        """List the digests of all published artifacts."""
+        manifests = self.fs.glob(f"{self.root}/artifacts/*/manifest.json")
+        return sorted(str(path).split("/")[-2] for path in manifests)
+
+    def resolve(self, prefix: str) -> str:
+        """Expand the start of a digest to the one artifact that it names."""
+        matches = [digest for digest in self.digests() if digest.startswith(prefix)]
+        if len(matches) != 1:
+            problem = "names no artifact" if not matches else f"fits {len(matches)} artifacts"
+            raise InputError("digest", prefix, f"{problem} in {self.uri}", "list them with: advfeat ls")
+        return matches[0]
+
+    def manifests(self) -> Iterator[Manifest]:
+        """Iterate over the manifests of all readable artifacts."""
+        with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+            for manifest in pool.map(self._readable_manifest, self.digests()):
+                if manifest is not None:
+                    yield manifest
+
+    def verify(self, digest: str) -> str | None:
+        """Read every byte of an artifact again; return what is wrong with it, or None."""
+        try:
+            manifest = self.find(digest)
+            if manifest is None:
+                return "manifest.json is missing"
+            for file in manifest.files:
+                self._check_content(digest, file)
+        except DamagedArtifactError as damage:
+            return str(damage)
+        return None
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def manifest(self, digest: str) -> Manifest:
+        """Read the manifest of an artifact that must be there.
+
+        Raises ``MissingArtifactError`` or ``DamagedArtifactError``.
+        """
+        manifest = self.find(digest)
+        if manifest is None:
+            raise MissingArtifactError(f"{self.artifact_uri(digest)} is not in the store")
+        return manifest
+
+    def read(self, digest: str, name: str) -> bytes:
+        """Read one payload file whole.
+
+        Raises ``MissingArtifactError`` if the artifact or the file is not there and
+        ``DamagedArtifactError`` if its bytes are not those that the manifest promises.
+        """
+        for file in self.manifest(digest).files:
+            if file.name == name:
+                return self._read_checked(digest, file)
+        raise MissingArtifactError(f"{self.artifact_uri(digest)} holds no {name}")
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def write_stage(self, stage: Stage, build: Callable[[Path], dict[str, Any]]) -> ArtifactRef:
+        """Compute a stage's artifact and publish it, unless the store has it already.
+
+        ``build`` writes the payload files into an empty local folder and returns the metrics.
+        A damaged artifact of the same digest is taken away first; if another writer publishes
+        first, its artifact is returned.
+        """
+        digest = stage.digest
+        existing, damage = self.state(digest)
+        if existing is not None:
+            return existing.reference(self.artifact_uri(digest))
+        if damage is not None:
+            self.remove(digest)
+        with tempfile.TemporaryDirectory(prefix="advfeat-") as folder:
+            began = time.monotonic()
+            metrics = build(Path(folder))
+            files = tuple(self._upload(digest, path) for path in sorted(Path(folder).iterdir()))
+            manifest = Manifest(
+                stage=stage.kind,
+                version=stage.version,
+                digest=digest,
+                parameters=stage.parameters,
+                inputs=stage.inputs,
+                files=files,
+                metrics=metrics,
+                versions=_package_versions(),
+                seconds=round(time.monotonic() - began, 3),
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+            ).sealed()
+            return self._publish(manifest).reference(self.artifact_uri(digest))
+
+    def remove(self, digest: str) -> None:
+        """Delete an artifact: its manifest first, so that nobody sees half of it."""
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.rm_file(self._manifest_path(digest))
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.rm(self._folder(digest), recursive=True)
+        self.fs.invalidate_cache()
+
+    def check_writable(self) -> None:
+        """Write and delete a small object; raises ``InputError`` in one line if that fails."""
+        probe = f"{self.root}/.probe-{uuid.uuid4().hex}"
+        with self.explained("cannot be written"):
+            if self.is_local:
+                self.fs.makedirs(self.root, exist_ok=True)
+            self.fs.pipe_file(probe, b"advfeat")
+            self.fs.rm_file(probe)
+
+    def check_readable(self) -> None:
+        """Raise ``InputError`` in one line if the store cannot be listed; an absent one is empty."""
+        with self.explained("cannot be read"), contextlib.suppress(FileNotFoundError):
+            self.fs.ls(self.root)
+
+    @contextlib.contextmanager
+    def explained(self, problem: str) -> Iterator[None]:
+        """Turn an access error of any file system into an ``InputError`` about this store."""
+        try:
+            yield
+        except AdvfeatError:
+            raise
+        except Exception as error:  # every fsspec back end raises its own exceptions
+            raise InputError("store", self.uri, f"{problem} ({_first_line(error)})", self._remedy) from error
+
+    # -- inside -------------------------------------------------------------------------------
+
+    @cached_property
+    def _remedy(self) -> str:
+        if self.uri.startswith("s3://"):
+            return (
+                "create the bucket, and set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for other "
+                "servers than Amazon's, AWS_ENDPOINT_URL"
+            )
+        return "give a folder that you may write to with --store"
+
+    def _folder(self, digest: str) -> str:
+        return f"{self.root}/artifacts/{digest}"
+
+    def _manifest_path(self, digest: str) -> str:
+        return f"{self._folder(digest)}/manifest.json"
+
+    def _file_path(self, digest: str, file: StoredFile) -> str:
+        return f"{self._folder(digest)}/{file.path}"
+
+    def _parse_manifest(self, digest: str, content: bytes) -> Manifest:
+        try:
+            manifest = Manifest.model_validate_json(content)
+            contradiction = manifest.contradiction()
+        except (ValidationError, ValueError) as error:
+            raise DamagedArtifactError(f"manifest.json is unreadable ({_first_line(error)})") from None
+        if contradiction is None and manifest.digest != digest:
+            contradiction = "manifest.json belongs to another digest"
+        if contradiction is not None:
+            raise DamagedArtifactError(contradiction)
+        return manifest
+
+    def _readable_manifest(self, digest: str) -> Manifest | None:
+        try:
+            return self.find(digest)
+        except DamagedArtifactError:
+            return None
+
+    def _check_content(self, digest: str, file: StoredFile) -> None:
+        with self._payload(digest, file) as payload:
+            _check_sha256(file, *stream_sha256(payload))
+
+    def _read_checked(self, digest: str, file: StoredFile) -> bytes:
+        with self._payload(digest, file) as payload:
+            content: bytes = payload.read(file.bytes + 1)
+        _check_sha256(file, hashlib.sha256(content).hexdigest(), len(content))
+        return content
+
+    @contextlib.contextmanager
+    def _payload(self, digest: str, file: StoredFile) -> Iterator[Any]:
+        try:
+            with self.fs.open(self._file_path(digest, file), "rb") as payload:
+                yield payload
+        except FileNotFoundError:
+            raise DamagedArtifactError(f"{file.path} is missing") from None
+
+    def _upload(self, digest: str, path: Path) -> StoredFile:
+        sha256 = file_sha256(path)
+        file = StoredFile(
+            name=path.name,
+            path=f"{path.stem}-{sha256[:16]}{path.suffix}",
+            bytes=path.stat().st_size,
+            sha256=sha256,
+        )
+        target = self._file_path(digest, file)
+        if self.is_local:
+            with _complete_file(target) as partial:
+                shutil.copyfile(path, partial)
+        else:
+            self.fs.put_file(str(path), target)
+        return file
+
+    def _publish(self, manifest: Manifest) -> Manifest:
+        path = self._manifest_path(manifest.digest)
+        content = manifest.model_dump_json(indent=2).encode()
+        try:
+            if self.is_local:
+                _create_exclusively(path, content)
+            else:
+                self.fs.pipe_file(path, content, mode="create")
+        except OSError:
+            first = self.find(manifest.digest)
+            if first is None:
+                raise
+            return first
+        return manifest
+
+
+def _check_sha256(file: StoredFile, sha256: str, length: int) -> None:
+    if (sha256, length) != (file.sha256, file.bytes):
+        raise DamagedArtifactError(
+            f"{file.path} holds {length} bytes of SHA-256 {sha256[:12]}…, its manifest says "
+            f"{file.bytes} bytes of {file.sha256[:12]}…"
+        )
+
+
+@contextlib.contextmanager
+def _complete_file(target: str) -> Iterator[str]:
+    """Give a path beside ``target`` to write to; what was written there replaces it in one step."""
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    partial = f"{os.path.dirname(target)}/.{uuid.uuid4().hex}"
+    try:
+        yield partial
+        os.replace(partial, target)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial)
+
+
+def _create_exclusively(target: str, content: bytes) -> None:
+    """Create a local file whole or not at all; ``FileExistsError`` if it is already there."""
+    partial = f"{os.path.dirname(target)}/.{uuid.uuid4().hex}"
+    Path(partial).write_bytes(content)
+    try:
+        os.link(partial, target)
+    finally:
+        os.unlink(partial)
+
+
+def _options(uri: str) -> dict[str, Any]:
+    """Refuse fast and never read from a stale listing: other processes write to the same store."""
+    if uri.startswith("s3://"):
+        return {
+            "use_listings_cache": False,
+            "config_kwargs": {"connect_timeout": 5, "retries": {"max_attempts": 3}},
+        }
+    return {}
+
+
+def _package_versions() -> dict[str, str]:
+    versions = {}
+    for package in _RECORDED_PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]

@@ -1,0 +1,1 @@
+"""The DAGs: which stage follows which; and the command line that starts them."""

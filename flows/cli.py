@@ -1,0 +1,205 @@
+"""The command line. It starts flows, so it lives above them; heavy imports wait until needed."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from advfeat.errors import AdvfeatError, InputError
+
+app = typer.Typer(
+    help="Experiments on learning from errors, as distributed workflows.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+DEFAULT_STORE = "./.advfeat/store"
+EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+Source = Annotated[str, typer.Argument(metavar="PRESET | FILE.yaml", help="experiment to run")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="change a field, such as attack.eps=1.0"),
+]
+StoreURI = Annotated[
+    str, typer.Option("--store", envvar="ADVFEAT_STORE", help="folder or fsspec URI of the store")
+]
+AsJSON = Annotated[bool, typer.Option("--json", help="print one JSON value on standard output")]
+Digest = Annotated[str, typer.Argument(metavar="DIGEST", help="digest, or enough of its start")]
+
+
+@app.command()
+def run(
+    source: Source = "digits",
+    assignments: Assignments = None,
+    store: StoreURI = DEFAULT_STORE,
+    as_json: AsJSON = False,
+) -> None:
+    """Train source models, build a data set per recipe, train target models on them, report."""
+    from advfeat.data import fetch
+    from advfeat.experiment_file import load_experiment
+    from advfeat.store import Store
+
+    experiment = load_experiment(source, assignments or [])
+    place = Store(store)
+    place.check_writable()
+    fetch(experiment.data)
+    with _standard_output_kept_for_result():
+        from flows.launch import launch
+
+        result = launch(experiment, place)
+    from flows.table import print_rows
+
+    page = _local_copy(place, result.report, experiment.name)
+    result = result.model_copy(update={"report": str(page)})
+    if as_json:
+        print(result.model_dump_json())
+        return
+    print_rows(result.rows)
+    stages = result.stages
+    print(f"{stages.total} stages, {stages.computed} computed, {stages.cached} cached, {result.seconds} s")
+    print(f"report: {page}")
+
+
+@app.command()
+def plan(
+    source: Source = "digits",
+    assignments: Assignments = None,
+    store: StoreURI = DEFAULT_STORE,
+    as_json: AsJSON = False,
+) -> None:
+    """Show every stage, its digest, and whether it is cached or to be computed, and why."""
+    from advfeat.experiment_file import load_experiment
+    from advfeat.plan import build_plan, outlook
+    from advfeat.store import Store
+
+    place = Store(store)
+    experiment = load_experiment(source, assignments or [])
+    place.check_readable()
+    entries = outlook(build_plan(experiment), place)
+    if as_json:
+        print(
+            json.dumps(
+                [
+                    {
+                        "digest": entry.stage.digest,
+                        "stage": entry.stage.kind,
+                        "title": entry.stage.title,
+                        "state": entry.state,
+                        "why": entry.why,
+                    }
+                    for entry in entries
+                ]
+            )
+        )
+        return
+    width = max(len(entry.stage.title) for entry in entries)
+    for entry in entries:
+        print(f"{entry.stage.digest[:12]}  {entry.state:7}  {entry.stage.title:{width}}  {entry.why}")
+    cached = sum(entry.state == "cached" for entry in entries)
+    print(f"{len(entries)} stages: {cached} cached, {len(entries) - cached} to compute")
+
+
+@app.command()
+def ls(store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:
+    """List the artifacts in the store."""
+    place = _readable(store)
+    references = sorted(
+        (manifest.reference(place.artifact_uri(manifest.digest)) for manifest in place.manifests()),
+        key=lambda reference: (reference.created, reference.stage, reference.digest),
+    )
+    if as_json:
+        shown = {"digest", "stage", "uri", "bytes", "created"}
+        print(json.dumps([reference.model_dump(include=shown) for reference in references]))
+        return
+    for reference in references:
+        print(
+            f"{reference.digest[:12]}  {reference.stage:12}  {reference.bytes:>13,} B  "
+            f"{reference.created}  {reference.uri}"
+        )
+
+
+@app.command()
+def show(digest: Digest, store: StoreURI = DEFAULT_STORE) -> None:
+    """Print the manifest of an artifact and where it lies."""
+    place = _readable(store)
+    manifest = place.manifest(place.resolve(digest))
+    content: dict[str, Any] = {"uri": place.artifact_uri(manifest.digest), **manifest.model_dump()}
+    print(json.dumps(content, indent=2))
+
+
+@app.command()
+def verify(
+    digest: Annotated[str | None, typer.Argument(metavar="[DIGEST]", help="one artifact; all if unset")] = None,
+    store: StoreURI = DEFAULT_STORE,
+) -> None:
+    """Read every byte again and compare it with the manifests; exit code 1 if anything is wrong."""
+    place = _readable(store)
+    digests = place.digests() if digest is None else [place.resolve(digest)]
+    damaged = 0
+    for entry in digests:
+        problem = place.verify(entry)
+        if problem is not None:
+            damaged += 1
+            print(f"{entry}  DAMAGED  {problem}")
+    print(f"{len(digests)} artifacts read, {damaged} damaged")
+    if damaged:
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def main() -> None:
+    """Run the command line; errors raised on purpose are one line and an exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except InputError as error:
+        print(f"advfeat: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except AdvfeatError as error:
+        print(f"advfeat: {error}", file=sys.stderr)
+        sys.exit(EXIT_FAILURE)
+    except KeyboardInterrupt:
+        print("advfeat: interrupted; what was finished is kept", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _readable(store: str) -> Any:
+    from advfeat.store import Store
+
+    place = Store(store)
+    place.check_readable()
+    return place
+
+
+def _local_copy(place: Any, digest: str, name: str) -> Path:
+    """Copy a report out of the store, to where a browser can open it."""
+    from advfeat.local import HOME
+
+    page = HOME.resolve() / "reports" / f"{name}-{digest[:12]}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_bytes(place.read(digest, "report.html"))
+    return page
+
+
+@contextlib.contextmanager
+def _standard_output_kept_for_result() -> Any:
+    """Send what libraries and child processes print to standard error."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,42 @@
+"""The rows of a run as a table for the terminal."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from advfeat.report.html import percent
+from advfeat.report.rows import Row
+
+
+def print_rows(rows: Sequence[Row]) -> None:
+    """Print one line a recipe on standard output."""
+    table = Table(title="target models, tested on clean images under correct labels")
+    table.add_column("recipe")
+    for heading in ("images used", "wrong labels", "attack success", "test accuracy", "95 % interval", "chance"):
+        table.add_column(heading, justify="right")
+    table.add_column("published *", justify="right")
+    for row in rows:
+        table.add_row(
+            row.recipe,
+            f"{row.train_size:,}",
+            percent(row.wrong_label_share),
+            percent(row.attack_success),
+            percent(row.test_accuracy),
+            f"{percent(row.ci95[0])} to {percent(row.ci95[1])}",
+            percent(row.chance),
+            percent(row.published.test_accuracy if row.published else None),
+        )
+    console = Console()
+    console = Console(width=max(console.width, 120))
+    console.print(table)
+    over = "Student's t over seeds" if rows[0].ci95_over == "seeds" else "Wilson over test images"
+    console.print(f"95 % intervals: {over}; {len(rows[0].seeds)} seeds.", highlight=False)
+    for row in rows:
+        if row.published is not None:
+            console.print(
+                f"* {row.recipe}: {percent(row.published.test_accuracy)}, {row.published.setting} "
+                f"({row.published.source}).",
+                highlight=False,
+            )
+    console.print("* Data set and net of the published figures differ from this run's.", highlight=False)

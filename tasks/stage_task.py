@@ -1,0 +1,64 @@
+"""What all stage tasks have in common."""
+
+from collections.abc import Callable
+from typing import Any
+
+from prefect import Task, task
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from prefect.runtime import flow_run
+from prefect.serializers import JSONSerializer
+
+from advfeat.attacks import Progress
+from advfeat.progress import reporter
+from advfeat.stage import Stage
+
+# Plain JSON: no class of a record in the store is ever imported or built.
+PLAIN_JSON = JSONSerializer(object_encoder=None, object_decoder=None)
+
+RETRY_DELAYS_SECONDS = [2.0, 10.0]
+
+StageFunction = Callable[..., dict[str, Any]]
+
+
+def stage_task(name: str) -> Callable[[StageFunction], Task[Any, dict[str, Any]]]:
+    """Make a function of a stage a Prefect task whose cache key is the stage's digest.
+
+    The function returns an ``ArtifactRef`` as plain JSON. Only input and output errors are retried:
+    a computation that failed once fails again.
+    """
+    return task(
+        name=name,
+        task_run_name="{stage.title}",
+        cache_key_fn=_stage_digest,
+        persist_result=True,
+        result_serializer=PLAIN_JSON,
+        retries=len(RETRY_DELAYS_SECONDS),
+        retry_delay_seconds=RETRY_DELAYS_SECONDS,
+        retry_condition_fn=_is_input_output_error,
+    )
+
+
+def board_name() -> str:
+    """Name the progress board of the flow run that this task or flow belongs to."""
+    return f"advfeat-progress-{flow_run.get_id()}"
+
+
+def stage_progress(stage: Stage) -> Progress | None:
+    """Return where a stage reports its progress."""
+    return reporter(board_name(), stage.title)
+
+
+def _stage_digest(context: TaskRunContext, parameters: dict[str, Any]) -> str:
+    digest: str = parameters["stage"].digest
+    return digest
+
+
+def _is_input_output_error(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
+    try:
+        state.result()
+    except OSError:
+        return True
+    except BaseException:
+        return False
+    return False
