@@ -11,10 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from advfeat.progress import Progress
 from advfeat.spec import Attack
-
-Progress = Callable[[int, int], None]
-"""Called with how many images are done and how many there are."""
 
 
 class Ball(Protocol):

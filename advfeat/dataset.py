@@ -12,20 +12,17 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from advfeat.attacks import BALLS, Progress, perturb
+from advfeat.attacks import BALLS, perturb
 from advfeat.data.images import LabelledImages
 from advfeat.digest import derived_seed
 from advfeat.evaluation import predict
 from advfeat.models import Normalized
+from advfeat.progress import Progress
 from advfeat.recipes import DROPPED, Given, Recipe
+from advfeat.shards import BATCH_SIZE
 from advfeat.spec import Attack
 from advfeat.tables import image_column, int_array, with_image_shape
 from advfeat.training import as_pixels, device
-
-BATCH_SIZE = 128
-IMAGES_PER_SHARD = 1024
-THREADS = 1
-
 
 @dataclass(frozen=True)
 class DatasetRequest:
@@ -39,14 +36,6 @@ class DatasetRequest:
     attack: Attack | None
 
 
-def shard_rows(count: int, shards: int | None) -> list[range]:
-    """Split ``count`` rows into consecutive shards of whole batches, by size if unset."""
-    batches = -(-count // BATCH_SIZE)
-    shards = min(batches, shards or -(-count // IMAGES_PER_SHARD))
-    edges = [BATCH_SIZE * (batches * shard // shards) for shard in range(shards)] + [count]
-    return [range(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
-
-
 def dataset_rows(request: DatasetRequest, rows: range, progress: Progress | None = None) -> pa.Table:
     """Compute the given rows of a data set, as a table; ``rows`` starts at a batch's start.
 
@@ -54,7 +43,7 @@ def dataset_rows(request: DatasetRequest, rows: range, progress: Progress | None
     ``original_label``, ``source_prediction_before`` and ``source_prediction_after`` the
     perturbation (null without a source model), ``perturbation_norm`` (in the attack's norm).
     """
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(1)
     images, model = request.images, request.source_model
     everything = torch.from_numpy(images.images)
     given = Given(

@@ -4,6 +4,7 @@
 system does for every way in which the starter can end, ``kill -9`` included.
 """
 
+import os
 import subprocess
 import sys
 import threading
@@ -19,7 +20,9 @@ def main() -> int:
 
 
 def _end_with_starter(child: "subprocess.Popen[bytes]") -> None:
-    sys.stdin.buffer.read()
+    # Not sys.stdin: a thread that waits in it holds a lock that the interpreter needs to exit.
+    while os.read(0, 4096):
+        pass
     child.terminate()
     try:
         child.wait(_GRACE_SECONDS)

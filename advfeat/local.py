@@ -16,7 +16,6 @@ import urllib.request
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -85,26 +84,29 @@ def prefect_server(home: Path = HOME) -> Iterator[PrefectServer]:
             server.stop()
 
 
-def ray_settings(home: Path = HOME) -> dict[str, Any]:
-    """Return the arguments of ``ray.init`` for a Ray of this machine's cores alone.
+@contextlib.contextmanager
+def local_ray() -> Iterator[None]:
+    """Start a Ray on this machine's cores and end it at the end.
 
-    Sets the environment variables by which all its processes share a token of their own.
+    Its nodes and workers share a token that nobody else knows. Ray reads it once, when it is first
+    imported in a process: nothing may have imported it before.
     """
-    token = home.resolve() / "ray" / "auth_token"
-    if not token.exists():
-        token.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_hex(32))
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    return {
-        "num_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "object_store_memory": _RAY_OBJECT_STORE_BYTES,
-        "include_dashboard": False,
-    }
+    import ray
+
+    ray.init(
+        namespace="prefect",
+        num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        object_store_memory=_RAY_OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        logging_level="ERROR",
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 @contextlib.contextmanager

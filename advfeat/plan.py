@@ -7,6 +7,7 @@ from typing import Any, Literal
 from advfeat import data
 from advfeat.artifact import Manifest
 from advfeat.recipes import RECIPES, Recipe
+from advfeat.shards import shard_rows
 from advfeat.spec import Experiment, TrainSpec
 from advfeat.stage import Stage, StageKind
 from advfeat.store import Store
@@ -14,7 +15,7 @@ from advfeat.store import Store
 
 @dataclass(frozen=True)
 class Plan:
-    """Unique stages in an order in which each comes after its inputs."""
+    """Unique stages in an order in which each comes after what it needs."""
 
     stages: tuple[Stage, ...]
 
@@ -26,12 +27,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What will become of a stage, and why."""
+    """What will become of a stage, and why; ``loss`` says what befell an artifact that was there."""
 
     stage: Stage
     state: Literal["cached", "compute"]
     why: str
-    damage: str | None = None
+    loss: str | None = None
 
 
 def build_plan(experiment: Experiment) -> Plan:
@@ -40,87 +41,31 @@ def build_plan(experiment: Experiment) -> Plan:
     Raises ``InputError`` if the data cannot be used. Hashes the input data where they are files,
     reads nothing else and computes nothing.
     """
-    stages: dict[str, Stage] = {}
-
-    def add(
-        kind: StageKind,
-        title: str,
-        parameters: dict[str, Any],
-        inputs: dict[str, str] | None = None,
-        context: dict[str, Any] | None = None,
-    ) -> str:
-        stage = Stage(
-            kind=kind, title=title, parameters=parameters, inputs=inputs or {}, context=context or {}
-        )
-        stages.setdefault(stage.digest, stage)
-        return stage.digest
-
-    spec = experiment.data
-    images = add(
-        "images",
-        f"images {spec.source}",
-        {
-            "identity": data.open_source(spec).identity(),
-            "train_size": spec.train_size,
-            "test_size": spec.test_size,
-        },
-        context={"data": spec.model_dump(mode="json")},
-    )
-
-    def add_source(seed: int, recipe: Recipe) -> str:
-        weak = recipe.source == "weak_source"
-        training = experiment.weak_source if weak else experiment.source
-        title = f"{'weak source' if weak else 'source'} model, seed {seed}"
-        return add("source_model", title, _training(training, seed), {"images": images})
-
-    made_of: dict[str, str] = {"images": images}
+    layout = _Layout(experiment)
     for seed in experiment.seeds:
-        for recipe in (RECIPES[name] for name in experiment.recipes):
-            where = f"{recipe.name}, seed {seed}"
-            parameters: dict[str, Any] = {"recipe": recipe.name, "seed": seed}
-            inputs = {"images": images}
-            if recipe.source is not None:
-                inputs["source_model"] = add_source(seed, recipe)
-            if recipe.perturbed:
-                parameters["attack"] = experiment.attack.model_dump(mode="json")
-            dataset = add(
-                "dataset", f"data set {where}", parameters, inputs, {"shards": experiment.shards}
-            )
-            model = add(
-                "target_model",
-                f"target model {where}",
-                _training(experiment.target, seed),
-                {"dataset": dataset, "images": images},
-            )
-            evaluation = add(
-                "evaluation", f"evaluation {where}", {}, {"model": model, "images": images}
-            )
-            made_of |= {
-                f"{recipe.name}/{seed}/{role}": digest
-                for role, digest in {**inputs, "dataset": dataset, "evaluation": evaluation}.items()
-                if role != "images"
-            }
-    add(
-        "report",
-        "report",
-        {"experiment": experiment.model_dump(mode="json", exclude={"shards": True, "data": {"root"}})},
-        made_of,
-    )
-    return Plan(tuple(stages.values()))
+        for recipe in experiment.recipes:
+            layout.add_recipe(RECIPES[recipe], seed)
+    layout.add_report()
+    return Plan(tuple(layout.stages.values()))
 
 
 def outlook(plan: Plan, store: Store) -> list[Outlook]:
-    """Say of every stage whether its artifact is in the store, and why it will be computed if not."""
+    """Say of every stage whether its artifact is in the store, and why it will be computed if not.
+
+    Parts of a stage that is there already are left out, unless they are there too.
+    """
     states = store.states([stage.digest for stage in plan.stages])
+    needless = {part for stage in plan.stages if states[stage.digest][0] for part in stage.parts}
     known: list[Manifest] | None = None
     result: list[Outlook] = []
     for stage in plan.stages:
-        manifest, damage = states[stage.digest]
+        manifest, loss = states[stage.digest]
         if manifest is not None:
-            why = f"{manifest.bytes:,} bytes of {manifest.created}"
-            result.append(Outlook(stage, "cached", why))
-        elif damage is not None:
-            result.append(Outlook(stage, "compute", f"damaged: {damage}", damage))
+            result.append(Outlook(stage, "cached", f"{manifest.bytes:,} bytes of {manifest.created}"))
+        elif stage.digest in needless:
+            continue
+        elif loss is not None:
+            result.append(Outlook(stage, "compute", loss, loss))
         else:
             if known is None:
                 known = list(store.manifests())
@@ -128,8 +73,99 @@ def outlook(plan: Plan, store: Store) -> list[Outlook]:
     return result
 
 
-def _training(spec: TrainSpec, seed: int) -> dict[str, Any]:
-    return {"training": spec.model_dump(mode="json"), "seed": seed}
+class _Layout:
+    """Collects the stages of an experiment by digest."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.stages: dict[str, Stage] = {}
+        self._experiment = experiment
+        spec = experiment.data
+        self._train_size, _ = data.sizes(spec)
+        self._images = self._add(
+            Stage(
+                kind="images",
+                title=f"images {spec.source}",
+                parameters={
+                    "identity": data.open_source(spec).identity(),
+                    "train_size": spec.train_size,
+                    "test_size": spec.test_size,
+                },
+                context={"data": spec.model_dump(mode="json")},
+            )
+        )
+        self._made_of = {"images": self._images}
+
+    def add_recipe(self, recipe: Recipe, seed: int) -> None:
+        """Add what one recipe needs for one seed, from source model to evaluation."""
+        source = {} if recipe.source is None else {"source_model": self._add_source(recipe.source, seed)}
+        dataset = self._add_dataset(recipe, seed, {"images": self._images, **source})
+        where = f"{recipe.name}, seed {seed}"
+        model = self._add_training(
+            "target_model", f"target model {where}", self._experiment.target, seed, {"dataset": dataset}
+        )
+        evaluation = self._add(
+            Stage(
+                kind="evaluation",
+                title=f"evaluation {where}",
+                parameters={},
+                inputs={"model": model, "images": self._images},
+            )
+        )
+        made_of = {**source, "dataset": dataset, "evaluation": evaluation}
+        self._made_of |= {f"{recipe.name}/{seed}/{role}": digest for role, digest in made_of.items()}
+
+    def add_report(self) -> None:
+        """Add the stage that compares everything added before."""
+        unseen = {"shards": True, "data": {"root"}}
+        parameters = {"experiment": self._experiment.model_dump(mode="json", exclude=unseen)}
+        self._add(Stage(kind="report", title="report", parameters=parameters, inputs=self._made_of))
+
+    def _add_source(self, role: Literal["source", "weak_source"], seed: int) -> str:
+        training: TrainSpec = getattr(self._experiment, role)
+        title = f"{role.replace('_', ' ')} model, seed {seed}"
+        return self._add_training("source_model", title, training, seed, {})
+
+    def _add_training(
+        self, kind: StageKind, title: str, spec: TrainSpec, seed: int, inputs: dict[str, str]
+    ) -> str:
+        return self._add(
+            Stage(
+                kind=kind,
+                title=title,
+                parameters={"training": spec.model_dump(mode="json"), "seed": seed},
+                inputs={**inputs, "images": self._images},
+                threads=spec.threads,
+                image_passes=self._train_size * spec.epochs,
+            )
+        )
+
+    def _add_dataset(self, recipe: Recipe, seed: int, inputs: dict[str, str]) -> str:
+        title = f"data set {recipe.name}, seed {seed}"
+        parameters: dict[str, Any] = {"recipe": recipe.name, "seed": seed}
+        if not recipe.perturbed:
+            return self._add(Stage(kind="dataset", title=title, parameters=parameters, inputs=inputs))
+        attack = self._experiment.attack
+        parameters["attack"] = attack.model_dump(mode="json")
+        shards = shard_rows(self._train_size, self._experiment.shards)
+        parts = tuple(
+            self._add(
+                Stage(
+                    kind="shard",
+                    title=f"{title}, shard {number} of {len(shards)}",
+                    parameters={**parameters, "rows": [rows.start, rows.stop]},
+                    inputs=inputs,
+                    image_passes=len(rows) * attack.steps,
+                )
+            )
+            for number, rows in enumerate(shards, start=1)
+        )
+        return self._add(
+            Stage(kind="dataset", title=title, parameters=parameters, inputs=inputs, parts=parts)
+        )
+
+    def _add(self, stage: Stage) -> str:
+        self.stages.setdefault(stage.digest, stage)
+        return stage.digest
 
 
 def _novelty(stage: Stage, known: Iterable[Manifest]) -> str:

@@ -26,8 +26,10 @@ STAGE_VERSIONS: dict[StageKind, int] = {
 class Stage(BaseModel):
     """One computation: reads the artifacts in ``inputs``, writes one artifact.
 
-    ``parameters`` and ``inputs`` (role to digest) determine the result. ``context`` holds what the
-    computation needs but the result does not depend on, such as the folder images lie in.
+    ``parameters`` and ``inputs`` (role to digest) determine the result. The result does not depend
+    on the rest: ``parts`` (digests) are the artifacts that the computation only joins, ``context``
+    is what it needs besides, such as the folder images lie in, ``threads`` are the cores it takes,
+    and ``image_passes`` is about how often an image runs through a network, to tell the time left.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,7 +38,15 @@ class Stage(BaseModel):
     title: str
     parameters: dict[str, Any]
     inputs: dict[str, str] = {}
+    parts: tuple[str, ...] = ()
     context: dict[str, Any] = {}
+    threads: int = 1
+    image_passes: int = 0
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Digests of the artifacts that must be there before this stage can be computed."""
+        return (*self.inputs.values(), *self.parts)
 
     @property
     def version(self) -> int:

@@ -59,6 +59,11 @@ class Store:
         """Whether the artifacts lie on this machine's file system."""
         return isinstance(self.fs, LocalFileSystem)
 
+    @property
+    def cache(self) -> str:
+        """The folder of Prefect's cache records, as the store's file system names it."""
+        return f"{self.root}/cache"
+
     def artifact_uri(self, digest: str) -> str:
         """Return the URI of an artifact's folder (local stores: its path)."""
         return self._folder(digest) if self.is_local else f"{self.uri}/artifacts/{digest}"
@@ -104,11 +109,14 @@ class Store:
         return manifest
 
     def state(self, digest: str) -> tuple[Manifest | None, str | None]:
-        """Return an artifact's manifest if it is intact, else None and the damage, if any."""
+        """Return an artifact's manifest if it is intact, else None and what befell it, if anything."""
         try:
-            return self.intact(digest), None
+            manifest = self.intact(digest)
         except DamagedArtifactError as damage:
-            return None, str(damage)
+            return None, f"damaged: {damage}"
+        if manifest is None and self.fs.exists(f"{self.cache}/{digest}"):
+            return None, "deleted: the store has a record of it, but not the artifact"
+        return manifest, None
 
     def states(self, digests: list[str]) -> dict[str, tuple[Manifest | None, str | None]]:
         """Return ``state`` of many artifacts, looked up side by side."""
@@ -180,10 +188,10 @@ class Store:
         first, its artifact is returned.
         """
         digest = stage.digest
-        existing, damage = self.state(digest)
+        existing, loss = self.state(digest)
         if existing is not None:
             return existing.reference(self.artifact_uri(digest))
-        if damage is not None:
+        if loss is not None:
             self.remove(digest)
         with tempfile.TemporaryDirectory(prefix="advfeat-") as folder:
             began = time.monotonic()

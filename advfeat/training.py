@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from advfeat import models
-from advfeat.attacks import Progress
 from advfeat.digest import derived_seed
+from advfeat.progress import Progress
 from advfeat.spec import TrainSpec
 
 

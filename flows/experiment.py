@@ -7,7 +7,7 @@ from prefect.runtime import flow_run
 
 from advfeat.plan import build_plan, outlook
 from advfeat.spec import Experiment
-from advfeat.stages.report import read_rows
+from advfeat.report.rows import read_rows
 from advfeat.store import Store
 from flows.display import Display
 from flows.result import RunResult, StageCounts
@@ -24,14 +24,14 @@ def learning_from_errors(experiment: Experiment, store: str) -> RunResult:
     place = Store(store)
     plan = build_plan(experiment)
     outlooks = outlook(plan, place)
-    with Display(len(plan.stages)) as display:
+    with Display(outlooks) as display:
         Walk(place, display).run(outlooks)
     cached = sum(entry.state == "cached" for entry in outlooks)
     return RunResult(
         run=str(flow_run.get_id()),
         seconds=round(time.monotonic() - began, 1),
         rows=tuple(read_rows(place, plan.report.digest)),
-        stages=StageCounts(total=len(plan.stages), computed=len(plan.stages) - cached, cached=cached),
+        stages=StageCounts(total=len(outlooks), computed=len(outlooks) - cached, cached=cached),
         report=plan.report.digest,
         store=place.uri,
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from advfeat.errors import InputError
-from advfeat.local import HOME, PrefectServer, prefect_server, ray_settings
+from advfeat.local import HOME, PrefectServer, local_ray, prefect_server
 from advfeat.plan import build_plan, outlook
 from advfeat.spec import Experiment
 from advfeat.store import Store
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from flows.result import RunResult
 
+_DELIVERY_SECONDS = 10.0
 _FORWARDED_PREFIXES = ("PREFECT_", "AWS_")
 _CLIENT_SETTINGS = {
     # Without an address of a server, Prefect would start one in every process: an error is better.
@@ -34,42 +35,35 @@ def launch(experiment: Experiment, store: Store) -> "RunResult":
     """Run an experiment to its end and return its result."""
     began = time.monotonic()
     computes = any(entry.state == "compute" for entry in outlook(build_plan(experiment), store))
-    with _prefect_api():
+    with _prefect_api() as server, _ray(computes) as task_runner:
         from flows.experiment import learning_from_errors
 
-        flow = learning_from_errors.with_options(task_runner=_task_runner(computes))
-        result = flow(experiment, store.uri)
+        if server is not None:
+            server.wait_until_ready()
+        result = learning_from_errors.with_options(task_runner=task_runner)(experiment, store.uri)
     return result.model_copy(update={"seconds": round(time.monotonic() - began, 1)})
 
 
 @contextlib.contextmanager
-def _prefect_api() -> Iterator[None]:
-    """Point this process and those that it starts to a Prefect server that answers."""
+def _prefect_api() -> Iterator[PrefectServer | None]:
+    """Point this process and those that it starts to a Prefect server; give it if it starts just now."""
     for name, value in _CLIENT_SETTINGS.items():
         os.environ.setdefault(name, value)
-    from prefect.settings import get_current_settings
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, get_current_settings, temporary_settings
 
     configured = get_current_settings().api.url
     if configured:
         os.environ["PREFECT_API_URL"] = configured
         _check_api(configured)
-        yield
+        yield None
         return
-    with prefect_server() as server, _settings_for(server):
-        import flows.experiment  # noqa: F401 - takes seconds in which the server starts
-
-        server.wait_until_ready()
-        yield
-
-
-@contextlib.contextmanager
-def _settings_for(server: PrefectServer) -> Iterator[None]:
-    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
-
     home = (HOME / "prefect").resolve()
-    os.environ |= {"PREFECT_API_URL": server.url, "PREFECT_HOME": str(home)}
-    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_HOME: home}):
-        yield
+    with prefect_server() as server, temporary_settings({PREFECT_API_URL: server.url, PREFECT_HOME: home}):
+        os.environ |= {"PREFECT_API_URL": server.url, "PREFECT_HOME": str(home)}
+        try:
+            yield server
+        finally:
+            _deliver_records()
 
 
 def _check_api(url: str) -> None:
@@ -84,19 +78,29 @@ def _check_api(url: str) -> None:
         )
 
 
-def _task_runner(computes: bool) -> "TaskRunner[Any]":
-    """Choose Ray where something must be computed; cached stages alone need no cluster."""
+def _deliver_records() -> None:
+    """Send the states and logs that Prefect still holds in this process, while the server is there."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for records in (EventsWorker, APILogWorker):
+        records.drain_all(timeout=_DELIVERY_SECONDS)
+
+
+@contextlib.contextmanager
+def _ray(computes: bool) -> Iterator["TaskRunner[Any]"]:
+    """Give a runner on the configured Ray cluster, else on a local one; cached stages need neither."""
     if not computes:
         from prefect.task_runners import ThreadPoolTaskRunner
 
-        return ThreadPoolTaskRunner()
+        yield ThreadPoolTaskRunner()
+        return
     from prefect_ray import RayTaskRunner
 
-    quiet = {"logging_level": "ERROR"}
-    address = os.environ.get("RAY_ADDRESS")
-    if address:
-        forwarded = {
-            name: value for name, value in os.environ.items() if name.startswith(_FORWARDED_PREFIXES)
-        }
-        return RayTaskRunner(address=address, init_kwargs=quiet | {"runtime_env": {"env_vars": forwarded}})
-    return RayTaskRunner(init_kwargs=quiet | ray_settings())
+    if address := os.environ.get("RAY_ADDRESS"):
+        forwarded = {name: value for name, value in os.environ.items() if name.startswith(_FORWARDED_PREFIXES)}
+        settings = {"logging_level": "ERROR", "runtime_env": {"env_vars": forwarded}}
+        yield RayTaskRunner(address=address, init_kwargs=settings)
+        return
+    with local_ray():
+        yield RayTaskRunner()

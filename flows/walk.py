@@ -1,6 +1,8 @@
 """Walks a plan: every stage a Prefect task, what must be computed on Ray, the rest from cache."""
 
 from collections.abc import Iterable
+from functools import cached_property
+from graphlib import TopologicalSorter
 from hashlib import sha256
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -8,16 +10,16 @@ from typing import Any
 
 import ray
 from prefect import Task
+from prefect.client.schemas.objects import State
 from prefect.filesystems import RemoteFileSystem
 from prefect.futures import PrefectFuture
 from prefect_ray.context import remote_options
+from ray.actor import ActorHandle
 
-from advfeat import dataset as rows
+from advfeat.board import create_board
 from advfeat.errors import StageFailedError
 from advfeat.plan import Outlook
-from advfeat.progress import create_board
 from advfeat.stage import Stage, StageKind
-from advfeat.stages.dataset import shards_of
 from advfeat.store import Store
 from flows.display import Display
 from tasks.dataset import dataset, shard
@@ -28,6 +30,7 @@ from tasks.report import report
 from tasks.stage_task import board_name
 
 StageTask = Task[Any, dict[str, Any]]
+StageState = State[dict[str, Any]]
 StageFuture = PrefectFuture[dict[str, Any]]
 
 TASKS: dict[StageKind, StageTask] = {
@@ -44,13 +47,17 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class Walk:
-    """One pass over the stages of a plan, each after its inputs."""
+    """One pass over the stages of a plan, each after what it needs.
+
+    A stage is submitted to Ray when all it needs is there, so that no worker and no core waits for
+    another stage.
+    """
 
     def __init__(self, store: Store, display: Display) -> None:
         self._store = store
         self._display = display
         self._storage = _result_storage(store)
-        self._artifacts: dict[str, dict[str, Any] | StageFuture] = {}
+        self._states: dict[str, StageState] = {}
         self._running: dict[StageFuture, Stage] = {}
         self._done: SimpleQueue[StageFuture] = SimpleQueue()
         self._failures: list[str] = []
@@ -60,77 +67,93 @@ class Walk:
 
         Raises ``StageFailedError`` once everything that could be computed has been.
         """
-        board = create_board(board_name()) if ray.is_initialized() else None
-        for outlook in outlooks:
-            self._start(outlook)
-        while self._running:
-            try:
-                self._finish(self._done.get(timeout=_SECONDS_BETWEEN_LOOKS))
-            except Empty:
-                if board is not None:
-                    self._display.running(ray.get(board.snapshot.remote()))
+        entries = {entry.stage.digest: entry for entry in outlooks}
+        order = TopologicalSorter(
+            {digest: _needs(entry) & entries.keys() for digest, entry in entries.items()}
+        )
+        order.prepare()
+        while order.is_active():
+            ready = order.get_ready()
+            order.done(*(digest for digest in ready if self._start(entries[digest])))
+            if not ready:
+                if not self._running:
+                    break  # what is left needs a stage that failed
+                order.done(*self._finished())
         if self._failures:
+            left = sum(digest not in self._states for digest in entries) - len(self._failures)
             raise StageFailedError(
-                f"{len(self._failures)} of the stages failed, first {self._failures[0]}. What was "
-                "finished is kept: the same command computes only the rest"
+                f"{len(self._failures)} of {len(entries)} stages failed, first {self._failures[0]}; "
+                f"{left} that need them were not started. What was finished is kept: the same command "
+                "computes only the rest"
             )
 
-    def _start(self, outlook: Outlook) -> None:
-        stage = outlook.stage
-        if outlook.damage is not None:
-            self._display.say(f"{stage.title}: {outlook.damage}; it is computed again")
-        if outlook.state == "cached":
+    def _start(self, entry: Outlook) -> bool:
+        """Start a stage; return whether it is finished at once."""
+        stage = entry.stage
+        if entry.loss is not None:
+            self._display.say(f"{stage.title}: {entry.loss}; it is computed again")
+        if entry.state == "cached":
             # Called in place: a cached stage never waits for a core or a GPU.
-            self._artifacts[stage.digest] = self._task(stage)(stage, self._store.uri, [])
-            self._display.finished(stage.title, "cached")
+            self._call(stage, refresh=False)
         elif stage.kind == "images":
-            self._artifacts[stage.digest] = self._task(stage, refresh=True)(stage, self._store.uri, [])
-            self._display.finished(stage.title, "computed")
+            self._call(stage, refresh=True)
         else:
-            inputs = [self._artifacts[digest] for digest in stage.inputs.values()]
-            self._artifacts[stage.digest] = self._submit(stage, inputs + self._shards(stage, inputs))
+            self._submit(stage)
+            return False
+        self._display.finished(stage, "cached" if entry.state == "cached" else "computed")
+        return True
 
-    def _shards(self, stage: Stage, inputs: list[Any]) -> list[StageFuture]:
-        if stage.kind != "dataset":
-            return []
-        train_size = self._artifacts[stage.inputs["images"]]["metrics"]["train_size"]  # type: ignore[index]
-        shards = shards_of(stage, train_size)
-        intact = self._store.states([part.digest for part in shards])
-        return [
-            self._submit(part, inputs, refresh=intact[part.digest][0] is None) for part in shards
-        ]
+    def _call(self, stage: Stage, refresh: bool) -> None:
+        state: StageState = self._task(stage, refresh)(stage, self._store.uri, [], return_state=True)
+        state.result()
+        self._states[stage.digest] = state
 
-    def _submit(self, stage: Stage, after: list[Any], refresh: bool = True) -> StageFuture:
+    def _submit(self, stage: Stage) -> None:
+        after = [self._states[digest] for digest in stage.needs]
+        _ = self._board  # there before the stage looks for it
         with remote_options(**_resources(stage)):
-            future = self._task(stage, refresh).submit(stage, self._store.uri, after)
+            future = self._task(stage, refresh=True).submit(stage, self._store.uri, after)
         self._running[future] = stage
         future.add_done_callback(self._done.put)
-        return future
 
-    def _finish(self, future: StageFuture) -> None:
+    def _finished(self) -> list[str]:
+        """Wait for a running stage to end; return its digest if it is in the store now."""
+        future = self._next_done()
         stage = self._running.pop(future)
         future.wait()
-        state = future.state
-        if state.is_completed():
-            if stage.kind != "shard":
-                self._display.finished(stage.title, "computed")
-        elif state.name == "NotReady":
-            self._display.say(f"{stage.title}: not started, an earlier stage failed")
-        else:
-            problem = f"{stage.title}: {(state.message or 'failed').splitlines()[0]}"
-            self._failures.append(problem)
-            self._display.say(f"failed {problem}")
+        if future.state.is_completed():
+            self._states[stage.digest] = future.state
+            self._display.finished(stage, "computed")
+            return [stage.digest]
+        problem = f"{stage.title}: {(future.state.message or 'failed').splitlines()[0]}"
+        self._failures.append(problem)
+        self._display.say(f"failed {problem}")
+        return []
 
-    def _task(self, stage: Stage, refresh: bool = False) -> StageTask:
+    def _next_done(self) -> StageFuture:
+        while True:
+            try:
+                return self._done.get(timeout=_SECONDS_BETWEEN_LOOKS)
+            except Empty:
+                self._display.running(ray.get(self._board.snapshot.remote()))
+
+    @cached_property
+    def _board(self) -> ActorHandle:
+        return create_board(board_name())
+
+    def _task(self, stage: Stage, refresh: bool) -> StageTask:
         # A stage that is not intact in the store must not be answered from Prefect's record of it.
         return TASKS[stage.kind].with_options(result_storage=self._storage, refresh_cache=refresh)
 
 
+def _needs(entry: Outlook) -> set[str]:
+    return set() if entry.state == "cached" else set(entry.stage.needs)
+
+
 def _resources(stage: Stage) -> dict[str, float]:
     """Declare the cores and GPUs that a stage's computation takes on a Ray node."""
-    training = stage.parameters.get("training")
-    resources: dict[str, float] = {"num_cpus": rows.THREADS if training is None else training["threads"]}
-    if stage.kind in _ON_ACCELERATOR and ray.is_initialized() and ray.cluster_resources().get("GPU"):
+    resources: dict[str, float] = {"num_cpus": stage.threads}
+    if stage.kind in _ON_ACCELERATOR and ray.cluster_resources().get("GPU"):
         resources["num_gpus"] = 1
     return resources
 
@@ -138,7 +161,7 @@ def _resources(stage: Stage) -> dict[str, float]:
 def _result_storage(store: Store) -> Path | str:
     """Return where Prefect keeps its cache records: in the store, as a path or a saved block."""
     if store.is_local:
-        return Path(store.root) / "cache"
+        return Path(store.cache)
     name = f"advfeat-{sha256(store.uri.encode()).hexdigest()[:16]}"
     RemoteFileSystem(basepath=f"{store.uri}/cache").save(name, overwrite=True)
     return f"remote-file-system/{name}"

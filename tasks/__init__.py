@@ -1,1 +1,5 @@
-"""One Prefect task a stage: cache key, resources, retries, and nothing of what is computed."""
+"""One Prefect task a stage: cache key, resources, retries, and nothing of what is computed.
+
+Each task imports its computation when it runs, so that a flow, which only sends tasks to workers,
+starts without torch.
+"""

@@ -3,19 +3,21 @@
 from typing import Any
 
 from advfeat.stage import Stage
-from advfeat.stages.dataset import make_dataset, make_shard
 from advfeat.store import Store
 from tasks.stage_task import stage_progress, stage_task
 
 
 @stage_task("shard")
-def shard(stage: Stage, store: str, after: list[dict[str, Any]]) -> dict[str, Any]:
+def shard(stage: Stage, store: str, after: list[Any]) -> dict[str, Any]:
     """Generate one shard of adversarial examples."""
+    from advfeat.stages.dataset import make_shard
+
     return make_shard(stage, Store(store), stage_progress(stage)).model_dump()
 
 
 @stage_task("data set")
-def dataset(stage: Stage, store: str, after: list[dict[str, Any]]) -> dict[str, Any]:
+def dataset(stage: Stage, store: str, after: list[Any]) -> dict[str, Any]:
     """Materialize a data set, from its shards where it has any."""
-    shards = [artifact["digest"] for artifact in after if artifact["stage"] == "shard"]
-    return make_dataset(stage, Store(store), shards).model_dump()
+    from advfeat.stages.dataset import make_dataset
+
+    return make_dataset(stage, Store(store)).model_dump()

@@ -3,12 +3,13 @@
 from typing import Any
 
 from advfeat.stage import Stage
-from advfeat.stages.images import write_images
 from advfeat.store import Store
 from tasks.stage_task import stage_task
 
 
 @stage_task("images")
-def images(stage: Stage, store: str, after: list[dict[str, Any]]) -> dict[str, Any]:
+def images(stage: Stage, store: str, after: list[Any]) -> dict[str, Any]:
     """Bring the real images into the store."""
+    from advfeat.stages.images import write_images
+
     return write_images(stage, Store(store)).model_dump()

@@ -3,18 +3,21 @@
 from typing import Any
 
 from advfeat.stage import Stage
-from advfeat.stages import model
 from advfeat.store import Store
 from tasks.stage_task import stage_progress, stage_task
 
 
 @stage_task("source model")
-def source_model(stage: Stage, store: str, after: list[dict[str, Any]]) -> dict[str, Any]:
+def source_model(stage: Stage, store: str, after: list[Any]) -> dict[str, Any]:
     """Train a source model."""
-    return model.train_source_model(stage, Store(store), stage_progress(stage)).model_dump()
+    from advfeat.stages.model import train_source_model
+
+    return train_source_model(stage, Store(store), stage_progress(stage)).model_dump()
 
 
 @stage_task("target model")
-def target_model(stage: Stage, store: str, after: list[dict[str, Any]]) -> dict[str, Any]:
+def target_model(stage: Stage, store: str, after: list[Any]) -> dict[str, Any]:
     """Train a target model on a data set."""
-    return model.train_target_model(stage, Store(store), stage_progress(stage)).model_dump()
+    from advfeat.stages.model import train_target_model
+
+    return train_target_model(stage, Store(store), stage_progress(stage)).model_dump()

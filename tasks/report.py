@@ -3,12 +3,13 @@
 from typing import Any
 
 from advfeat.stage import Stage
-from advfeat.stages.report import write_report
 from advfeat.store import Store
 from tasks.stage_task import stage_task
 
 
 @stage_task("report")
-def report(stage: Stage, store: str, after: list[dict[str, Any]]) -> dict[str, Any]:
+def report(stage: Stage, store: str, after: list[Any]) -> dict[str, Any]:
     """Write the table and the HTML report."""
+    from advfeat.stages.report import write_report
+
     return write_report(stage, Store(store)).model_dump()

@@ -9,8 +9,8 @@ from prefect.context import TaskRunContext
 from prefect.runtime import flow_run
 from prefect.serializers import JSONSerializer
 
-from advfeat.attacks import Progress
-from advfeat.progress import reporter
+from advfeat.board import reporter
+from advfeat.progress import Progress
 from advfeat.stage import Stage
 
 # Plain JSON: no class of a record in the store is ever imported or built.
@@ -24,8 +24,10 @@ StageFunction = Callable[..., dict[str, Any]]
 def stage_task(name: str) -> Callable[[StageFunction], Task[Any, dict[str, Any]]]:
     """Make a function of a stage a Prefect task whose cache key is the stage's digest.
 
-    The function returns an ``ArtifactRef`` as plain JSON. Only input and output errors are retried:
-    a computation that failed once fails again.
+    The function takes the stage, the store's URI and the results of the tasks that came before, which
+    it reads from the store itself: they are there for the graph of the run that Prefect draws. It
+    returns an ``ArtifactRef`` as plain JSON. Only input and output errors are retried: a computation
+    that failed once fails again.
     """
     return task(
         name=name,

@@ -1,16 +1,17 @@
 """Any source of real images -> uint8 images, labels and class names, split for training and test.
 
-A source is opened twice: ``identity`` says, before anything is computed, which bytes are meant (it
-goes into digests) and raises ``InputError`` if they cannot be used; ``load`` reads them.
+Before anything is computed a source says which bytes are meant (``identity``, which goes into
+digests) and how many images they hold (``sizes``), and raises ``InputError`` if they cannot be used;
+``load`` reads them.
 """
 
 from typing import Any, Protocol, runtime_checkable
 
 from advfeat.data.images import ImageData
-from advfeat.data.split import sized
+from advfeat.data.split import cut, cut_sizes
 from advfeat.spec import DataSpec
 
-__all__ = ["ImageData", "Source", "fetch", "load", "open_source"]
+__all__ = ["ImageData", "Source", "fetch", "load", "open_source", "sizes"]
 
 
 class Source(Protocol):
@@ -18,6 +19,9 @@ class Source(Protocol):
 
     def identity(self) -> dict[str, Any]:
         """Say which bytes are meant, as JSON; raises ``InputError`` if they cannot be used."""
+
+    def sizes(self) -> tuple[int, int]:
+        """Count the training and the test images; raises ``InputError`` like ``identity``."""
 
     def load(self) -> ImageData:
         """Read all images."""
@@ -53,7 +57,12 @@ def open_source(spec: DataSpec) -> Source:
 
 def load(spec: DataSpec) -> ImageData:
     """Read the images that a spec asks for, cut to its ``train_size`` and ``test_size``."""
-    return sized(open_source(spec).load(), spec)
+    return cut(open_source(spec).load(), spec)
+
+
+def sizes(spec: DataSpec) -> tuple[int, int]:
+    """Count the training and the test images that ``load`` will return; raises ``InputError``."""
+    return cut_sizes(open_source(spec).sizes(), spec)
 
 
 def fetch(spec: DataSpec) -> None:

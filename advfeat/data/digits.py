@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from advfeat.data.images import ImageData, LabelledImages
-from advfeat.data.split import held_out
+from advfeat.data.split import held_out, held_out_sizes
 from advfeat.digest import file_sha256
 from advfeat.spec import DataSpec
 
@@ -35,9 +35,16 @@ class DigitsSource:
         """Say which bytes are meant."""
         return {"digits": file_sha256(_bundled_file()), "test_fraction": self.spec.test_fraction}
 
+    def sizes(self) -> tuple[int, int]:
+        """Count the training and the test images."""
+        return held_out_sizes(_everything().labels, self.spec.test_fraction)
+
     def load(self) -> ImageData:
         """Read all images, with a stratified test split."""
-        table = np.loadtxt(_bundled_file(), delimiter=",")
-        levels = np.round(table[:, :-1] * (255 / _LEVELS)).astype(np.uint8)
-        everything = LabelledImages(levels.reshape(-1, 1, 8, 8), table[:, -1].astype(np.int64))
-        return held_out(everything, tuple("0123456789"), self.spec.test_fraction)
+        return held_out(_everything(), tuple("0123456789"), self.spec.test_fraction)
+
+
+def _everything() -> LabelledImages:
+    table = np.loadtxt(_bundled_file(), delimiter=",")
+    levels = np.round(table[:, :-1] * (255 / _LEVELS)).astype(np.uint8)
+    return LabelledImages(levels.reshape(-1, 1, 8, 8), table[:, -1].astype(np.int64))

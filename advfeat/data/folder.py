@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from advfeat.data.decode import decode_images
 from advfeat.data.images import ImageData, LabelledImages
-from advfeat.data.split import held_out
+from advfeat.data.split import held_out, held_out_sizes
 from advfeat.digest import file_sha256
 from advfeat.errors import InputError
 from advfeat.spec import DataSpec
@@ -33,6 +34,13 @@ class FolderSource:
         if len(self._splits()) == 1:
             identity["test_fraction"] = self.spec.test_fraction
         return identity
+
+    def sizes(self) -> tuple[int, int]:
+        """Count the training and the test pictures."""
+        labels = [_labels(self._pictures(split)) for split in self._splits()]
+        if len(labels) == 1:
+            return held_out_sizes(labels[0], self.spec.test_fraction)
+        return len(labels[0]), len(labels[1])
 
     def load(self) -> ImageData:
         """Read all pictures."""
@@ -69,12 +77,16 @@ class FolderSource:
     def _load_split(self, split: Path) -> LabelledImages:
         pictures = self._pictures(split)
         images = decode_images((path.read_bytes() for path, _ in pictures), self.spec.image_size)
-        return LabelledImages(images, np.array([label for _, label in pictures], dtype=np.int64))
+        return LabelledImages(images, _labels(pictures))
 
     def _error(self, problem: str) -> InputError:
         return InputError(
             "data.source", self.spec.source, problem, "give a folder that holds one folder of pictures a class"
         )
+
+
+def _labels(pictures: list[tuple[Path, int]]) -> NDArray[np.int64]:
+    return np.array([label for _, label in pictures], dtype=np.int64)
 
 
 def _is_picture(path: Path) -> bool:

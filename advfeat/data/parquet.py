@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from advfeat.data.decode import decode_images
 from advfeat.data.images import ImageData, LabelledImages
-from advfeat.data.split import held_out
+from advfeat.data.split import held_out, held_out_sizes
 from advfeat.digest import stream_sha256
 from advfeat.errors import InputError
 from advfeat.spec import DataSpec
@@ -45,6 +45,13 @@ class ParquetSource:
         if len(splits) == 1:
             identity["test_fraction"] = self.spec.test_fraction
         return {"parquet": identity}
+
+    def sizes(self) -> tuple[int, int]:
+        """Count the training and the test rows."""
+        labels = [self._labels(files, ()) for files in self._splits().values()]
+        if len(labels) == 1:
+            return held_out_sizes(labels[0], self.spec.test_fraction)
+        return len(labels[0]), len(labels[1])
 
     def load(self) -> ImageData:
         """Read and decode all pictures."""

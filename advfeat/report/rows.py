@@ -1,14 +1,16 @@
 """One row a recipe: what went in, what came out, with its interval, and what was published."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from advfeat.evaluation import mean_interval, wilson_interval
+from advfeat.intervals import mean_interval, wilson_interval
 from advfeat.recipes import RECIPES
 from advfeat.spec import RecipeName, Seed
+from advfeat.store import Store
 
 Metrics = Mapping[str, Any]
 
@@ -78,6 +80,11 @@ def recipe_row(
         source_accuracy=_mean(sources, "test_accuracy"),
         published=None if published is None else PublishedFigure(**vars(published)),
     )
+
+
+def read_rows(store: Store, digest: str) -> list[Row]:
+    """Read the rows of a report."""
+    return [Row.model_validate(record) for record in json.loads(store.read(digest, "rows.json"))]
 
 
 def _mean(metrics: Sequence[Metrics], name: str) -> float | None:

@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 
 from advfeat.artifact import ArtifactRef
-from advfeat.attacks import Progress
-from advfeat.dataset import DatasetRequest, dataset_metrics, dataset_rows, shard_rows
+from advfeat.dataset import DatasetRequest, dataset_metrics, dataset_rows
+from advfeat.progress import Progress
 from advfeat.recipes import RECIPES
 from advfeat.spec import Attack
 from advfeat.stage import Stage
@@ -15,22 +15,6 @@ from advfeat.stages.images import read_classes, read_split
 from advfeat.stages.model import read_model
 from advfeat.store import Store
 from advfeat.tables import read_table, write_table
-
-
-def shards_of(dataset: Stage, train_size: int) -> list[Stage]:
-    """Lay out the shards of a data set over the training images; none if nothing is perturbed."""
-    if "attack" not in dataset.parameters:
-        return []
-    parts = shard_rows(train_size, dataset.context["shards"])
-    return [
-        Stage(
-            kind="shard",
-            title=f"{dataset.title}, shard {number} of {len(parts)}",
-            parameters={**dataset.parameters, "rows": [rows.start, rows.stop]},
-            inputs=dataset.inputs,
-        )
-        for number, rows in enumerate(parts, start=1)
-    ]
 
 
 def make_shard(stage: Stage, store: Store, progress: Progress | None = None) -> ArtifactRef:
@@ -44,13 +28,13 @@ def make_shard(stage: Stage, store: Store, progress: Progress | None = None) -> 
     return store.write_stage(stage, build)
 
 
-def make_dataset(stage: Stage, store: Store, shards: list[str]) -> ArtifactRef:
-    """Join shards (their digests, in order) to one data set; without shards compute it whole."""
+def make_dataset(stage: Stage, store: Store) -> ArtifactRef:
+    """Join the shards that are the stage's parts to one data set; without any, compute it whole."""
 
     def build(folder: Path) -> dict[str, Any]:
-        if shards:
+        if stage.parts:
             table = pa.concat_tables(
-                read_table(store.read(shard, "train.parquet")) for shard in shards
+                read_table(store.read(shard, "train.parquet")) for shard in stage.parts
             )
         else:
             request = _request(stage, store)

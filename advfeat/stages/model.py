@@ -9,10 +9,10 @@ from torch import Tensor
 
 from advfeat import models
 from advfeat.artifact import ArtifactRef
-from advfeat.attacks import Progress
 from advfeat.digest import derived_seed
 from advfeat.errors import StageFailedError
 from advfeat.evaluation import predict
+from advfeat.progress import Progress
 from advfeat.spec import TrainSpec
 from advfeat.stage import Stage
 from advfeat.stages.images import read_classes, read_split

@@ -38,11 +38,6 @@ def write_report(stage: Stage, store: Store) -> ArtifactRef:
     return store.write_stage(stage, build)
 
 
-def read_rows(store: Store, digest: str) -> list[Row]:
-    """Read the rows of a report."""
-    return [Row.model_validate(record) for record in json.loads(store.read(digest, "rows.json"))]
-
-
 def _row(stage: Stage, store: Store, recipe: str) -> Row:
     seeds = stage.parameters["experiment"]["seeds"]
 
