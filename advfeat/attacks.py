@@ -36,7 +36,8 @@ class L2Ball:
 
     def length(self, perturbation: Tensor) -> Tensor:
         """Return the norm of each perturbation, shape (N,)."""
-        return torch.linalg.vector_norm(perturbation.flatten(1), dim=1)
+        length: Tensor = torch.linalg.vector_norm(perturbation.flatten(1), dim=1)
+        return length
 
     def project(self, perturbation: Tensor, eps: float) -> Tensor:
         """Scale back what is longer than eps."""

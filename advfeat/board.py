@@ -2,9 +2,9 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import ray
-from ray.actor import ActorHandle
 
 from advfeat.progress import Progress
 
@@ -46,7 +46,7 @@ class Board:
         return dict(self._stages)
 
 
-def create_board(name: str) -> ActorHandle:
+def create_board(name: str) -> Any:
     """Start the board of a run on the connected Ray cluster; it ends with the run's driver."""
     return ray.remote(Board).options(name=name, namespace=NAMESPACE, num_cpus=0).remote()
 

@@ -24,6 +24,7 @@ from advfeat.spec import Attack
 from advfeat.tables import image_column, int_array, with_image_shape
 from advfeat.training import as_pixels, device
 
+
 @dataclass(frozen=True)
 class DatasetRequest:
     """Everything that determines a data set."""

@@ -18,9 +18,7 @@ def canonical_json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-def stage_digest(
-    stage: str, version: int, parameters: Mapping[str, Any], inputs: Mapping[str, str]
-) -> str:
+def stage_digest(stage: str, version: int, parameters: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     """Compute the digest (64 hexadecimal digits) that addresses a stage's artifact.
 
     ``inputs`` maps each role to the digest of the artifact that plays it.

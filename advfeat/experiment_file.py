@@ -51,7 +51,7 @@ def _read_fields(source: str) -> dict[str, Any]:
         return _preset(source)
     path = Path(source).expanduser()
     if path.suffix not in {".yaml", ".yml"}:
-        remedy = f"{_suggestion(source, preset_names())}give one of {', '.join(preset_names())} or a .yaml file"
+        remedy = f"{_choose(source, preset_names())} or give a .yaml file"
         raise InputError("preset", source, "is unknown", remedy)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -62,8 +62,7 @@ def _read_fields(source: str) -> dict[str, Any]:
         raise InputError("file", source, "holds no fields", "write 'name: value' lines")
     preset = content.pop("preset", DEFAULT_PRESET)
     if preset not in preset_names():
-        remedy = f"{_suggestion(str(preset), preset_names())}choose from {', '.join(preset_names())}"
-        raise InputError("preset", preset, "is unknown", remedy)
+        raise InputError("preset", preset, "is unknown", _choose(preset, preset_names()))
     return _merged(_preset(preset), content)
 
 

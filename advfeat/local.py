@@ -5,13 +5,13 @@ own, in a numbered folder that is theirs by a file lock.
 """
 
 import contextlib
+import logging
 import os
 import secrets
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from itertools import count
@@ -60,11 +60,17 @@ class PrefectServer:
         while time.monotonic() < deadline:
             if self._guard.poll() is not None:
                 raise ServerStartError(f"the Prefect server ended while starting; see {self.log}")
-            with contextlib.suppress(urllib.error.URLError, OSError):
-                with urllib.request.urlopen(f"{self.url}/health", timeout=5):
-                    return self.url
+            if self._answers():
+                return self.url
             time.sleep(_POLL_SECONDS)
         raise ServerStartError(f"the Prefect server did not answer in {_START_SECONDS:.0f} s; see {self.log}")
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=5):
+                return True
+        except OSError:
+            return False
 
     def stop(self) -> None:
         """End the server and wait until it is gone."""
@@ -101,7 +107,7 @@ def local_ray() -> Iterator[None]:
         num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         object_store_memory=_RAY_OBJECT_STORE_BYTES,
         include_dashboard=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
     )
     try:
         yield

@@ -5,6 +5,8 @@ where they exist.
 """
 
 import json
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import safetensors
@@ -52,12 +54,15 @@ class Residual(nn.Module):
         return outputs
 
 
-def build(
-    name: ModelName, *, width: int, channels: int, image_size: int, classes: int
-) -> Normalized:
-    """Build an untrained network; initial weights come from torch's global generator."""
+def build(name: ModelName, *, width: int, image_shape: Sequence[int], classes: int) -> Normalized:
+    """Build an untrained network for images of ``image_shape`` (channels, height, width).
+
+    Initial weights come from torch's global generator. ``width`` is the number of channels of the
+    first layer; ``resnet18`` has its own and ignores it.
+    """
+    channels = image_shape[0]
     if name == "mlp":
-        network: nn.Module = _mlp(width, channels * image_size**2, classes)
+        network: nn.Module = _mlp(width, prod(image_shape), classes)
     elif name == "cnn":
         network = _cnn(width, channels, classes)
     elif name == "resnet9":
@@ -98,7 +103,7 @@ def _cnn(width: int, channels: int, classes: int) -> nn.Module:
 
 
 def _resnet9(width: int, channels: int, classes: int) -> nn.Module:
-    """The ResNet-9 of D. Page, "How to train your ResNet" (2019), at a chosen width (64 there)."""
+    """Build the ResNet-9 of D. Page, "How to train your ResNet" (2019), at a chosen width (64 there)."""
 
     def stage(inputs: int, outputs: int) -> list[nn.Module]:
         return [_convolution(inputs, outputs), nn.MaxPool2d(2)]
@@ -120,10 +125,10 @@ def _resnet9(width: int, channels: int, classes: int) -> nn.Module:
 
 
 def _resnet18(channels: int, classes: int) -> nn.Module:
-    """torchvision's ResNet-18 with the usual stem for small images: 3x3, stride 1, no pooling."""
+    """Build torchvision's ResNet-18 with the usual stem for small images: 3x3, stride 1, no pooling."""
     from torchvision.models import resnet18
 
-    network = resnet18(num_classes=classes)
+    network: nn.Module = resnet18(num_classes=classes)
     network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
     network.maxpool = nn.Identity()
     return network

@@ -116,8 +116,8 @@ class _Layout:
 
     def add_report(self) -> None:
         """Add the stage that compares everything added before."""
-        unseen = {"shards": True, "data": {"root"}}
-        parameters = {"experiment": self._experiment.model_dump(mode="json", exclude=unseen)}
+        experiment = self._experiment.model_dump(mode="json", exclude={"shards": True, "data": {"root"}})
+        parameters = {"experiment": experiment}
         self._add(Stage(kind="report", title="report", parameters=parameters, inputs=self._made_of))
 
     def _add_source(self, role: Literal["source", "weak_source"], seed: int) -> str:

@@ -61,7 +61,9 @@ class TrainSpec(Spec):
     """How a network is trained: SGD with Nesterov momentum under a one-cycle schedule."""
 
     model: ModelName = Field(default="cnn", description="architecture")
-    width: int = Field(default=32, ge=4, le=1024, description="channels of the first layer")
+    width: int = Field(
+        default=32, ge=4, le=1024, description="channels of the first layer (resnet18 has its own, 64)"
+    )
     epochs: int = Field(default=20, ge=1, le=10_000, description="passes over the training data")
     batch_size: int = Field(default=64, ge=1, le=65_536, description="images a step")
     learning_rate: float = Field(default=0.1, gt=0, le=100, description="peak learning rate")
@@ -108,9 +110,7 @@ class TargetedAttack(Attack):
 class Experiment(Spec):
     """One run of the main job: source models, a data set per recipe, target models, evaluation."""
 
-    name: str = Field(
-        default="experiment", min_length=1, max_length=80, description="heading of the report"
-    )
+    name: str = Field(default="experiment", min_length=1, max_length=80, description="heading of the report")
     data: DataSpec = Field(description="the real images")
     source: TrainSpec = Field(description="training of the source model that is attacked")
     weak_source: TrainSpec = Field(

@@ -7,9 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from advfeat.digest import stage_digest
 
-StageKind = Literal[
-    "images", "source_model", "dataset", "shard", "target_model", "evaluation", "report"
-]
+StageKind = Literal["images", "source_model", "dataset", "shard", "target_model", "evaluation", "report"]
 
 # Raise a version when the same parameters and inputs give another artifact than before.
 STAGE_VERSIONS: dict[StageKind, int] = {

@@ -13,7 +13,6 @@ writer left behind is invisible.
 
 import contextlib
 import hashlib
-import os
 import shutil
 import tempfile
 import time
@@ -309,7 +308,7 @@ class Store:
         )
         target = self._file_path(digest, file)
         if self.is_local:
-            with _complete_file(target) as partial:
+            with _complete_file(Path(target)) as partial:
                 shutil.copyfile(path, partial)
         else:
             self.fs.put_file(str(path), target)
@@ -320,7 +319,7 @@ class Store:
         content = manifest.model_dump_json(indent=2).encode()
         try:
             if self.is_local:
-                _create_exclusively(path, content)
+                _create_exclusively(Path(path), content)
             else:
                 self.fs.pipe_file(path, content, mode="create")
         except OSError:
@@ -340,26 +339,25 @@ def _check_sha256(file: StoredFile, sha256: str, length: int) -> None:
 
 
 @contextlib.contextmanager
-def _complete_file(target: str) -> Iterator[str]:
+def _complete_file(target: Path) -> Iterator[Path]:
     """Give a path beside ``target`` to write to; what was written there replaces it in one step."""
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    partial = f"{os.path.dirname(target)}/.{uuid.uuid4().hex}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.parent / f".{uuid.uuid4().hex}"
     try:
         yield partial
-        os.replace(partial, target)
+        partial.replace(target)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
+        partial.unlink(missing_ok=True)
 
 
-def _create_exclusively(target: str, content: bytes) -> None:
+def _create_exclusively(target: Path, content: bytes) -> None:
     """Create a local file whole or not at all; ``FileExistsError`` if it is already there."""
-    partial = f"{os.path.dirname(target)}/.{uuid.uuid4().hex}"
-    Path(partial).write_bytes(content)
+    partial = target.parent / f".{uuid.uuid4().hex}"
+    partial.write_bytes(content)
     try:
-        os.link(partial, target)
+        target.hardlink_to(partial)
     finally:
-        os.unlink(partial)
+        partial.unlink()
 
 
 def _options(uri: str) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def image_array(table: pa.Table, pixel: type[Pixel]) -> NDArray[Pixel]:
     Raises ``DamagedArtifactError`` if the table does not say the images' shape.
     """
     try:
-        shape = tuple(json.loads((table.schema.metadata or {})[_METADATA_KEY])["image_shape"])
+        shape: list[int] = json.loads((table.schema.metadata or {})[_METADATA_KEY])["image_shape"]
         column = table.column("image").combine_chunks()
         values = column.flatten().to_numpy(zero_copy_only=False).astype(pixel)
         return np.asarray(values.reshape((table.num_rows, *shape)), dtype=pixel)

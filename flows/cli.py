@@ -136,7 +136,7 @@ def show(digest: Digest, store: StoreURI = DEFAULT_STORE) -> None:
 
 @app.command()
 def verify(
-    digest: Annotated[str | None, typer.Argument(metavar="[DIGEST]", help="one artifact; all if unset")] = None,
+    digest: Annotated[str | None, typer.Argument(metavar="DIGEST", help="one; all if unset")] = None,
     store: StoreURI = DEFAULT_STORE,
 ) -> None:
     """Read every byte again and compare it with the manifests; exit code 1 if anything is wrong."""
@@ -201,5 +201,5 @@ def _standard_output_kept_for_result() -> Any:
         os.close(kept)
 
 
-def _interrupt(number: int, frame: object) -> None:
+def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt

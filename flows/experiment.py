@@ -6,8 +6,8 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from advfeat.plan import build_plan, outlook
-from advfeat.spec import Experiment
 from advfeat.report.rows import read_rows
+from advfeat.spec import Experiment
 from advfeat.store import Store
 from flows.display import Display
 from flows.result import RunResult, StageCounts

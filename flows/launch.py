@@ -5,6 +5,7 @@ was started here ends here, whatever happens.
 """
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -49,6 +50,8 @@ def _prefect_api() -> Iterator[PrefectServer | None]:
     """Point this process and those that it starts to a Prefect server; give it if it starts just now."""
     for name, value in _CLIENT_SETTINGS.items():
         os.environ.setdefault(name, value)
+    # What ends a flow becomes the caller's error; on the console Prefect need not print it as well.
+    logging.getLogger("prefect.flow_runs").propagate = False
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME, get_current_settings, temporary_settings
 
     configured = get_current_settings().api.url
@@ -98,8 +101,8 @@ def _ray(computes: bool) -> Iterator["TaskRunner[Any]"]:
     from prefect_ray import RayTaskRunner
 
     if address := os.environ.get("RAY_ADDRESS"):
-        forwarded = {name: value for name, value in os.environ.items() if name.startswith(_FORWARDED_PREFIXES)}
-        settings = {"logging_level": "ERROR", "runtime_env": {"env_vars": forwarded}}
+        forwarded = {name: os.environ[name] for name in os.environ if name.startswith(_FORWARDED_PREFIXES)}
+        settings = {"logging_level": logging.ERROR, "runtime_env": {"env_vars": forwarded}}
         yield RayTaskRunner(address=address, init_kwargs=settings)
         return
     with local_ray():

@@ -8,14 +8,23 @@ from rich.table import Table
 from advfeat.report.html import percent
 from advfeat.report.rows import Row
 
+_NUMBERS = (
+    "images used",
+    "wrong labels",
+    "attack success",
+    "test accuracy",
+    "95 % interval",
+    "chance",
+    "published *",
+)
+
 
 def print_rows(rows: Sequence[Row]) -> None:
     """Print one line a recipe on standard output."""
     table = Table(title="target models, tested on clean images under correct labels")
     table.add_column("recipe")
-    for heading in ("images used", "wrong labels", "attack success", "test accuracy", "95 % interval", "chance"):
+    for heading in _NUMBERS:
         table.add_column(heading, justify="right")
-    table.add_column("published *", justify="right")
     for row in rows:
         table.add_row(
             row.recipe,
@@ -31,7 +40,8 @@ def print_rows(rows: Sequence[Row]) -> None:
     console = Console(width=max(console.width, 120))
     console.print(table)
     over = "Student's t over seeds" if rows[0].ci95_over == "seeds" else "Wilson over test images"
-    console.print(f"95 % intervals: {over}; {len(rows[0].seeds)} seeds.", highlight=False)
+    seeds = ", ".join(map(str, rows[0].seeds))
+    console.print(f"95 % intervals: {over}. Seeds: {seeds}.", highlight=False)
     for row in rows:
         if row.published is not None:
             console.print(

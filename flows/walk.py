@@ -14,10 +14,9 @@ from prefect.client.schemas.objects import State
 from prefect.filesystems import RemoteFileSystem
 from prefect.futures import PrefectFuture
 from prefect_ray.context import remote_options
-from ray.actor import ActorHandle
 
 from advfeat.board import create_board
-from advfeat.errors import StageFailedError
+from advfeat.errors import AdvfeatError, StageFailedError
 from advfeat.plan import Outlook
 from advfeat.stage import Stage, StageKind
 from advfeat.store import Store
@@ -82,9 +81,9 @@ class Walk:
         if self._failures:
             left = sum(digest not in self._states for digest in entries) - len(self._failures)
             raise StageFailedError(
-                f"{len(self._failures)} of {len(entries)} stages failed, first {self._failures[0]}; "
-                f"{left} that need them were not started. What was finished is kept: the same command "
-                "computes only the rest"
+                f"{len(self._failures)} of {len(entries)} stages failed and {left} that need them were "
+                "not started; what was finished is kept, the same command computes only the rest. "
+                f"First failure: {self._failures[0]}"
             )
 
     def _start(self, entry: Outlook) -> bool:
@@ -104,7 +103,7 @@ class Walk:
         return True
 
     def _call(self, stage: Stage, refresh: bool) -> None:
-        state: StageState = self._task(stage, refresh)(stage, self._store.uri, [], return_state=True)
+        state: StageState = self._task(stage, refresh)(stage, self._store.uri, [], return_state=True)  # type: ignore[assignment]
         state.result()
         self._states[stage.digest] = state
 
@@ -125,9 +124,9 @@ class Walk:
             self._states[stage.digest] = future.state
             self._display.finished(stage, "computed")
             return [stage.digest]
-        problem = f"{stage.title}: {(future.state.message or 'failed').splitlines()[0]}"
+        problem = f"{stage.title}: {_reason(future.state)}"
         self._failures.append(problem)
-        self._display.say(f"failed {problem}")
+        self._display.say(f"failed: {problem}")
         return []
 
     def _next_done(self) -> StageFuture:
@@ -138,12 +137,18 @@ class Walk:
                 self._display.running(ray.get(self._board.snapshot.remote()))
 
     @cached_property
-    def _board(self) -> ActorHandle:
+    def _board(self) -> Any:
         return create_board(board_name())
 
     def _task(self, stage: Stage, refresh: bool) -> StageTask:
         # A stage that is not intact in the store must not be answered from Prefect's record of it.
         return TASKS[stage.kind].with_options(result_storage=self._storage, refresh_cache=refresh)
+
+
+def _reason(state: StageState) -> str:
+    error = state.result(raise_on_failure=False)
+    reason = str(error) if isinstance(error, AdvfeatError) else state.message
+    return (reason or state.name or "failed").splitlines()[0]
 
 
 def _needs(entry: Outlook) -> set[str]:

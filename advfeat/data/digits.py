@@ -21,7 +21,8 @@ _LEVELS = 16
 def _bundled_file() -> Path:
     # Finding the package does not import it, which would take two seconds.
     package = importlib.util.find_spec("sklearn")
-    assert package is not None and package.origin is not None
+    assert package is not None
+    assert package.origin is not None
     return Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
 
 

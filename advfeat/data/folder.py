@@ -76,12 +76,13 @@ class FolderSource:
 
     def _load_split(self, split: Path) -> LabelledImages:
         pictures = self._pictures(split)
-        images = decode_images((path.read_bytes() for path, _ in pictures), self.spec.image_size)
+        files = ((str(path), path.read_bytes()) for path, _ in pictures)
+        images = decode_images(files, self.spec.image_size)
         return LabelledImages(images, _labels(pictures))
 
     def _error(self, problem: str) -> InputError:
         return InputError(
-            "data.source", self.spec.source, problem, "give a folder that holds one folder of pictures a class"
+            "data.source", self.spec.source, problem, "give a folder with one folder of pictures a class"
         )
 
 

@@ -84,19 +84,20 @@ class ParquetSource:
         return {"all": files}
 
     def _load_split(self, files: list[str], classes: tuple[str, ...]) -> LabelledImages:
-        encoded: list[bytes] = []
+        images = decode_images(self._pictures(files), self.spec.image_size)
+        return LabelledImages(images, self._labels(files, classes))
+
+    def _pictures(self, files: list[str]) -> Iterator[tuple[str, bytes]]:
         for file in files:
             with self._opened(file) as parquet:
-                column = self._column(parquet, _IMAGE_COLUMNS)
-                pictures = parquet.read(columns=[column]).column(column)
-                if pa.types.is_struct(pictures.type):
-                    pictures = pc.struct_field(pictures, "bytes")
-                encoded += pictures.to_pylist()
-        if any(content is None for content in encoded):
-            raise self._error("holds rows without picture bytes")
-        return LabelledImages(
-            decode_images(encoded, self.spec.image_size), self._labels(files, classes)
-        )
+                name = self._column(parquet, _IMAGE_COLUMNS)
+                column = parquet.read(columns=[name]).column(name)
+            if pa.types.is_struct(column.type):
+                column = pc.struct_field(column, "bytes")
+            for row, content in enumerate(column):
+                if not content.is_valid:
+                    raise self._error(f"has no picture bytes in row {row} of {file}")
+                yield f"{file} row {row}", content.as_py()
 
     def _labels(self, files: list[str], classes: tuple[str, ...]) -> NDArray[np.int64]:
         parts: list[NDArray[np.int64]] = []

@@ -9,6 +9,4 @@ from advfeat.recipes.shuffled import SHUFFLED
 
 __all__ = ["DROPPED", "RECIPES", "Given", "Published", "Recipe"]
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (CLEAN, D_RAND, D_DET, MISLABELED, SHUFFLED)
-}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (CLEAN, D_RAND, D_DET, MISLABELED, SHUFFLED)}

@@ -17,8 +17,6 @@ D_DET = Recipe(
     summary="adversarial images under the next class's label",
     source="source",
     perturbed=True,
-    published=Published(
-        0.437, "CIFAR-10, ResNet-50, L2 eps 0.5, 100 steps", "Ilyas et al. 2019, table 1"
-    ),
+    published=Published(0.437, "CIFAR-10, ResNet-50, L2 eps 0.5, 100 steps", "Ilyas et al. 2019, table 1"),
     relabel=relabel,
 )

@@ -19,8 +19,6 @@ D_RAND = Recipe(
     summary="adversarial images under random target labels",
     source="source",
     perturbed=True,
-    published=Published(
-        0.633, "CIFAR-10, ResNet-50, L2 eps 0.5, 100 steps", "Ilyas et al. 2019, table 1"
-    ),
+    published=Published(0.633, "CIFAR-10, ResNet-50, L2 eps 0.5, 100 steps", "Ilyas et al. 2019, table 1"),
     relabel=relabel,
 )

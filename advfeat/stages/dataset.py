@@ -33,9 +33,7 @@ def make_dataset(stage: Stage, store: Store) -> ArtifactRef:
 
     def build(folder: Path) -> dict[str, Any]:
         if stage.parts:
-            table = pa.concat_tables(
-                read_table(store.read(shard, "train.parquet")) for shard in stage.parts
-            )
+            table = pa.concat_tables(read_table(store.read(shard, "train.parquet")) for shard in stage.parts)
         else:
             request = _request(stage, store)
             table = dataset_rows(request, range(len(request.images)))

@@ -44,8 +44,8 @@ def train_target_model(stage: Stage, store: Store, progress: Progress | None = N
         table = read_table(store.read(stage.inputs["dataset"], "train.parquet"))
         if table.num_rows < 2:
             raise StageFailedError(
-                f"{stage.title}: the data set holds {table.num_rows} images; a source model that is "
-                "always right leaves no errors to learn from, so weaken it (weak_source.epochs)"
+                f"the data set holds {table.num_rows} images; a source model that is always right "
+                "leaves no errors to learn from, so weaken it (weak_source.epochs)"
             )
         images = torch.from_numpy(image_array(table, np.float32))
         labels = torch.from_numpy(int_array(table, "label"))

@@ -1,0 +1,38 @@
+# Each step can be typed by hand: the README shows how.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/uv pip install --quiet --constraint constraints.txt --editable
+
+.PHONY: run test lint constraints clean
+
+run: .venv/.installed
+	$(BIN)/advfeat run
+
+test: .venv/.installed-dev lint
+	$(BIN)/pytest
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.venv/bin/uv:
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt uv
+
+.venv/.installed: .venv/bin/uv pyproject.toml constraints.txt
+	$(INSTALL) .
+	touch $@
+
+.venv/.installed-dev: .venv/bin/uv pyproject.toml constraints.txt
+	$(INSTALL) '.[dev]'
+	touch $@
+
+# Newest versions that fit pyproject.toml; torch and torchvision stay where they are known to agree.
+constraints: .venv/bin/uv
+	grep -E '^torch(vision)?==' constraints.txt > .venv/torch.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --no-annotate --no-header --extra dev \
+	    --constraint .venv/torch.txt --output-file constraints.txt pyproject.toml
+
+clean:
+	rm -rf .venv .advfeat

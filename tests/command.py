@@ -1,0 +1,77 @@
+"""Runs ``advfeat`` as a user does, and finds every process that came of it."""
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+_MARK = "ADVFEAT_TEST_MARK"
+_CONFIGURATION = ("PREFECT_", "RAY_", "AWS_", "ADVFEAT_")
+
+# A run of all five recipes that takes seconds: a part of the digits, a small net, few steps.
+QUICK = (
+    *("--set", "data.train_size=384", "--set", "data.test_size=300", "--set", "seeds=[0]"),
+    *("--set", "source.epochs=4", "--set", "target.epochs=4", "--set", "attack.steps=5"),
+)
+
+
+@dataclass
+class Command:
+    """``advfeat`` in a working folder of its own; its processes are known by a mark."""
+
+    folder: Path
+    extra: Mapping[str, str] = field(default_factory=dict)
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def start(self, arguments: Sequence[str]) -> "subprocess.Popen[str]":
+        """Start it in the background, in a process group of its own."""
+        return subprocess.Popen(
+            [str(Path(sys.executable).parent / "advfeat"), *arguments],
+            cwd=self.folder,
+            env=self._environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        )
+
+    def __call__(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run it to its end."""
+        process = self.start(arguments)
+        stdout, stderr = process.communicate(timeout=400)
+        return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
+
+    def succeed(self, *arguments: str) -> str:
+        """Run it, assert that it succeeded, and return its standard output."""
+        done = self(*arguments)
+        assert done.returncode == 0, f"{arguments} ended with {done.returncode}:\n{done.stderr}"
+        return done.stdout
+
+    def left_processes(self, patience_seconds: float) -> list[str]:
+        """Return the command lines of what still runs after at most so many seconds."""
+        deadline = time.monotonic() + patience_seconds
+        while (left := self._processes()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return left
+
+    def _processes(self) -> list[str]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(_MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(" ".join(process.cmdline()))
+            except psutil.Error:
+                continue
+        return found
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(_CONFIGURATION)
+        }
+        return {**inherited, **self.extra, _MARK: self.mark, "COLUMNS": "200"}

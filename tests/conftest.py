@@ -1,0 +1,77 @@
+"""Fixtures: no configuration of the user's machine reaches a test, and servers are shared."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from advfeat.experiment_file import load_experiment
+from advfeat.local import prefect_server
+from advfeat.spec import Experiment
+from advfeat.store import Store
+from tests.command import Command
+from tests.servers import BUCKET, seaweedfs
+
+
+@pytest.fixture(autouse=True)
+def _unconfigured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith(("PREFECT_", "RAY_", "AWS_", "ADVFEAT_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A real S3 server: the AWS variables that lead to it."""
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as variables:
+        yield variables
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A real Prefect server: the variables that lead to it."""
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as server:
+        yield {"PREFECT_API_URL": server.wait_until_ready()}
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """An empty store, on disk and on S3."""
+    if request.param == "local":
+        return Store(str(tmp_path / "store"))
+    for name, value in request.getfixturevalue("s3").items():
+        monkeypatch.setenv(name, value)
+    return Store(f"s3://{BUCKET}/{tmp_path.name}")
+
+
+@pytest.fixture
+def local_store(tmp_path: Path) -> Store:
+    """An empty store on disk."""
+    return Store(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def quick() -> Experiment:
+    """All five recipes on a part of the digits, in seconds."""
+    return load_experiment(
+        "digits",
+        [
+            *("data.train_size=384", "data.test_size=300", "seeds=[0]"),
+            *("source.epochs=4", "target.epochs=4", "attack.steps=5"),
+        ],
+    )
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """``advfeat`` on the embedded default, in an empty folder."""
+    return Command(tmp_path)
+
+
+@pytest.fixture
+def served_command(tmp_path: Path, prefect_api: dict[str, str]) -> Command:
+    """``advfeat`` with a Prefect server that runs already, which saves its start."""
+    return Command(tmp_path, prefect_api)
+
+

@@ -1,0 +1,134 @@
+"""Data sets: what each recipe promises, and that shards do not show in the result."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from advfeat.evaluation import predict
+from advfeat.plan import Plan, build_plan
+from advfeat.spec import Experiment
+from advfeat.stages.images import read_classes, read_split
+from advfeat.stages.model import read_model
+from advfeat.store import Store
+from tests.inline import compute_all
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Plan]:
+    from advfeat.experiment_file import load_experiment
+
+    store = Store(str(tmp_path_factory.mktemp("store")))
+    plan = build_plan(
+        load_experiment("digits", ["seeds=[0]", "source.epochs=6", "target.epochs=1", "attack.steps=10"])
+    )
+    compute_all(plan, store)
+    return store, plan
+
+
+def frame(computed: tuple[Store, Plan], recipe: str) -> pd.DataFrame:
+    """Read a data set as a user does, with pandas alone."""
+    store, plan = computed
+    (stage,) = [stage for stage in plan.stages if stage.title == f"data set {recipe}, seed 0"]
+    return pd.read_parquet(io.BytesIO(store.read(stage.digest, "train.parquet")))
+
+
+def originals(computed: tuple[Store, Plan]) -> tuple[np.ndarray, np.ndarray]:
+    store, plan = computed
+    split = read_split(store, plan.stages[0].digest, "train")
+    return split.images.reshape(len(split), -1) / np.float32(255), split.labels
+
+
+def test_columns(computed: tuple[Store, Plan]) -> None:
+    assert list(frame(computed, "d_rand").columns) == [
+        "index",
+        "image",
+        "label",
+        "original_label",
+        "source_prediction_before",
+        "source_prediction_after",
+        "perturbation_norm",
+    ]
+
+
+@pytest.mark.parametrize("recipe", ["clean", "mislabeled", "shuffled"])
+def test_unperturbed_recipes_keep_every_pixel(computed: tuple[Store, Plan], recipe: str) -> None:
+    rows, (images, labels) = frame(computed, recipe), originals(computed)
+    assert np.array_equal(np.stack(rows["image"].to_list()), images[rows["index"]])
+    assert np.array_equal(rows["original_label"], labels[rows["index"]])
+    assert (rows["perturbation_norm"] == 0).all()
+
+
+def test_clean_has_all_images_under_their_own_labels(computed: tuple[Store, Plan]) -> None:
+    rows = frame(computed, "clean")
+    assert len(rows) == 1258
+    assert (rows["label"] == rows["original_label"]).all()
+
+
+def test_shuffled_is_a_permutation_of_the_labels(computed: tuple[Store, Plan]) -> None:
+    rows = frame(computed, "shuffled")
+    assert sorted(rows["label"]) == sorted(rows["original_label"])
+    assert (rows["label"] == rows["original_label"]).mean() < 0.2
+
+
+def test_mislabeled_holds_the_weak_sources_errors_and_no_correct_label(computed: tuple[Store, Plan]) -> None:
+    store, plan = computed
+    rows, (_, labels) = frame(computed, "mislabeled"), originals(computed)
+    (weak,) = [stage for stage in plan.stages if stage.title == "weak source model, seed 0"]
+    images = torch.from_numpy(read_split(store, plan.stages[0].digest, "train").images)
+    predictions = predict(read_model(store, weak.digest), images)
+    assert (rows["label"] != rows["original_label"]).all()
+    assert np.array_equal(rows["index"], np.flatnonzero(predictions != labels))
+    assert np.array_equal(rows["label"], predictions[rows["index"]])
+
+
+@pytest.mark.parametrize("recipe", ["d_rand", "d_det"])
+def test_adversarial_recipes_perturb_towards_their_labels_within_eps(
+    computed: tuple[Store, Plan], recipe: str
+) -> None:
+    rows, (images, labels) = frame(computed, recipe), originals(computed)
+    adversarial = np.stack(rows["image"].to_list())
+    assert adversarial.dtype == np.float32
+    lengths = np.linalg.norm(adversarial.astype(float) - images.astype(float), axis=1)
+    assert lengths.max() <= 1.5
+    assert np.allclose(lengths, rows["perturbation_norm"], atol=1e-6)
+    assert (adversarial.min(), adversarial.max()) >= (0, 0)
+    assert adversarial.max() <= 1
+    assert (rows["source_prediction_before"] == rows["original_label"]).mean() > 0.9
+    assert (rows["source_prediction_after"] == rows["label"]).mean() > 0.9
+    if recipe == "d_det":
+        assert (rows["label"] == (rows["original_label"] + 1) % 10).all()
+    else:
+        shares = rows.groupby("original_label")["label"].value_counts(normalize=True)
+        assert shares.max() < 0.25, "targets do not depend on the true class"
+
+
+def test_one_shard_or_seven_make_the_same_bytes(quick: Experiment, tmp_path_factory: pytest.TempPathFactory) -> None:
+    whole = quick.model_copy(update={"data": quick.data.model_copy(update={"train_size": 1000}), "shards": 1})
+    contents = []
+    for shards in (1, 7):
+        store = Store(str(tmp_path_factory.mktemp(f"shards{shards}")))
+        plan = build_plan(whole.model_copy(update={"shards": shards, "recipes": ("d_rand", "d_det")}))
+        assert sum(stage.kind == "shard" for stage in plan.stages) == 2 * shards
+        artifacts = compute_all(plan, store)
+        contents.append(
+            {
+                title: {file.name: file.sha256 for file in store.manifest(artifact.digest).files}
+                for title, artifact in artifacts.items()
+                if "shard" not in title
+            }
+        )
+    assert contents[0] == contents[1]
+
+
+def test_ray_data_reads_data_sets(computed: tuple[Store, Plan]) -> None:
+    """Without starting a cluster: Ray Data reads Parquet through the same Arrow schema."""
+    import pyarrow.parquet as pq
+
+    store, plan = computed
+    stage = next(stage for stage in plan.stages if stage.title == "data set d_rand, seed 0")
+    schema = pq.read_schema(io.BytesIO(store.read(stage.digest, "train.parquet")))
+    assert str(schema.field("image").type) == "fixed_size_list<element: float>[64]"
+    assert read_classes(store, plan.stages[0].digest) == tuple("0123456789")

@@ -1,0 +1,104 @@
+"""The plan: shared stages once, and a change recomputes what depends on it and nothing else."""
+
+from collections import Counter
+
+import pytest
+
+from advfeat.experiment_file import load_experiment
+from advfeat.plan import Plan, build_plan, outlook
+from advfeat.store import Store
+from tests.inline import compute, compute_all
+
+
+def plan(*assignments: str) -> Plan:
+    return build_plan(load_experiment("digits", assignments))
+
+
+def kinds(a_plan: Plan) -> Counter[str]:
+    return Counter(stage.kind for stage in a_plan.stages)
+
+
+def changed(before: Plan, after: Plan) -> set[str]:
+    """Return the titles of the stages of ``after`` that ``before`` does not have."""
+    known = {stage.digest for stage in before.stages}
+    return {stage.title for stage in after.stages if stage.digest not in known}
+
+
+def test_stages_that_recipes_share_appear_once() -> None:
+    counts = kinds(plan("seeds=[0,1]"))
+    assert counts == {
+        "images": 1,
+        "source_model": 4,  # a source and a weak source a seed; d_rand and d_det share one
+        "shard": 8,
+        "dataset": 10,
+        "target_model": 10,
+        "evaluation": 10,
+        "report": 1,
+    }
+
+
+def test_every_stage_comes_after_what_it_needs() -> None:
+    seen: set[str] = set()
+    for stage in plan().stages:
+        assert seen.issuperset(stage.needs), stage.title
+        seen.add(stage.digest)
+
+
+def test_another_eps_makes_new_examples_and_targets_but_no_new_source() -> None:
+    changes = changed(plan("seeds=[0]"), plan("seeds=[0]", "attack.eps=1.0"))
+    assert changes == {
+        "report",
+        *(
+            f"{what} {recipe}, seed 0{part}"
+            for recipe in ("d_rand", "d_det")
+            for what, part in (
+                ("data set", ""),
+                ("data set", ", shard 1 of 2"),
+                ("data set", ", shard 2 of 2"),
+                ("target model", ""),
+                ("evaluation", ""),
+            )
+        ),
+    }
+
+
+@pytest.mark.parametrize("assignment", ["shards=7", "name=other"])
+def test_shards_and_names_change_no_data_set(assignment: str) -> None:
+    changes = changed(plan(), plan(assignment))
+    assert {title for title in changes if "shard" not in title} <= {"report"}
+
+
+def test_another_seed_keeps_the_first_ones() -> None:
+    assert all("seed 1" in title or title == "report" for title in changed(plan("seeds=[0]"), plan("seeds=[0,1]")))
+
+
+def test_golden_digests() -> None:
+    """A cache must never be lost, or used, by accident: change these only with a stage's version."""
+    digests = {stage.title: stage.digest[:16] for stage in plan("seeds=[0]").stages}
+    assert digests["source model, seed 0"] == "fe7fa1827430373d"
+    assert digests["data set d_det, seed 0"] == "036828a54dc3aabb"
+
+
+def test_outlook_says_what_is_cached_and_why_the_rest_is_not(local_store: Store) -> None:
+    first = plan("seeds=[0]", "recipes=[d_det]", "data.train_size=256", "attack.steps=2", "source.epochs=1")
+    assert {entry.state for entry in outlook(first, local_store)} == {"compute"}
+    for stage in first.stages[:4]:
+        compute(stage, local_store)
+    states = {entry.stage.title: entry for entry in outlook(first, local_store)}
+    assert [entry.state for entry in states.values()] == ["cached"] * 4 + ["compute"] * 3
+    assert states["evaluation d_det, seed 0"].why == "the store holds no evaluation yet"
+
+    other = plan(
+        *("seeds=[0]", "recipes=[d_det]", "data.train_size=256", "attack.steps=2", "source.epochs=1"),
+        "attack.eps=0.25",
+    )
+    why = {entry.stage.kind: entry.why for entry in outlook(other, local_store)}
+    assert why["dataset"] == "new: attack.eps 1.5 → 0.25"
+
+
+def test_parts_of_a_data_set_that_is_there_are_not_made_again(local_store: Store) -> None:
+    small = ("seeds=[0]", "recipes=[d_rand]", "data.train_size=256", "attack.steps=1", "source.epochs=1")
+    compute_all(plan(*small), local_store)
+    entries = outlook(plan(*small, "shards=2"), local_store)
+    assert {entry.state for entry in entries} == {"cached"}
+    assert "shard" not in {entry.stage.kind for entry in entries}
