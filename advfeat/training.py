@@ -13,6 +13,9 @@ from advfeat.digest import derived_seed
 from advfeat.progress import Progress
 from advfeat.spec import TrainSpec
 
+_WARM_UP = 0.2
+"""Share of the steps in which the learning rate rises; at least one step."""
+
 
 def device() -> torch.device:
     """Return the accelerator if this machine has one, else the CPU."""
@@ -53,9 +56,9 @@ def fit(
         weight_decay=spec.weight_decay,
         nesterov=spec.momentum > 0,
     )
-    batches = -(-len(labels) // spec.batch_size)
+    steps = 1 + spec.epochs * -(-len(labels) // spec.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, spec.learning_rate, total_steps=spec.epochs * batches + 1, pct_start=0.2
+        optimizer, spec.learning_rate, total_steps=steps, pct_start=max(_WARM_UP, 2 / steps)
     )
     generator = torch.Generator().manual_seed(derived_seed(seed, "batches"))
     seen = 0

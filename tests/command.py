@@ -71,7 +71,5 @@ class Command:
         return found
 
     def _environment(self) -> dict[str, str]:
-        inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith(_CONFIGURATION)
-        }
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_CONFIGURATION)}
         return {**inherited, **self.extra, _MARK: self.mark, "COLUMNS": "200"}

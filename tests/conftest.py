@@ -73,5 +73,3 @@ def command(tmp_path: Path) -> Command:
 def served_command(tmp_path: Path, prefect_api: dict[str, str]) -> Command:
     """``advfeat`` with a Prefect server that runs already, which saves its start."""
     return Command(tmp_path, prefect_api)
-
-

@@ -33,7 +33,8 @@ def seaweedfs(folder: Path) -> Iterator[dict[str, str]]:
     ports = dict(zip(("master", "volume", "filer", "s3"), _free_ports(4), strict=True))
     command = [
         *(_beside_python("weed"), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
-        *("-filer", "-s3", f"-s3.config={config}", "-volume.max=20", "-master.volumeSizeLimitMB=64"),
+        *("-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={config}"),
+        *("-volume.max=20", "-master.volumeSizeLimitMB=64"),
         *(f"-{name}.port={port}" for name, port in ports.items()),
         *(f"-{name}.port.grpc={port}" for name, port in zip(ports, _free_ports(4), strict=True)),
     ]
@@ -50,11 +51,8 @@ def seaweedfs(folder: Path) -> Iterator[dict[str, str]]:
         _make_bucket(variables)
         yield variables
     finally:
-        server.terminate()
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
+        server.kill()  # asked to end, it would take ten seconds
+        server.wait()
 
 
 def s3_client(variables: dict[str, str]) -> s3fs.S3FileSystem:

@@ -70,7 +70,7 @@ def test_as_strong_as_foolbox(
     assert success(theirs) > 0.2, "the comparison says nothing where the peer fails"
     assert abs(success(ours) - success(theirs)) <= 0.02
     assert lengths(norm, images, ours).max() <= eps
-    assert 0 <= ours.min()
+    assert ours.min() >= 0
     assert ours.max() <= 1
 
 
@@ -107,7 +107,7 @@ def test_every_example_lies_in_the_ball_and_in_the_pixel_range(
     assert adversarial.dtype == torch.float32
     assert adversarial.shape == images.shape
     assert lengths(norm, images, adversarial).max() <= eps
-    assert 0 <= adversarial.min()
+    assert adversarial.min() >= 0
     assert adversarial.max() <= 1
 
 
@@ -119,7 +119,7 @@ def test_within_mends_whatever_it_is_given(norm: Norm, eps: float, seed: int) ->
     wild = images + 10 * torch.randn((5, 1, 4, 4), generator=generator)
     mended = within(images, wild, BALLS[norm], eps)
     assert lengths(norm, images, mended).max() <= eps
-    assert 0 <= mended.min()
+    assert mended.min() >= 0
     assert mended.max() <= 1
 
 

@@ -105,7 +105,9 @@ def test_adversarial_recipes_perturb_towards_their_labels_within_eps(
         assert shares.max() < 0.25, "targets do not depend on the true class"
 
 
-def test_one_shard_or_seven_make_the_same_bytes(quick: Experiment, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_one_shard_or_seven_make_the_same_bytes(
+    quick: Experiment, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     whole = quick.model_copy(update={"data": quick.data.model_copy(update={"train_size": 1000}), "shards": 1})
     contents = []
     for shards in (1, 7):

@@ -69,7 +69,9 @@ def test_shards_and_names_change_no_data_set(assignment: str) -> None:
 
 
 def test_another_seed_keeps_the_first_ones() -> None:
-    assert all("seed 1" in title or title == "report" for title in changed(plan("seeds=[0]"), plan("seeds=[0,1]")))
+    assert all(
+        "seed 1" in title or title == "report" for title in changed(plan("seeds=[0]"), plan("seeds=[0,1]"))
+    )
 
 
 def test_golden_digests() -> None:

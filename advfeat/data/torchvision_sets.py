@@ -90,10 +90,17 @@ class TorchvisionSource:
         from torchvision import datasets
 
         with self._checked_root() as root:
-            train, test = (
-                getattr(datasets, self.name)(str(root), train=is_train) for is_train in (True, False)
-            )
+            try:
+                train, test = (
+                    getattr(datasets, self.name)(str(root), train=is_train) for is_train in (True, False)
+                )
+            except RuntimeError as error:  # torchvision found other bytes than it knows
+                raise self._other_bytes(f"{self.name} files") from error
         return ImageData(_as_arrays(train), _as_arrays(test), tuple(map(str, train.classes)))
+
+    def _other_bytes(self, name: str) -> InputError:
+        problem = f"holds another {name} than torchvision's {self.name}"
+        return InputError("data.root", str(self.root), problem, "fetch the set again")
 
     def _expected_layout(self) -> str:
         return f"{self.name}/raw/*-ubyte[.gz]" if self.name in _IDX_MD5 else "cifar-10-batches-py/"
@@ -119,9 +126,7 @@ class TorchvisionSource:
                 plain = packed / name
                 content = plain.read_bytes() if plain.is_file() else _unpacked(packed / f"{name}.gz")
                 if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
-                    raise InputError(
-                        "data.root", str(self.root), f"holds another {name} than {self.name}'s", "mend it"
-                    )
+                    raise self._other_bytes(name)
                 (unpacked / name).write_bytes(content)
             yield Path(folder)
 

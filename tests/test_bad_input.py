@@ -1,0 +1,85 @@
+"""Bad input: one line that names field, value and remedy, exit code 2, and nothing was started."""
+
+from pathlib import Path
+
+import pytest
+
+from flows import cli
+from tests.command import Command
+
+SET = "--set"
+CASES = [
+    ([SET, "attack.eps=0"], "attack.eps: 0 is not greater than 0"),
+    ([SET, "attack.eps=-1"], "attack.eps: -1 is not greater than 0"),
+    ([SET, "attack.eps=.nan"], "attack.eps: nan is not finite"),
+    ([SET, "attack.steps=0"], "attack.steps: 0 is less than 1"),
+    ([SET, "recipes=[d_rnad]"], "recipes: 'd_rnad' is unknown; did you mean d_rand?"),
+    ([SET, "recipes=d_rand"], "recipes: 'd_rand' is no list"),
+    ([SET, "data.source=cifra10"], "data.source: 'cifra10' is unknown; did you mean cifar10?"),
+    ([SET, "source.model=resnet17"], "source.model: 'resnet17' is unknown; did you mean resnet18?"),
+    ([SET, "atack.eps=1"], "atack: {'eps': 1} is given to a field that does not exist; did you mean attack?"),
+    ([SET, "attack.epps=1"], "attack.epps: 1 is given to a field that does not exist; did you mean eps?"),
+    ([SET, "seeds=[]"], "seeds: [] is empty, give at least one"),
+    ([SET, "seeds=[1,1]"], "seeds: [1, 1] names an entry twice"),
+    ([SET, "seeds"], "--set: 'seeds' is no assignment"),
+    ([SET, "data.train_size=9999"], "data.train_size: 9999 is more than the 1258 images of digits"),
+    (["digit"], "preset: 'digit' is unknown; did you mean digits?"),
+    (["absent.yaml"], "file: 'absent.yaml' cannot be read"),
+    ([SET, "data.source=folder:absent"], "data.source: 'folder:absent' is no folder"),
+    ([SET, "data.source=folder:."], "data.source: 'folder:.' has fewer than two class folders"),
+    ([SET, "data.source=parquet:absent"], "data.source: 'parquet:absent' does not exist"),
+    ([SET, "data.source=parquet:cut.parquet"], "data.source: 'parquet:cut.parquet' cannot be read"),
+    (["--store", "nonsense://x"], "store: 'nonsense://x' is no usable URI"),
+    (["--store", "cut.parquet/store"], "cannot be written"),
+    (["--store", "s3://advfeat/x"], "store: 's3://advfeat/x' cannot be written"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), CASES, ids=lambda value: str(value)[:60])
+def test_one_clear_line_before_anything_starts(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr("sys.argv", ["advfeat", "run", *arguments])
+    Path("cut.parquet").write_bytes(b"PAR1 and then nothing")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr("subprocess.Popen.__init__", refuse)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    assert printed.out == ""
+    assert printed.err.startswith("advfeat: ")
+    assert printed.err.count("\n") == 1, printed.err
+    assert message in printed.err
+    assert "; " in printed.err, "a remedy follows"
+
+
+def test_a_server_that_does_not_answer(command: Command) -> None:
+    command.extra = {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    done = command("run")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(
+        "advfeat: PREFECT_API_URL: 'http://127.0.0.1:9/api' does not"
+    )
+    assert command.left_processes(0) == []
+
+
+def test_files_build_on_presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from advfeat.experiment_file import load_experiment
+
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("preset: mnist\nattack: {eps: 0.75}\nseeds: [4]\n")
+    experiment = load_experiment("mine.yaml", ["attack.steps=7"])
+    assert experiment.data.source == "mnist"
+    assert (experiment.attack.eps, experiment.attack.steps) == (0.75, 7)
+    assert experiment.seeds == (4,)

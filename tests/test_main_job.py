@@ -1,0 +1,144 @@
+"""The main job as a user runs it: default preset, embedded Prefect server and Ray, local store."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from advfeat.experiment_file import load_experiment
+from advfeat.plan import build_plan
+from advfeat.store import Store
+from tests.command import Command
+from tests.inline import compute
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """``advfeat`` in a folder that the tests of this file share, in their order."""
+    return Command(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def first(home: Command) -> Json:
+    """The default run on a cold store: ``advfeat run --json``."""
+    done = home("run", "--json")
+    assert done.returncode == 0, done.stderr
+    assert home.left_processes(3) == []
+    assert "computed (" in done.stderr, "progress with a rate and the time left"
+    assert "image passes/s, about" in done.stderr
+    (line,) = done.stdout.splitlines()
+    result: Json = json.loads(line)
+    return result
+
+
+def rows(result: Json) -> dict[str, Json]:
+    return {row["recipe"]: row for row in result["rows"]}
+
+
+def test_a_network_learns_from_nothing_but_wrong_labels(first: Json) -> None:
+    accuracy = {recipe: row["test_accuracy"] for recipe, row in rows(first).items()}
+    assert accuracy["clean"] >= 0.96
+    assert accuracy["d_rand"] >= 0.80
+    assert accuracy["d_det"] >= 0.50
+    assert accuracy["mislabeled"] >= 0.20
+    assert accuracy["shuffled"] <= 0.15
+    for row in rows(first).values():
+        assert row["seeds"] == [0, 1, 2]
+        assert row["ci95"][0] <= row["test_accuracy"] <= row["ci95"][1]
+    assert rows(first)["d_rand"]["attack_success"] > 0.9
+    assert rows(first)["d_det"]["wrong_label_share"] == 1
+    assert rows(first)["mislabeled"]["wrong_label_share"] == 1
+    assert first["stages"] == {"total": 65, "computed": 65, "cached": 0}
+    assert "<svg" in Path(first["report"]).read_text()
+
+
+def test_a_second_run_takes_every_stage_from_the_cache(home: Command, first: Json) -> None:
+    second = json.loads(home.succeed("run", "--json"))
+    assert second["stages"] == {"total": 65, "computed": 0, "cached": 65}
+    assert second["rows"] == first["rows"]
+    assert second["report"] == first["report"]
+    assert home.left_processes(3) == []
+
+
+def test_ls_show_and_verify(home: Command, first: Json) -> None:
+    artifacts = json.loads(home.succeed("ls", "--json"))
+    assert len(artifacts) == first["stages"]["total"]
+    assert {frozenset(artifact) for artifact in artifacts} == {
+        frozenset({"digest", "stage", "uri", "bytes", "created"})
+    }
+    datasets = [artifact for artifact in artifacts if artifact["stage"] == "dataset"]
+    assert len(datasets) == 15
+    assert (Path(datasets[0]["uri"]) / "manifest.json").is_file()
+    shown = json.loads(home.succeed("show", datasets[0]["digest"][:10]))
+    assert shown["digest"] == datasets[0]["digest"]
+    assert home.succeed("verify").strip() == "65 artifacts read, 0 damaged"
+
+
+def test_shards_and_workers_do_not_show_in_the_data_set(home: Command, first: Json, tmp_path: Path) -> None:
+    """Two Ray workers with two shards against this process with seven, bit for bit."""
+    on_ray = Store(str(home.folder / ".advfeat" / "store"))
+    inline = Store(str(tmp_path / "store"))
+    plan = build_plan(load_experiment("digits", ["seeds=[0]", "recipes=[d_rand]", "shards=7"]))
+    for stage in plan.stages:
+        if stage.kind != "report":
+            compute(stage, inline)
+            if stage.kind != "shard":
+                files = [store.manifest(stage.digest).files for store in (on_ray, inline)]
+                assert files[0] == files[1], stage.title
+
+
+def test_another_eps_recomputes_generation_and_targets_only(home: Command, first: Json) -> None:
+    arguments = ("--set", "seeds=[0]", "--set", "recipes=[d_det]", "--set", "attack.eps=1.0")
+    planned = json.loads(home.succeed("plan", "--json", *arguments))
+    to_compute = {entry["title"] for entry in planned if entry["state"] == "compute"}
+    assert to_compute == {
+        "data set d_det, seed 0, shard 1 of 2",
+        "data set d_det, seed 0, shard 2 of 2",
+        "data set d_det, seed 0",
+        "target model d_det, seed 0",
+        "evaluation d_det, seed 0",
+        "report",
+    }
+    result = json.loads(home.succeed("run", "--json", *arguments))
+    assert result["stages"] == {"total": 8, "computed": 6, "cached": 2}
+    weaker, stronger = rows(result)["d_det"], rows(first)["d_det"]
+    assert weaker["attack_success"] < stronger["attack_success"]
+
+
+def test_lost_artifacts_are_told_and_computed_again(home: Command, first: Json) -> None:
+    store = home.folder / ".advfeat" / "store" / "artifacts"
+    titles = {entry["title"]: entry["digest"] for entry in json.loads(home.succeed("plan", "--json"))}
+    deleted, damaged = titles["target model clean, seed 1"], titles["data set shuffled, seed 2"]
+    for file in (store / deleted).iterdir():
+        file.unlink()
+    (payload,) = (store / damaged).glob("*.parquet")
+    payload.write_bytes(bytes(reversed(payload.read_bytes())))
+    assert home("verify", damaged).returncode == 1
+
+    done = home("run", "--json")
+    assert "target model clean, seed 1: deleted: " in done.stderr
+    assert "data set shuffled, seed 2: damaged: " in done.stderr
+    result = json.loads(done.stdout)
+    assert result["stages"] == {"total": 65, "computed": 2, "cached": 63}
+    assert result["rows"] == first["rows"]
+    assert home.succeed("verify").splitlines()[-1].endswith(" 0 damaged")
+
+
+def test_the_store_holds_no_pickle(home: Command, first: Json) -> None:
+    files = [path for path in (home.folder / ".advfeat" / "store").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".parquet", ".safetensors", ".html", ""}
+    for path in files:
+        if path.suffix == "":
+            assert json.loads(path.read_text())["metadata"]["serializer"]["type"] == "json"
+
+
+def test_the_table_names_chance_and_published_figures(home: Command, first: Json) -> None:
+    printed = home.succeed("run")
+    assert all(recipe in printed for recipe in rows(first))
+    assert "63.3 %" in printed
+    assert "Ilyas et al. 2019, table 1" in printed
+    assert "Data set and net of the published figures differ" in printed
+    assert printed.splitlines()[-1].startswith("report: ")

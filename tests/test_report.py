@@ -1,0 +1,116 @@
+"""The report: one file that needs no network, whose numbers are those of the evaluations."""
+
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from advfeat.plan import Plan, build_plan
+from advfeat.report.rows import Row, read_rows
+from advfeat.spec import Experiment
+from advfeat.store import Store
+from tests.inline import compute_all
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Plan]:
+    from advfeat.experiment_file import load_experiment
+
+    experiment = load_experiment(
+        "digits",
+        [
+            *("seeds=[0,1]", "data.train_size=256", "name=<b>bold</b> & co", "data.test_size=200"),
+            *("source.epochs=3", "target.epochs=3", "attack.steps=5"),
+        ],
+    )
+    store, plan = Store(str(tmp_path_factory.mktemp("store"))), build_plan(experiment)
+    compute_all(plan, store)
+    return store, plan
+
+
+@pytest.fixture(scope="module")
+def page(computed: tuple[Store, Plan]) -> str:
+    store, plan = computed
+    return store.read(plan.report.digest, "report.html").decode()
+
+
+class Addresses(HTMLParser):
+    """Collects what a browser would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.images = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.images += tag == "img"
+        self.found += [value or "" for name, value in attrs if name in {"src", "href", "xlink:href"}]
+        assert tag not in {"script", "link", "iframe"}
+
+
+def test_it_is_one_file_without_network(page: str) -> None:
+    addresses = Addresses()
+    addresses.feed(page)
+    assert addresses.images > 20
+    assert all(address.startswith(("data:image/png;base64,", "#")) for address in addresses.found)
+    assert "url(http" not in page
+
+
+def test_it_shows_the_table_and_the_digests(page: str, computed: tuple[Store, Plan]) -> None:
+    store, plan = computed
+    for row in read_rows(store, plan.report.digest):
+        assert re.search(rf"<b>{row.recipe}</b>.*?{100 * row.test_accuracy:.1f} %", page, re.DOTALL)
+        if row.published is not None:
+            assert row.published.source in page
+    for stage in plan.stages:
+        if stage.kind in {"dataset", "evaluation", "images", "source_model"}:
+            assert stage.digest in page
+    assert page.count("perturbation ×") == 8, "four examples for d_rand and for d_det"
+
+
+def test_names_cannot_inject_markup(page: str) -> None:
+    assert "&lt;b&gt;bold&lt;/b&gt; &amp; co" in page
+    assert "<b>bold</b>" not in page
+
+
+def test_rows_are_what_the_predictions_say(computed: tuple[Store, Plan]) -> None:
+    store, plan = computed
+    rows = {row.recipe: row for row in read_rows(store, plan.report.digest)}
+    for recipe, row in rows.items():
+        accuracies = []
+        for seed in (0, 1):
+            digest = plan.report.inputs[f"{recipe}/{seed}/evaluation"]
+            predictions = pd.read_parquet(io.BytesIO(store.read(digest, "predictions.parquet")))
+            assert len(predictions) == 200
+            accuracies.append(float((predictions["label"] == predictions["prediction"]).mean()))
+        assert row.test_accuracies == pytest.approx(tuple(accuracies))
+        assert row.test_accuracy == pytest.approx(sum(accuracies) / 2)
+        assert row.ci95[0] <= row.test_accuracy <= row.ci95[1]
+        assert row.chance == 0.1
+    assert rows["d_det"].wrong_label_share == rows["mislabeled"].wrong_label_share == 1
+    assert rows["clean"].wrong_label_share == 0
+    assert rows["clean"].attack_success is rows["mislabeled"].attack_success is None
+
+
+def test_rows_come_as_json_and_parquet_too(computed: tuple[Store, Plan]) -> None:
+    store, plan = computed
+    records = json.loads(store.read(plan.report.digest, "rows.json"))
+    assert [Row.model_validate(record).recipe for record in records] == [
+        *("clean", "d_rand", "d_det", "mislabeled", "shuffled")
+    ]
+    table = pd.read_parquet(io.BytesIO(store.read(plan.report.digest, "rows.parquet")))
+    assert table["test_accuracy"].tolist() == [record["test_accuracy"] for record in records]
+
+
+def test_the_parameters_in_it_reproduce_it(page: str, computed: tuple[Store, Plan]) -> None:
+    import html
+
+    import yaml
+
+    match = re.search(r"<pre>(.*?)</pre>", page, re.DOTALL)
+    assert match is not None
+    experiment = Experiment.model_validate(yaml.safe_load(html.unescape(match[1])))
+    assert build_plan(experiment).report.digest == computed[1].report.digest
