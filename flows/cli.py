@@ -155,18 +155,31 @@ def verify(
 
 def main() -> None:
     """Run the command line; errors raised on purpose are one line and an exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt = _Interrupt()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     try:
         app()
-    except InputError as error:
-        print(f"advfeat: {error}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
-    except AdvfeatError as error:
-        print(f"advfeat: {error}", file=sys.stderr)
-        sys.exit(EXIT_FAILURE)
-    except KeyboardInterrupt:
-        print("advfeat: interrupted; what was finished is kept", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    except BaseException as error:
+        # A library that was interrupted in the middle may raise an error of its own instead.
+        if interrupt.came:
+            code, message = EXIT_INTERRUPTED, "interrupted; what was finished is kept"
+        elif isinstance(error, AdvfeatError):
+            code, message = EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILURE, str(error)
+        else:
+            raise
+        print(f"advfeat: {message}", file=sys.stderr)
+        sys.exit(code)
+
+
+class _Interrupt:
+    """Turns Ctrl-C and SIGTERM into ``KeyboardInterrupt``, and remembers that one came."""
+
+    came = False
+
+    def __call__(self, *_: object) -> None:
+        self.came = True
+        raise KeyboardInterrupt
 
 
 def _readable(store: str) -> Any:
@@ -199,7 +212,3 @@ def _standard_output_kept_for_result() -> Any:
         sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt

@@ -23,7 +23,7 @@ _COMPUTATIONS = {
 
 def compute(stage: Stage, store: Store) -> ArtifactRef:
     """Compute one stage, unless the store has it."""
-    return _COMPUTATIONS[stage.kind](stage, store)  # type: ignore[operator]
+    return _COMPUTATIONS[stage.kind](stage, store)
 
 
 def compute_all(plan: Plan, store: Store) -> dict[str, ArtifactRef]:

@@ -3,10 +3,15 @@
 import subprocess
 import sys
 
-import foolbox
 import numpy as np
 import pytest
 import torch
+from foolbox.attacks.projected_gradient_descent import (
+    L2ProjectedGradientDescentAttack,
+    LinfProjectedGradientDescentAttack,
+)
+from foolbox.criteria import Misclassification, TargetedMisclassification
+from foolbox.models.pytorch import PyTorchModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -19,8 +24,8 @@ from advfeat.spec import Attack, Norm
 from advfeat.training import as_pixels, fit
 
 FOOLBOX = {
-    "l2": foolbox.attacks.L2ProjectedGradientDescentAttack,
-    "linf": foolbox.attacks.LinfProjectedGradientDescentAttack,
+    "l2": L2ProjectedGradientDescentAttack,
+    "linf": LinfProjectedGradientDescentAttack,
 }
 
 
@@ -58,8 +63,8 @@ def test_as_strong_as_foolbox(
     ours = perturb(model, images, aims, attack)
 
     peer = FOOLBOX[norm](abs_stepsize=step_size, steps=steps, random_start=False)
-    criterion = foolbox.criteria.TargetedMisclassification if targeted else foolbox.criteria.Misclassification
-    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    criterion = TargetedMisclassification if targeted else Misclassification
+    wrapped = PyTorchModel(model, bounds=(0, 1), device="cpu")
     _, theirs, _ = peer(wrapped, images, criterion(aims), epsilons=eps)
 
     def success(adversarial: Tensor) -> float:

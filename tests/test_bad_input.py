@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from advfeat.experiment_file import load_experiment
 from flows import cli
 from tests.command import Command
 
@@ -75,8 +76,6 @@ def test_a_server_that_does_not_answer(command: Command) -> None:
 
 
 def test_files_build_on_presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from advfeat.experiment_file import load_experiment
-
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text("preset: mnist\nattack: {eps: 0.75}\nseeds: [4]\n")
     experiment = load_experiment("mine.yaml", ["attack.steps=7"])

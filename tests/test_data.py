@@ -146,7 +146,7 @@ def test_a_truncated_parquet_file(tmp_path: Path) -> None:
             data.open_source(spec(f"parquet:{tmp_path}/all.parquet")).identity()
 
 
-def test_subsets_are_drawn_once_and_stay(tmp_path: Path) -> None:
+def test_subsets_are_drawn_once_and_stay() -> None:
     whole, part = data.load(spec("digits")), data.load(spec("digits", train_size=100, test_size=50))
     again = data.load(spec("digits", train_size=100, test_size=50))
     assert (len(part.train), len(part.test)) == (100, 50)
@@ -155,7 +155,7 @@ def test_subsets_are_drawn_once_and_stay(tmp_path: Path) -> None:
     assert np.bincount(part.train.labels, minlength=10).min() > 0
 
 
-def test_more_images_than_there_are(tmp_path: Path) -> None:
+def test_more_images_than_there_are() -> None:
     with pytest.raises(InputError, match=r"train_size: 1259 is more than the 1258 images of digits"):
         data.sizes(spec("digits", train_size=1259))
 

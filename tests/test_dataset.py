@@ -1,13 +1,16 @@
 """Data sets: what each recipe promises, and that shards do not show in the result."""
 
 import io
+import json
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from advfeat.evaluation import predict
+from advfeat.experiment_file import load_experiment
 from advfeat.plan import Plan, build_plan
 from advfeat.spec import Experiment
 from advfeat.stages.images import read_classes, read_split
@@ -18,8 +21,6 @@ from tests.inline import compute_all
 
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Plan]:
-    from advfeat.experiment_file import load_experiment
-
     store = Store(str(tmp_path_factory.mktemp("store")))
     plan = build_plan(
         load_experiment("digits", ["seeds=[0]", "source.epochs=6", "target.epochs=1", "attack.steps=10"])
@@ -88,7 +89,7 @@ def test_mislabeled_holds_the_weak_sources_errors_and_no_correct_label(computed:
 def test_adversarial_recipes_perturb_towards_their_labels_within_eps(
     computed: tuple[Store, Plan], recipe: str
 ) -> None:
-    rows, (images, labels) = frame(computed, recipe), originals(computed)
+    rows, (images, _) = frame(computed, recipe), originals(computed)
     adversarial = np.stack(rows["image"].to_list())
     assert adversarial.dtype == np.float32
     lengths = np.linalg.norm(adversarial.astype(float) - images.astype(float), axis=1)
@@ -125,12 +126,14 @@ def test_one_shard_or_seven_make_the_same_bytes(
     assert contents[0] == contents[1]
 
 
-def test_ray_data_reads_data_sets(computed: tuple[Store, Plan]) -> None:
-    """Without starting a cluster: Ray Data reads Parquet through the same Arrow schema."""
-    import pyarrow.parquet as pq
-
+def test_arrow_sees_plain_standard_columns(computed: tuple[Store, Plan]) -> None:
+    """Whatever reads Parquet can read a data set: no extension type, no nested record."""
     store, plan = computed
-    stage = next(stage for stage in plan.stages if stage.title == "data set d_rand, seed 0")
+    (stage,) = [stage for stage in plan.stages if stage.title == "data set d_rand, seed 0"]
     schema = pq.read_schema(io.BytesIO(store.read(stage.digest, "train.parquet")))
-    assert str(schema.field("image").type) == "fixed_size_list<element: float>[64]"
+    types = {field.name: str(field.type) for field in schema}
+    assert types.pop("image") == "fixed_size_list<element: float>[64]"
+    assert types.pop("perturbation_norm") == "float"
+    assert set(types.values()) == {"int64"}
+    assert json.loads(schema.metadata[b"advfeat"]) == {"image_shape": [1, 8, 8]}
     assert read_classes(store, plan.stages[0].digest) == tuple("0123456789")

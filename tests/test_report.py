@@ -1,5 +1,6 @@
 """The report: one file that needs no network, whose numbers are those of the evaluations."""
 
+import html
 import io
 import json
 import re
@@ -7,7 +8,9 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+import yaml
 
+from advfeat.experiment_file import load_experiment
 from advfeat.plan import Plan, build_plan
 from advfeat.report.rows import Row, read_rows
 from advfeat.spec import Experiment
@@ -17,8 +20,6 @@ from tests.inline import compute_all
 
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Plan]:
-    from advfeat.experiment_file import load_experiment
-
     experiment = load_experiment(
         "digits",
         [
@@ -106,10 +107,6 @@ def test_rows_come_as_json_and_parquet_too(computed: tuple[Store, Plan]) -> None
 
 
 def test_the_parameters_in_it_reproduce_it(page: str, computed: tuple[Store, Plan]) -> None:
-    import html
-
-    import yaml
-
     match = re.search(r"<pre>(.*?)</pre>", page, re.DOTALL)
     assert match is not None
     experiment = Experiment.model_validate(yaml.safe_load(html.unescape(match[1])))

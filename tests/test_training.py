@@ -75,9 +75,10 @@ def test_augmentation_only_moves_pixels() -> None:
         assert set(after.flatten().tolist()) <= set(before.flatten().tolist()) | {0.0}
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\\x80\\x04K\\x01.", b"\\x08" + bytes(7) + b"{}      ", bytes(100)]
-)
+PICKLE, NO_HEADER = b"\x80\x04K\x01.", b"\x08" + bytes(7) + b"{}      "
+
+
+@pytest.mark.parametrize("content", [b"", PICKLE, NO_HEADER, bytes(100)])
 def test_what_is_no_model_is_refused(content: bytes) -> None:
     with pytest.raises(DamagedArtifactError):
         models.from_bytes(content)
