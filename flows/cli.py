@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -155,14 +156,13 @@ def verify(
 
 def main() -> None:
     """Run the command line; errors raised on purpose are one line and an exit code."""
-    interrupt = _Interrupt()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
+    came = _signals_that_came()
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()
     except BaseException as error:
-        # A library that was interrupted in the middle may raise an error of its own instead.
-        if interrupt.came:
+        # A library that a signal interrupted may raise an error of its own instead.
+        if came() & {signal.SIGINT, signal.SIGTERM}:
             code, message = EXIT_INTERRUPTED, "interrupted; what was finished is kept"
         elif isinstance(error, AdvfeatError):
             code, message = EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILURE, str(error)
@@ -172,14 +172,23 @@ def main() -> None:
         sys.exit(code)
 
 
-class _Interrupt:
-    """Turns Ctrl-C and SIGTERM into ``KeyboardInterrupt``, and remembers that one came."""
+def _signals_that_came() -> Callable[[], set[int]]:
+    """Return a function that tells which signals came, also those that a library handled."""
+    reading, writing = os.pipe()
+    for end in (reading, writing):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
 
-    came = False
+    def came() -> set[int]:
+        with contextlib.suppress(BlockingIOError):
+            return set(os.read(reading, 4096))
+        return set()
 
-    def __call__(self, *_: object) -> None:
-        self.came = True
-        raise KeyboardInterrupt
+    return came
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _readable(store: str) -> Any:

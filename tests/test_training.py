@@ -18,7 +18,7 @@ def digits() -> tuple[Tensor, Tensor]:
     return torch.from_numpy(train.images), torch.from_numpy(train.labels)
 
 
-@pytest.mark.parametrize(("model", "epochs"), [("mlp", 12), ("cnn", 5), ("resnet9", 5), ("resnet18", 3)])
+@pytest.mark.parametrize(("model", "epochs"), [("mlp", 12), ("cnn", 5), ("resnet9", 5), ("resnet18", 5)])
 def test_every_architecture_learns_and_survives_storage(
     digits: tuple[Tensor, Tensor], model: ModelName, epochs: int
 ) -> None:
