@@ -103,6 +103,7 @@ def local_ray() -> Iterator[None]:
     import ray
 
     ray.init(
+        "local",  # never a cluster that happens to run on this machine
         namespace="prefect",
         num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         object_store_memory=_RAY_OBJECT_STORE_BYTES,
