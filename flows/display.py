@@ -28,7 +28,8 @@ class Display:
         self._finished = 0
         self._passes = sum(entry.stage.image_passes for entry in outlooks if entry.state == "compute")
         self._passes_done = 0
-        self._began = self._last_line = time.monotonic()
+        self._began: float | None = None
+        self._last_line = time.monotonic()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -71,6 +72,9 @@ class Display:
 
     def running(self, stages: Mapping[str, StageProgress]) -> None:
         """Show how far the running stages are; where there is no terminal, a line now and then."""
+        if stages and self._began is None:
+            # Workers take seconds to start; they are no measure of how fast images pass.
+            self._began = time.monotonic() - max(stage.seconds for stage in stages.values())
         active = {title: stage for title, stage in stages.items() if stage.done < stage.total}
         for title, stage in active.items():
             if title not in self._bars:
@@ -85,7 +89,7 @@ class Display:
                 self.say(f"    {title}: {stage.done:,} of {stage.total:,} images, {_pace(stage)}")
 
     def _pace(self) -> str:
-        if not self._passes_done:
+        if not self._passes_done or self._began is None:
             return ""
         rate = self._passes_done / (time.monotonic() - self._began)
         left = (self._passes - self._passes_done) / rate

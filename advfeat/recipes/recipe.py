@@ -27,7 +27,10 @@ class Given:
 
 @dataclass(frozen=True)
 class Published:
-    """A published result: test accuracy as a fraction, its setting and its source."""
+    """A published result: test accuracy as a fraction, its setting and its source.
+
+    Its data set and network differ from a run's unless they say so.
+    """
 
     test_accuracy: float
     setting: str

@@ -8,21 +8,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from advfeat.intervals import mean_interval, wilson_interval
-from advfeat.recipes import RECIPES
+from advfeat.recipes import RECIPES, Published
 from advfeat.spec import RecipeName, Seed
 from advfeat.store import Store
 
 Metrics = Mapping[str, Any]
-
-
-class PublishedFigure(BaseModel):
-    """A figure from a paper; its data set and network differ from the run's unless they say so."""
-
-    model_config = ConfigDict(frozen=True)
-
-    test_accuracy: float
-    setting: str
-    source: str
 
 
 class Row(BaseModel):
@@ -43,7 +33,7 @@ class Row(BaseModel):
     wrong_label_share: float
     mean_perturbation_norm: float | None
     source_accuracy: float | None
-    published: PublishedFigure | None
+    published: Published | None
 
 
 def recipe_row(
@@ -63,7 +53,6 @@ def recipe_row(
     else:
         (only,) = evaluations
         interval, over = wilson_interval(only["right"], only["test_size"]), "test images"
-    published = RECIPES[recipe].published
     return Row(
         recipe=recipe,
         summary=RECIPES[recipe].summary,
@@ -78,7 +67,7 @@ def recipe_row(
         wrong_label_share=_mean(datasets, "wrong_label_share") or 0.0,
         mean_perturbation_norm=_mean(datasets, "mean_perturbation_norm"),
         source_accuracy=_mean(sources, "test_accuracy"),
-        published=None if published is None else PublishedFigure(**vars(published)),
+        published=RECIPES[recipe].published,
     )
 
 
