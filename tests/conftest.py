@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import s3fs
 
 from advfeat.experiment_file import load_experiment
 from advfeat.local import prefect_server
@@ -19,6 +20,7 @@ def _unconfigured(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(("PREFECT_", "RAY_", "AWS_", "ADVFEAT_")):
             monkeypatch.delenv(name)
+    s3fs.S3FileSystem.clear_instance_cache()  # it would answer with the keys of an earlier test
 
 
 @pytest.fixture(scope="session")
