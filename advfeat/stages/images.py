@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from advfeat import data
 from advfeat.artifact import ArtifactRef
-from advfeat.data.images import ImageData, LabelledImages
+from advfeat.data.images import LabelledImages
 from advfeat.spec import DataSpec
 from advfeat.stage import Stage
 from advfeat.store import Store
@@ -42,9 +42,3 @@ def read_split(store: Store, digest: str, split: str) -> LabelledImages:
 def read_classes(store: Store, digest: str) -> tuple[str, ...]:
     """Read the class names of an images artifact."""
     return tuple(store.manifest(digest).metrics["classes"])
-
-
-def read_images(store: Store, digest: str) -> ImageData:
-    """Read both splits of an images artifact."""
-    train, test = (read_split(store, digest, split) for split in ("train", "test"))
-    return ImageData(train, test, read_classes(store, digest))
