@@ -8,7 +8,7 @@ INSTALL := $(BIN)/uv pip install --quiet --constraint constraints.txt --editable
 run: .venv/.installed
 	$(BIN)/advfeat run
 
-test: .venv/.installed-dev lint
+test: lint
 	$(BIN)/pytest
 
 lint: .venv/.installed-dev

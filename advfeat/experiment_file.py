@@ -77,8 +77,10 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for name, value in changes.items():
         inner = merged.get(name)
-        both = isinstance(inner, dict) and isinstance(value, dict)
-        merged[name] = _merged(inner, value) if both else value  # type: ignore[arg-type]
+        if isinstance(inner, dict) and isinstance(value, dict):
+            merged[name] = _merged(inner, value)
+        else:
+            merged[name] = value
     return merged
 
 
@@ -155,7 +157,10 @@ def _fields_at(location: tuple[int | str, ...]) -> dict[str, Any]:
     model: type[BaseModel] = Experiment
     for part in location:
         if isinstance(part, str):
-            model = model.model_fields[part].annotation  # type: ignore[assignment]
+            inner = model.model_fields[part].annotation
+            assert isinstance(inner, type)
+            assert issubclass(inner, BaseModel)
+            model = inner
     return dict(model.model_fields)
 
 

@@ -91,14 +91,11 @@ class Walk:
         stage = entry.stage
         if entry.loss is not None:
             self._display.say(f"{stage.title}: {entry.loss}; it is computed again")
-        if entry.state == "cached":
-            # Called in place: a cached stage never waits for a core or a GPU.
-            self._call(stage, refresh=False)
-        elif stage.kind == "images":
-            self._call(stage, refresh=True)
-        else:
+        if entry.state == "compute" and stage.kind != "images":
             self._submit(stage)
             return False
+        # In place: a cached stage never waits for a core or a GPU, and the flow sees the user's images.
+        self._call(stage, refresh=entry.state == "compute")
         self._display.finished(stage, "cached" if entry.state == "cached" else "computed")
         return True
 
@@ -168,5 +165,5 @@ def _result_storage(store: Store) -> Path | str:
     if store.is_local:
         return Path(store.cache)
     name = f"advfeat-{sha256(store.uri.encode()).hexdigest()[:16]}"
-    RemoteFileSystem(basepath=f"{store.uri}/cache").save(name, overwrite=True)
+    RemoteFileSystem(basepath=store.fs.unstrip_protocol(store.cache)).save(name, overwrite=True)
     return f"remote-file-system/{name}"

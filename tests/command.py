@@ -12,13 +12,20 @@ from pathlib import Path
 import psutil
 
 _MARK = "ADVFEAT_TEST_MARK"
-_CONFIGURATION = ("PREFECT_", "RAY_", "AWS_", "ADVFEAT_")
+CONFIGURATION = ("PREFECT_", "RAY_", "AWS_", "ADVFEAT_")
+"""How the names of the variables start by which a user configures servers and stores."""
 
-# A run of all five recipes that takes seconds: a part of the digits, a small net, few steps.
-QUICK = (
-    *("--set", "data.train_size=384", "--set", "data.test_size=300", "--set", "seeds=[0]"),
-    *("--set", "source.epochs=4", "--set", "target.epochs=4", "--set", "attack.steps=5"),
+# A run of all five recipes that takes seconds: a part of the digits, few epochs and steps.
+QUICK_ASSIGNMENTS = (
+    *("data.train_size=384", "data.test_size=300", "seeds=[0]"),
+    *("source.epochs=4", "target.epochs=4", "attack.steps=5"),
 )
+QUICK = tuple(word for assignment in QUICK_ASSIGNMENTS for word in ("--set", assignment))
+
+
+def unconfigured() -> dict[str, str]:
+    """Return this process's environment without what configures servers and stores."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(CONFIGURATION)}
 
 
 @dataclass
@@ -71,5 +78,4 @@ class Command:
         return found
 
     def _environment(self) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_CONFIGURATION)}
-        return {**inherited, **self.extra, _MARK: self.mark, "COLUMNS": "200"}
+        return {**unconfigured(), **self.extra, _MARK: self.mark, "COLUMNS": "200"}

@@ -11,14 +11,14 @@ from advfeat.experiment_file import load_experiment
 from advfeat.local import prefect_server
 from advfeat.spec import Experiment
 from advfeat.store import Store
-from tests.command import Command
+from tests.command import CONFIGURATION, QUICK_ASSIGNMENTS, Command
 from tests.servers import BUCKET, seaweedfs
 
 
 @pytest.fixture(autouse=True)
 def _unconfigured(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
-        if name.startswith(("PREFECT_", "RAY_", "AWS_", "ADVFEAT_")):
+        if name.startswith(CONFIGURATION):
             monkeypatch.delenv(name)
     s3fs.S3FileSystem.clear_instance_cache()  # it would answer with the keys of an earlier test
 
@@ -56,13 +56,7 @@ def local_store(tmp_path: Path) -> Store:
 @pytest.fixture
 def quick() -> Experiment:
     """All five recipes on a part of the digits, in seconds."""
-    return load_experiment(
-        "digits",
-        [
-            *("data.train_size=384", "data.test_size=300", "seeds=[0]"),
-            *("source.epochs=4", "target.epochs=4", "attack.steps=5"),
-        ],
-    )
+    return load_experiment("digits", QUICK_ASSIGNMENTS)
 
 
 @pytest.fixture

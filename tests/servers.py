@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import secrets
 import shutil
 import socket
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import s3fs
 from botocore.exceptions import BotoCoreError
+
+from tests.command import unconfigured
 
 BUCKET = "advfeat"
 _START_SECONDS = 60.0
@@ -79,7 +80,7 @@ def ray_cluster(folder: Path, cores: int) -> Iterator[dict[str, str]]:
         *("--include-dashboard=false", "--object-store-memory=100000000"),
     ]
     with (folder / "ray.log").open("wb") as log:
-        node = subprocess.Popen(command, env=_inherited() | variables, stdout=log, stderr=log)
+        node = subprocess.Popen(command, env=unconfigured() | variables, stdout=log, stderr=log)
     address = f"127.0.0.1:{port}"
     try:
         _wait_for_port(port, node, folder / "ray.log")
@@ -115,10 +116,6 @@ def _beside_python(program: str) -> str:
     found = shutil.which(program, path=str(Path(sys.executable).parent))
     assert found is not None, f"{program} is not installed: pip install -e '.[dev]'"
     return found
-
-
-def _inherited() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
 
 
 def _free_ports(count: int) -> list[int]:

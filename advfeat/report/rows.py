@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from advfeat.intervals import mean_interval, wilson_interval
-from advfeat.recipes import RECIPES, Published
+from advfeat.recipes import Published, Recipe
 from advfeat.spec import RecipeName, Seed
 from advfeat.store import Store
 
@@ -37,7 +37,7 @@ class Row(BaseModel):
 
 
 def recipe_row(
-    recipe: RecipeName,
+    recipe: Recipe,
     seeds: Sequence[int],
     datasets: Sequence[Metrics],
     evaluations: Sequence[Metrics],
@@ -54,8 +54,8 @@ def recipe_row(
         (only,) = evaluations
         interval, over = wilson_interval(only["right"], only["test_size"]), "test images"
     return Row(
-        recipe=recipe,
-        summary=RECIPES[recipe].summary,
+        recipe=recipe.name,
+        summary=recipe.summary,
         seeds=tuple(seeds),
         test_accuracy=float(np.mean(accuracies)),
         ci95=interval,
@@ -67,7 +67,7 @@ def recipe_row(
         wrong_label_share=_mean(datasets, "wrong_label_share") or 0.0,
         mean_perturbation_norm=_mean(datasets, "mean_perturbation_norm"),
         source_accuracy=_mean(sources, "test_accuracy"),
-        published=RECIPES[recipe].published,
+        published=recipe.published,
     )
 
 

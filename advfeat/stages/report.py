@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from advfeat.artifact import ArtifactRef
+from advfeat.data.images import LabelledImages
+from advfeat.recipes import RECIPES
 from advfeat.report.figures import magnified, picture
 from advfeat.report.html import Example, render
 from advfeat.report.rows import Row, recipe_row
@@ -25,8 +27,9 @@ def write_report(stage: Stage, store: Store) -> ArtifactRef:
     def build(folder: Path) -> dict[str, Any]:
         experiment = stage.parameters["experiment"]
         rows = [_row(stage, store, recipe) for recipe in experiment["recipes"]]
+        originals = read_split(store, stage.inputs["images"], "train")
         examples = {
-            recipe: _examples(stage, store, f"{recipe}/{experiment['seeds'][0]}/dataset")
+            recipe: _examples(stage, store, f"{recipe}/{experiment['seeds'][0]}/dataset", originals)
             for recipe in experiment["recipes"]
         }
         (folder / "report.html").write_text(render(experiment, rows, examples, stage.inputs))
@@ -45,12 +48,12 @@ def _row(stage: Stage, store: Store, recipe: str) -> Row:
         digests = [stage.inputs.get(f"{recipe}/{seed}/{role}") for seed in seeds]
         return [store.manifest(digest).metrics for digest in digests if digest is not None]
 
-    return recipe_row(recipe, seeds, metrics("dataset"), metrics("evaluation"), metrics("source_model"))  # type: ignore[arg-type]
+    found = (metrics("dataset"), metrics("evaluation"), metrics("source_model"))
+    return recipe_row(RECIPES[recipe], seeds, *found)
 
 
-def _examples(stage: Stage, store: Store, dataset: str) -> list[Example]:
+def _examples(stage: Stage, store: Store, dataset: str, originals: LabelledImages) -> list[Example]:
     classes = read_classes(store, stage.inputs["images"])
-    originals = read_split(store, stage.inputs["images"], "train")
     table = read_table(store.read(stage.inputs[dataset], "train.parquet"))
     spread = np.linspace(0, table.num_rows - 1, EXAMPLES_PER_RECIPE + 2).astype(int)[1:-1]
     table = table.take(np.unique(spread))
