@@ -1,81 +1,26 @@
-"""Projected gradient descent (Madry et al. 2018) on images in [0, 1].
+"""Projected gradient descent (Madry et al. 2018) on images in [0, 1]: one loop for every norm and loss.
 
-All attacks share one loop; a norm is three small functions. What is returned lies exactly in the
-ball and in [0, 1]: measured in float64 on the float32 pixels, without tolerance.
+What is returned lies exactly in the ball and in [0, 1]: measured in float64 on the float32 pixels,
+without tolerance.
 """
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from advfeat.balls import BALLS, movable, within
+from advfeat.digest import derived_seed
+from advfeat.engine import REFERENCE, Engine, Step, choose_engine, fill_up
+from advfeat.errors import InputError
+from advfeat.hardware import device_of
+from advfeat.objectives import goal_confidence, objective, reached
 from advfeat.progress import Progress
 from advfeat.spec import Attack
 
-
-class Ball(Protocol):
-    """The geometry of one norm; perturbations are (N, C, H, W)."""
-
-    def length(self, perturbation: Tensor) -> Tensor:
-        """Return the norm of each perturbation, shape (N,)."""
-
-    def project(self, perturbation: Tensor, eps: float) -> Tensor:
-        """Return the nearest perturbations of norm at most eps."""
-
-    def direction(self, gradient: Tensor) -> Tensor:
-        """Return the steepest unit step along each gradient; zero where the gradient is zero."""
-
-    def random_point(self, like: Tensor, eps: float, generator: torch.Generator) -> Tensor:
-        """Draw perturbations uniformly from the ball of radius eps."""
-
-
-class L2Ball:
-    """Euclidean norm over all pixels and channels."""
-
-    def length(self, perturbation: Tensor) -> Tensor:
-        """Return the norm of each perturbation, shape (N,)."""
-        length: Tensor = torch.linalg.vector_norm(perturbation.flatten(1), dim=1)
-        return length
-
-    def project(self, perturbation: Tensor, eps: float) -> Tensor:
-        """Scale back what is longer than eps."""
-        factor = eps / self.length(perturbation).clamp_min(eps)
-        return perturbation * _per_image(factor)
-
-    def direction(self, gradient: Tensor) -> Tensor:
-        """Return gradients of length one."""
-        return gradient / _per_image(self.length(gradient).clamp_min(torch.finfo(gradient.dtype).tiny))
-
-    def random_point(self, like: Tensor, eps: float, generator: torch.Generator) -> Tensor:
-        """Draw a uniform direction and the radius that makes the ball's volume uniform."""
-        towards = self.direction(_drawn(torch.randn, like.shape, like, generator))
-        radius = _drawn(torch.rand, like.shape[:1], like, generator) ** (1 / like[0].numel())
-        return eps * towards * _per_image(radius)
-
-
-class LinfBall:
-    """Largest change of any pixel and channel."""
-
-    def length(self, perturbation: Tensor) -> Tensor:
-        """Return the norm of each perturbation, shape (N,)."""
-        return perturbation.flatten(1).abs().amax(dim=1)
-
-    def project(self, perturbation: Tensor, eps: float) -> Tensor:
-        """Clip every pixel to [-eps, eps]."""
-        return perturbation.clamp(-eps, eps)
-
-    def direction(self, gradient: Tensor) -> Tensor:
-        """Return the gradient's sign."""
-        return gradient.sign()
-
-    def random_point(self, like: Tensor, eps: float, generator: torch.Generator) -> Tensor:
-        """Draw every pixel uniformly from [-eps, eps]."""
-        return eps * (2 * _drawn(torch.rand, like.shape, like, generator) - 1)
-
-
-BALLS: dict[str, Ball] = {"l2": L2Ball(), "linf": LinfBall()}
+_STEPS_BETWEEN_LOOKS = 10
+"""How many steps pass before images that have stopped make room for others."""
 
 
 def perturb(
@@ -85,76 +30,206 @@ def perturb(
     attack: Attack,
     *,
     seed: int = 0,
-    batch_size: int = 256,
+    rows: Sequence[int] | None = None,
+    engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """Return adversarial examples for ``images``, towards or away from ``labels``.
 
-    ``images`` are float32 (N, C, H, W) in [0, 1], ``labels`` integers (N,): the target classes if
-    ``attack.targeted``, else the classes to leave. The model takes such images, is used in
-    evaluation mode and left as it was found. ``seed`` matters for random starts only. With
-    ``attack.norm == "l2"``, ``targeted`` and no random start this is the attack of Ilyas et al.
-    (2019), section 3.2.
+    ``images`` are float32 (N, C, H, W) in [0, 1], on any device; ``labels`` integers (N,): the target
+    classes if ``attack.targeted``, else the classes to leave. The model takes such images and returns
+    logits (N, classes); it is used in evaluation mode, where its parameters lie, and left as it was
+    found. The result is on the images' device. Which examples an image gets depends neither on its
+    neighbours nor on batches: random starts are drawn from ``seed`` and ``rows``, the images' places in
+    their data set (0, 1, … if unset). ``engine`` is chosen from the work at hand if unset.
+
+    With ``attack.norm == "l2"``, ``targeted`` and no random start this is the attack of Ilyas et al.
+    (2019), section 3.2. Raises ``InputError`` for images or labels that cannot be attacked.
     """
-    was_training = model.training
-    tracked = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    generator = torch.Generator(images.device).manual_seed(seed)
-    done: list[Tensor] = []
-    model.eval().requires_grad_(False)
+    _check(images, labels)
+    if not len(images):
+        return images.clone()
+    engine = engine or choose_engine(model, images[:1], attack.precision, len(images) * attack.passes)
+    places = range(len(images)) if rows is None else rows
+    with _undisturbed(model), torch.no_grad():
+        _check_classes(model, images, labels)
+        attempts = _Attempts(model, images, labels, attack, engine, progress)
+        best = attempts.run(_starts(images, attack, seed, places, attempt=0))
+        if attack.restarts:
+            strength = _strength(model, best, labels, attack)
+        for attempt in range(1, 1 + attack.restarts):
+            other = attempts.run(_starts(images, attack, seed, places, attempt))
+            other_strength = _strength(model, other, labels, attack)
+            better = other_strength > strength
+            best[better], strength[better] = other[better], other_strength[better]
+    return best
+
+
+class _Attempts:
+    """Attacks the same images again and again, with one prepared network and one step."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        attack: Attack,
+        engine: Engine,
+        progress: Progress | None,
+    ) -> None:
+        self._images, self._labels = images, labels
+        self._attack, self._engine, self._progress = attack, engine, progress
+        self._device = device_of(model)
+        self._step = attack_step(engine.prepare(model), attack)
+        if engine.compiled:
+            self._step = engine.finish(self._step, self._tile(torch.arange(1), torch.zeros_like(images[:1])))
+        self._steps_done = 0
+
+    def run(self, starts: Tensor) -> Tensor:
+        """Return the examples that descent from the given perturbations arrives at, mended."""
+        attack, perturbations = self._attack, starts
+        moving = torch.arange(len(self._images))
+        block = attack.steps if attack.stop_confidence is None else _STEPS_BETWEEN_LOOKS
+        for first in range(0, attack.steps, block):
+            steps = min(block, attack.steps - first)
+            still = []
+            for chosen in moving.split(self._engine.tile):
+                perturbation, unfinished = self._descend(chosen, perturbations[chosen], steps)
+                perturbations[chosen] = perturbation
+                still.append(unfinished)
+                self._report(len(chosen) * steps)
+            moving = moving if attack.stop_confidence is None else moving[torch.cat(still)]
+            if not len(moving):
+                break
+        return within(self._images, self._images + perturbations, BALLS[attack.norm], attack.eps)
+
+    def _descend(self, chosen: Tensor, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        images, perturbation, labels = self._tile(chosen, start)
+        for _ in range(steps):
+            perturbation, moving = self._step(images, perturbation, labels)
+        home = self._images.device
+        return perturbation[: len(chosen)].to(home), moving[: len(chosen)].to("cpu")
+
+    def _tile(self, chosen: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Bring one tile to the device, filled up to the engine's rows."""
+        count = self._engine.fill(len(chosen))
+        layout = torch.channels_last if self._engine.optimized else torch.contiguous_format
+
+        def moved(batch: Tensor) -> Tensor:
+            filled = fill_up(batch, count)
+            if self._device.type == "cuda" and filled.device.type == "cpu":
+                filled = filled.pin_memory()
+            return filled.to(self._device, non_blocking=True)
+
+        images, perturbation = moved(self._images[chosen]), moved(start)
+        return (
+            images.contiguous(memory_format=layout),
+            perturbation.contiguous(memory_format=layout),
+            moved(self._labels[chosen]),
+        )
+
+    def _report(self, image_steps: int) -> None:
+        self._steps_done += image_steps
+        if self._progress is not None:
+            self._progress(self._steps_done // self._attack.passes, len(self._images))
+
+
+def attack_step(network: nn.Module, attack: Attack) -> Step:
+    """Return one step of the attack on a frozen ``network``.
+
+    The step takes (images, perturbation, labels) and returns the next perturbation and whether each
+    image still moves: with ``attack.stop_confidence`` one that has reached it stays where it is.
+    """
+    ball, loss = BALLS[attack.norm], objective(attack)
+
+    def step(images: Tensor, perturbation: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            pixels = (images + perturbation).detach().requires_grad_()
+            logits = network(pixels)
+            (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), pixels)
+        descent = movable(-gradient, pixels.detach()) if ball.sparse else -gradient
+        move = attack.step_length * ball.direction(descent)
+        moved = ball.project(perturbation + move, attack.eps)
+        moved = (images + moved).clamp(0, 1) - images
+        if attack.stop_confidence is None:
+            return moved, labels >= 0
+        moving = goal_confidence(logits.detach(), labels, attack.targeted) < attack.stop_confidence
+        return torch.where(moving.view(-1, 1, 1, 1), moved, perturbation), moving
+
+    return step
+
+
+def _starts(images: Tensor, attack: Attack, seed: int, rows: Sequence[int], attempt: int) -> Tensor:
+    """Return where the attempt starts: at the images, or at a point of the ball for each row."""
+    if attempt == 0 and not attack.random_start:
+        return torch.zeros_like(images)
+    ball, like = BALLS[attack.norm], torch.empty((1, *images.shape[1:]))
+    points = torch.empty(images.shape)
+    for point, row in zip(points, rows, strict=True):
+        generator = torch.Generator().manual_seed(derived_seed(seed, "start", attempt, row))
+        point.copy_(ball.random_point(like, attack.eps, generator)[0])
+    return (images + points.to(images.device)).clamp(0, 1) - images
+
+
+def _strength(model: nn.Module, examples: Tensor, labels: Tensor, attack: Attack) -> Tensor:
+    """Rank examples in fp32: whatever reaches the goal comes before what does not, then by the loss."""
+    device, loss = device_of(model), objective(attack)
+    ranks = []
+    for batch, aims in zip(examples.split(REFERENCE.tile), labels.split(REFERENCE.tile), strict=True):
+        aims = aims.to(device)
+        logits = model(fill_up(batch, REFERENCE.fill(len(batch))).to(device))[: len(batch)]
+        closeness = torch.sigmoid(-loss(logits, aims).double())
+        ranks.append((reached(logits, aims, attack.targeted) + closeness).to(examples.device))
+    return torch.cat(ranks)
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Put the model into evaluation mode, and every part of it back into its own afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
     try:
-        for start in range(0, len(images), batch_size):
-            batch = slice(start, start + batch_size)
-            done.append(_descend(model, images[batch], labels[batch], attack, generator))
-            if progress is not None:
-                progress(min(start + batch_size, len(images)), len(images))
+        yield
     finally:
-        model.train(was_training)
-        for parameter in tracked:
-            parameter.requires_grad_(True)
-    return torch.cat(done) if done else images.clone()
+        for module, mode in modes:
+            module.training = mode
 
 
-def _descend(
-    model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, generator: torch.Generator
-) -> Tensor:
-    ball = BALLS[attack.norm]
-    towards = -attack.step_length if attack.targeted else attack.step_length
-    perturbation = torch.zeros_like(images)
-    if attack.random_start:
-        perturbation = ball.random_point(images, attack.eps, generator)
-        perturbation = (images + perturbation).clamp(0, 1) - images
-    for _ in range(attack.steps):
-        candidate = (images + perturbation).requires_grad_()
-        loss = F.cross_entropy(model(candidate), labels, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, candidate)
-        perturbation = ball.project(perturbation + towards * ball.direction(gradient), attack.eps)
-        perturbation = (images + perturbation).clamp(0, 1) - images
-    return within(images, images + perturbation, ball, attack.eps)
+def _check(images: Tensor, labels: Tensor) -> None:
+    def refuse(wrong: bool, field: str, value: Callable[[], object], problem: str, remedy: str) -> None:
+        if wrong:
+            raise InputError(field, value(), problem, remedy)
+
+    refuse(
+        images.ndim != 4 or images.dtype != torch.float32,
+        "images",
+        lambda: f"{images.dtype} {tuple(images.shape)}",
+        "is not float32 (N, C, H, W)",
+        "divide uint8 pixels by 255 and stack the images",
+    )
+    refuse(
+        labels.shape != images.shape[:1] or labels.is_floating_point(),
+        "labels",
+        lambda: f"{labels.dtype} {tuple(labels.shape)}",
+        f"is not one integer for each of the {len(images)} images",
+        "give class numbers, int64 (N,)",
+    )
+    refuse(
+        bool(len(images)) and not bool(((images >= 0) & (images <= 1)).all()),
+        "images",
+        lambda: f"values from {images.min():g} to {images.max():g}",
+        "leave [0, 1]",
+        "scale pixels to [0, 1] and remove NaN; normalization belongs into the model",
+    )
 
 
-def within(images: Tensor, adversarial: Tensor, ball: Ball, eps: float) -> Tensor:
-    """Mend what float32 rounding put outside the ball or [0, 1], exactly.
-
-    A perturbation that is too long is shortened a little until it fits; one that no float32
-    pixels can represent inside the ball is dropped.
-    """
-    adversarial = adversarial.clamp(0, 1)
-    for shortening in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1.0):
-        length = ball.length(adversarial.double() - images.double())
-        outside = length > eps
-        if not outside.any():
-            break
-        factor = torch.where(outside, (eps / length) * (1 - shortening), 1.0)
-        shorter = images.double() + (adversarial.double() - images.double()) * _per_image(factor)
-        adversarial = torch.where(_per_image(outside), shorter.to(images.dtype), adversarial)
-    return adversarial
-
-
-def _per_image(values: Tensor) -> Tensor:
-    return values.view(-1, 1, 1, 1)
-
-
-def _drawn(
-    draw: Callable[..., Tensor], shape: torch.Size, like: Tensor, generator: torch.Generator
-) -> Tensor:
-    return draw(shape, generator=generator, device=like.device, dtype=like.dtype)
+def _check_classes(model: nn.Module, images: Tensor, labels: Tensor) -> None:
+    classes = model(images[:1].to(device_of(model))).shape[1]
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= classes:
+        raise InputError(
+            "labels",
+            lowest if lowest < 0 else highest,
+            f"is no class of a model that has {classes}",
+            f"give class numbers from 0 to {classes - 1}",
+        )

@@ -1,7 +1,7 @@
 """The rows of a data set: images under the labels that a recipe chose, perturbed if it says so.
 
-Rows are computed in batches that lie at fixed places in the training split, so that the result does
-not depend on how they are split into shards, to the last bit.
+An example depends on its image, label and row alone, so that the result does not depend on how rows
+are split into shards, to the last bit.
 """
 
 from dataclasses import dataclass
@@ -12,17 +12,19 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from advfeat.attacks import BALLS, perturb
+from advfeat.attacks import perturb
+from advfeat.balls import BALLS
 from advfeat.data.images import LabelledImages
 from advfeat.digest import derived_seed
+from advfeat.engine import choose_engine
 from advfeat.evaluation import predict
+from advfeat.hardware import device
 from advfeat.models import Normalized
 from advfeat.progress import Progress
 from advfeat.recipes import DROPPED, Given, Recipe
-from advfeat.shards import BATCH_SIZE
 from advfeat.spec import Attack
 from advfeat.tables import image_column, int_array, with_image_shape
-from advfeat.training import as_pixels, device
+from advfeat.training import as_pixels
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ def dataset_rows(request: DatasetRequest, rows: range, progress: Progress | None
     kept = np.array([row for row in rows if labels[row] != DROPPED], dtype=np.int64)
     originals = as_pixels(everything[torch.from_numpy(kept)])
     adversarial = originals
-    if request.attack is not None and model is not None:
-        adversarial = _perturbed(model, originals, labels[kept], request, rows.start, progress)
+    if request.attack is not None and model is not None and len(kept):
+        adversarial = _perturbed(model, originals, labels[kept], request, kept, progress)
     return _table(request, kept, labels[kept], originals, adversarial)
 
 
@@ -84,23 +86,24 @@ def _perturbed(
     originals: torch.Tensor,
     labels: NDArray[np.int64],
     request: DatasetRequest,
-    start: int,
+    kept: NDArray[np.int64],
     progress: Progress | None,
 ) -> torch.Tensor:
     assert request.attack is not None
-    where = device()
-    model, targets = model.to(where), torch.from_numpy(labels)
-    done = []
-    for offset in range(0, len(originals), BATCH_SIZE):
-        batch = slice(offset, offset + BATCH_SIZE)
-        seed = derived_seed(request.seed, request.recipe.name, "attack", start + offset)
-        examples = perturb(
-            model, originals[batch].to(where), targets[batch].to(where), request.attack, seed=seed
-        )
-        done.append(examples.cpu())
-        if progress is not None:
-            progress(min(offset + BATCH_SIZE, len(originals)), len(originals))
-    return torch.cat(done)
+    attack = request.attack
+    # The whole data set's work decides, not the shard's: all shards choose the same engine.
+    image_steps = len(request.images) * attack.passes
+    model = model.to(device())
+    return perturb(
+        model,
+        originals,
+        torch.from_numpy(labels),
+        attack,
+        seed=derived_seed(request.seed, request.recipe.name, "attack"),
+        rows=kept.tolist(),
+        engine=choose_engine(model, originals[:1], attack.precision, image_steps),
+        progress=progress,
+    )
 
 
 def _table(

@@ -5,7 +5,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from advfeat.training import as_pixels, device
+from advfeat.hardware import device
+from advfeat.training import as_pixels
 
 _BATCH_SIZE = 512
 

@@ -135,7 +135,7 @@ class _Layout:
                 parameters={"training": spec.model_dump(mode="json"), "seed": seed},
                 inputs={**inputs, "images": self._images},
                 threads=spec.threads,
-                image_passes=self._train_size * spec.epochs,
+                image_passes=self._train_size * spec.passes,
             )
         )
 
@@ -154,7 +154,7 @@ class _Layout:
                     title=f"{title}, shard {number} of {len(shards)}",
                     parameters={**parameters, "rows": [rows.start, rows.stop]},
                     inputs=inputs,
-                    image_passes=len(rows) * attack.steps,
+                    image_passes=len(rows) * attack.passes,
                 )
             )
             for number, rows in enumerate(shards, start=1)

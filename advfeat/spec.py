@@ -5,15 +5,29 @@ Pixels are in [0, 1] throughout; eps and step sizes are in those units.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-Norm = Literal["l2", "linf"]
-ModelName = Literal["mlp", "cnn", "resnet9", "resnet18"]
+Norm = Literal["l2", "linf", "l1", "l0"]
+AttackLoss = Literal["cross-entropy", "margin", "logit"]
+Precision = Literal["auto", "bf16", "fp32"]
+ModelName = Literal[
+    "mlp",
+    "cnn",
+    "resnet9",
+    "resnet18",
+    "resnet50",
+    "wide_resnet28_10",
+    "vgg16_bn",
+    "inception",
+    "densenet",
+]
 Augmentation = Literal["none", "flip-crop"]
+Schedule = Literal["one-cycle", "triangular"]
 RecipeName = Literal["clean", "d_rand", "d_det", "mislabeled", "shuffled"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 NAMED_SOURCES = ("digits", "cifar10", "mnist", "fashion-mnist")
+_L0_STEP = 0.5
 SOURCE_PREFIXES = ("folder:", "parquet:")
 
 
@@ -57,12 +71,88 @@ class DataSpec(Spec):
         raise ValueError(f"is not one of {', '.join(NAMED_SOURCES)}, folder:PATH, parquet:PATH-OR-URI")
 
 
+class Attack(Spec):
+    """Projected gradient descent on the input, within a ball around the image and within [0, 1]."""
+
+    norm: Norm = Field(default="l2", description="norm of the ball")
+    eps: float = Field(
+        gt=0, le=1_000_000, description="radius of the ball, pixels in [0, 1]; l0: how many values may change"
+    )
+    steps: int = Field(ge=1, le=100_000, description="gradient steps")
+    step_size: float | None = Field(
+        default=None,
+        gt=0,
+        description="length of a step; if unset 2.5 * eps / steps, and for l0, whose steps are changes of "
+        "the steepest pixel, 0.5",
+    )
+    targeted: bool = Field(
+        default=True, description="towards the given labels (true) or away from them (false)"
+    )
+    loss: AttackLoss = Field(
+        default="cross-entropy",
+        description="what is descended: cross-entropy, the margin between the label's logit and the best "
+        "other one (Carlini & Wagner), or the label's logit alone",
+    )
+    random_start: bool = Field(default=False, description="start at a random point of the ball")
+    restarts: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="further attempts, each from a random point; of each image the strongest is kept",
+    )
+    stop_confidence: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="an image stops moving once the model gives the attack's goal this probability; "
+        "all steps are taken if unset",
+    )
+    precision: Precision = Field(
+        default="auto",
+        description="fp32: the reference path; bf16; auto: the fast path at what the processor is best at",
+    )
+
+    @property
+    def step_length(self) -> float:
+        """The length of one step in pixel units, given or derived."""
+        if self.step_size is not None:
+            return self.step_size
+        return _L0_STEP if self.norm == "l0" else 2.5 * self.eps / self.steps
+
+    @property
+    def passes(self) -> int:
+        """How often an image goes through the network: once a step of each attempt."""
+        return self.steps * (1 + self.restarts)
+
+    @field_validator("eps")
+    @classmethod
+    def _l0_counts(cls, eps: float, info: ValidationInfo) -> float:
+        if info.data.get("norm") == "l0" and eps != int(eps):
+            raise ValueError("is not a whole number of values, which l0 counts")
+        return eps
+
+
+class TargetedAttack(Attack):
+    """The attack that makes data sets: it moves images towards the labels they will carry."""
+
+    targeted: Literal[True] = Field(default=True, description="towards the new labels")
+
+
+class UntargetedAttack(Attack):
+    """The attack of adversarial training: it moves images away from their labels."""
+
+    targeted: Literal[False] = Field(default=False, description="away from the labels")
+
+
 class TrainSpec(Spec):
     """How a network is trained: SGD with Nesterov momentum under a one-cycle schedule."""
 
     model: ModelName = Field(default="cnn", description="architecture")
     width: int = Field(
-        default=32, ge=4, le=1024, description="channels of the first layer (resnet18 has its own, 64)"
+        default=32,
+        ge=4,
+        le=1024,
+        description="channels of the first layer of mlp, cnn and resnet9; the others ignore it",
     )
     epochs: int = Field(default=20, ge=1, le=10_000, description="passes over the training data")
     batch_size: int = Field(default=64, ge=1, le=65_536, description="images a step")
@@ -70,8 +160,24 @@ class TrainSpec(Spec):
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Nesterov momentum")
     weight_decay: float = Field(default=5e-4, ge=0, le=1, description="L2 penalty on the weights")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="label smoothing")
+    schedule: Schedule = Field(
+        default="one-cycle",
+        description="the learning rate rises and falls: along a cosine (one-cycle) or straight (triangular)",
+    )
+    ema_decay: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="keep an exponential moving average of the weights, at this decay a step, as the result",
+    )
+    adversarial: UntargetedAttack | None = Field(
+        default=None, description="train on adversarial examples of the network itself: a robust model"
+    )
     augmentation: Augmentation = Field(
         default="none", description="random horizontal flips and shifts by up to an eighth, or none"
+    )
+    precision: Precision = Field(
+        default="auto", description="fp32, bf16, or auto: bf16 where the processor has it and it pays"
     )
     threads: int = Field(
         default=1,
@@ -80,31 +186,10 @@ class TrainSpec(Spec):
         description="CPU threads; part of the digest because it changes the rounding",
     )
 
-
-class Attack(Spec):
-    """Projected gradient descent on the input, within a ball around the image and within [0, 1]."""
-
-    norm: Norm = Field(default="l2", description="norm of the ball")
-    eps: float = Field(gt=0, le=1000, description="radius of the ball, pixels in [0, 1]")
-    steps: int = Field(ge=1, le=100_000, description="gradient steps")
-    step_size: float | None = Field(
-        default=None, gt=0, description="length of a step; 2.5 * eps / steps if unset"
-    )
-    targeted: bool = Field(
-        default=True, description="towards the given labels (true) or away from them (false)"
-    )
-    random_start: bool = Field(default=False, description="start at a random point of the ball")
-
     @property
-    def step_length(self) -> float:
-        """The length of one step in pixel units, given or derived."""
-        return 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
-
-
-class TargetedAttack(Attack):
-    """The attack that makes data sets: it moves images towards the labels they will carry."""
-
-    targeted: Literal[True] = Field(default=True, description="towards the new labels")
+    def passes(self) -> int:
+        """How often one image goes through the network: once an epoch, and once an attack step."""
+        return self.epochs * (1 if self.adversarial is None else 1 + self.adversarial.passes)
 
 
 class Experiment(Spec):

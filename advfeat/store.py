@@ -5,6 +5,7 @@ Layout under the store's root::
     artifacts/<digest>/<name>-<content>.<ext>   payload: the name carries the start of its SHA-256
     artifacts/<digest>/manifest.json            written last, created exclusively
     cache/<digest>                              Prefect's cache records (JSON)
+    checkpoints/<digest>                        state of a training that is not finished
 
 A payload name fixes its bytes and a manifest is only ever created, never replaced, so any number of
 writers may race for a digest: one manifest wins, everybody reads the same bytes, and what a killed
@@ -217,6 +218,19 @@ class Store:
         with contextlib.suppress(FileNotFoundError):
             self.fs.rm(self._folder(digest), recursive=True)
         self.fs.invalidate_cache()
+
+    @property
+    def checkpoints(self) -> str:
+        """The folder of the states of unfinished trainings, as the store's file system names it."""
+        return f"{self.root}/checkpoints"
+
+    def put(self, path: str, content: bytes) -> None:
+        """Write a file that is no artifact, whole or not at all, in place of the one before."""
+        if self.is_local:
+            with _complete_file(Path(path)) as partial:
+                partial.write_bytes(content)
+        else:
+            self.fs.pipe_file(path, content)
 
     def check_writable(self) -> None:
         """Write and delete a small object; raises ``InputError`` in one line if that fails."""

@@ -5,11 +5,13 @@ import torch
 from torch import Tensor
 
 from advfeat import data, models
+from advfeat.attacks import perturb
+from advfeat.augmentation import FlipAndShift
 from advfeat.errors import DamagedArtifactError
 from advfeat.evaluation import predict
 from advfeat.experiment_file import load_experiment
-from advfeat.spec import ModelName, TrainSpec
-from advfeat.training import fit, flip_and_shift, shape_arguments
+from advfeat.spec import Attack, ModelName, TrainSpec, UntargetedAttack
+from advfeat.training import as_pixels, fit, shape_arguments
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +20,15 @@ def digits() -> tuple[Tensor, Tensor]:
     return torch.from_numpy(train.images), torch.from_numpy(train.labels)
 
 
-@pytest.mark.parametrize(("model", "epochs"), [("mlp", 12), ("cnn", 5), ("resnet9", 5), ("resnet18", 5)])
+@pytest.mark.parametrize(
+    ("model", "epochs", "learning_rate"),
+    [("mlp", 12, 0.05), ("cnn", 5, 0.05), ("resnet9", 5, 0.05), ("resnet18", 5, 0.02)],
+)
 def test_every_architecture_learns_and_survives_storage(
-    digits: tuple[Tensor, Tensor], model: ModelName, epochs: int
+    digits: tuple[Tensor, Tensor], model: ModelName, epochs: int, learning_rate: float
 ) -> None:
     images, labels = digits[0][:400], digits[1][:400]
-    spec = TrainSpec(model=model, width=8, epochs=epochs, learning_rate=0.05)
+    spec = TrainSpec(model=model, width=8, epochs=epochs, learning_rate=learning_rate)
     trained = fit(images, labels, spec, classes=10, seed=0)
     predictions = predict(trained, images)
     assert (predictions == labels.numpy()).mean() > 0.8
@@ -68,11 +73,137 @@ def test_images_that_are_not_square_train() -> None:
 
 def test_augmentation_only_moves_pixels() -> None:
     images = torch.rand(50, 3, 8, 8)
-    moved = flip_and_shift(images, torch.Generator().manual_seed(0))
+    moved = FlipAndShift(images).batch(torch.arange(50), torch.Generator().manual_seed(0))
     assert moved.shape == images.shape
     assert not torch.equal(moved, images)
     for before, after in zip(images, moved, strict=True):
         assert set(after.flatten().tolist()) <= set(before.flatten().tolist()) | {0.0}
+
+
+def test_flips_and_shifts_are_what_slicing_gives() -> None:
+    images = torch.randint(0, 256, (3, 2, 8, 8), dtype=torch.uint8)
+    padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
+    allowed = [
+        part if not flipped else part.flip(2)
+        for down in range(3)
+        for right in range(3)
+        for flipped in (False, True)
+        for part in [padded[1, :, down : down + 8, right : right + 8]]
+    ]
+    moved = FlipAndShift(images).batch(torch.ones(300, dtype=torch.int64), torch.Generator().manual_seed(0))
+    assert moved.dtype == torch.uint8
+    seen = {next(n for n, one in enumerate(allowed) if torch.equal(one, image)) for image in moved}
+    assert len(seen) == len(allowed)
+
+
+class Memory:
+    """A checkpoint in memory; it can end a training as a killed worker would."""
+
+    seconds_between = 0.0
+
+    def __init__(self, dies_after: int) -> None:
+        self.content: bytes | None = None
+        self.saved, self.dies_after = 0, dies_after
+
+    def load(self) -> bytes | None:
+        return self.content
+
+    def save(self, content: bytes) -> None:
+        self.content = content
+        self.saved += 1
+        if self.saved == self.dies_after:
+            raise KeyboardInterrupt
+
+
+RESUMED: dict[str, dict[str, object]] = {
+    "plain": {},
+    "augmented, averaged, triangular": {
+        "augmentation": "flip-crop",
+        "ema_decay": 0.9,
+        "schedule": "triangular",
+        "label_smoothing": 0.1,
+    },
+    "adversarial": {"adversarial": {"eps": 0.5, "steps": 2, "random_start": True}},
+}
+
+
+@pytest.mark.parametrize("fields", RESUMED.values(), ids=RESUMED.keys())
+def test_an_interrupted_training_ends_with_the_same_weights(
+    digits: tuple[Tensor, Tensor], fields: dict[str, object]
+) -> None:
+    images, labels = digits[0][:200], digits[1][:200]
+    spec = TrainSpec.model_validate({"width": 4, "epochs": 4} | fields)
+    whole = fit(images, labels, spec, classes=10, seed=0).state_dict()
+    memory = Memory(dies_after=2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(images, labels, spec, classes=10, seed=0, checkpoint=memory)
+    seen: list[int] = []
+    resumed = fit(
+        images,
+        labels,
+        spec,
+        classes=10,
+        seed=0,
+        checkpoint=memory,
+        progress=lambda done, _: seen.append(done),
+    ).state_dict()
+    assert min(seen) > 400, "the first two epochs were trained again"
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize("damage", ["other data", "other seed", "torn"])
+def test_a_checkpoint_of_another_training_is_not_used(digits: tuple[Tensor, Tensor], damage: str) -> None:
+    images, labels = digits[0][:100], digits[1][:100]
+    spec = TrainSpec(width=4, epochs=2)
+    memory = Memory(dies_after=1)
+    with pytest.raises(KeyboardInterrupt):
+        fit(images, labels, spec, classes=10, seed=0, checkpoint=memory)
+    assert memory.content is not None
+    seed = 0
+    if damage == "other data":
+        images = images.flip(0)
+    elif damage == "other seed":
+        seed = 1
+    else:
+        memory.content = memory.content[:-100] + bytes(100)
+    alone = fit(images, labels, spec, classes=10, seed=seed).state_dict()
+    beside = fit(images, labels, spec, classes=10, seed=seed, checkpoint=memory).state_dict()
+    assert all(torch.equal(alone[name], beside[name]) for name in alone)
+
+
+def test_adversarial_training_makes_robust_models(digits: tuple[Tensor, Tensor]) -> None:
+    test = data.load(load_experiment("digits").data).test
+    images, labels = as_pixels(torch.from_numpy(test.images)), torch.from_numpy(test.labels)
+    plain = TrainSpec(width=16, epochs=8)
+    robust = plain.model_copy(
+        update={"adversarial": UntargetedAttack(eps=0.8, steps=4, step_size=0.3, random_start=True)}
+    )
+    accuracy = {}
+    for name, spec in (("plain", plain), ("robust", robust)):
+        model = fit(*digits, spec, classes=10, seed=0)
+        adversarial = perturb(model, images, labels, Attack(eps=0.8, steps=20, targeted=False))
+        accuracy[name] = (predict(model, adversarial) == test.labels).mean()
+        assert (predict(model, images) == test.labels).mean() > 0.95
+    assert accuracy["robust"] > accuracy["plain"] + 0.2
+
+
+def test_bf16_trains_as_well(digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = digits[0][:400], digits[1][:400]
+    spec = TrainSpec(width=8, epochs=3, learning_rate=0.05, precision="bf16")
+    accuracy = (predict(fit(images, labels, spec, classes=10, seed=0), images) == labels.numpy()).mean()
+    reference = spec.model_copy(update={"precision": "fp32"})
+    expected = (predict(fit(images, labels, reference, classes=10, seed=0), images) == labels.numpy()).mean()
+    assert expected > 0.7
+    assert abs(accuracy - expected) < 0.1
+
+
+def test_the_momentum_asked_for_is_used(digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = digits[0][:100], digits[1][:100]
+    weights = [
+        fit(images, labels, TrainSpec(width=4, epochs=1, momentum=momentum), classes=10, seed=0).state_dict()
+        for momentum in (0.5, 0.9)
+    ]
+    assert not torch.equal(weights[0]["network.0.0.weight"], weights[1]["network.0.0.weight"])
 
 
 PICKLE, NO_HEADER = b"\x80\x04K\x01.", b"\x08" + bytes(7) + b"{}      "

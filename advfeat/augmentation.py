@@ -1,0 +1,34 @@
+"""Random flips and shifts, drawn on the CPU so that every device sees the same ones."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class FlipAndShift:
+    """Batches of training images, each flipped with probability one half and shifted by up to an eighth.
+
+    The images (N, C, H, W) are padded once with 0 and stay where they are, in their own type; a batch
+    is one gather.
+    """
+
+    def __init__(self, images: Tensor) -> None:
+        self._height, self._width = images.shape[2:]
+        self._reach = max(1, self._height // 8)
+        self._padded = F.pad(images, (self._reach,) * 4)
+
+    def batch(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the images of the given rows, each moved at random."""
+        count, where = len(rows), self._padded.device
+        flips = torch.rand(count, generator=generator) < 0.5
+        shifts = torch.randint(0, 2 * self._reach + 1, (count, 2), generator=generator)
+        down = (shifts[:, :1] + torch.arange(self._height)).to(where)
+        across = torch.arange(self._width).expand(count, self._width)
+        across = (shifts[:, 1:] + torch.where(flips[:, None], across.flip(1), across)).to(where)
+        channels = torch.arange(self._padded.shape[1], device=where)
+        return self._padded[
+            rows.to(where).view(-1, 1, 1, 1),
+            channels.view(1, -1, 1, 1),
+            down.view(count, 1, -1, 1),
+            across.view(count, 1, 1, -1),
+        ]

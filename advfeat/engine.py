@@ -1,0 +1,221 @@
+"""Forward and input gradient of a frozen network, near the hardware's limit.
+
+In order of what each brings: parameters frozen (no weight gradients), channels_last, bf16 weights where
+the processor multiplies them (AMX, AVX512-bf16, tensor cores), batch norm folded into convolutions, and,
+for work long enough to pay for the compilation, the whole attack step as one graph: forward, input
+gradient and projection are traced together, a convolution's input gradient becomes a plain convolution
+with constant, pre-packed weights, and element-wise operations fuse with their neighbours.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from advfeat.hardware import can_compile, choose_precision, device_of
+from advfeat.models import Normalized
+from advfeat.spec import Precision
+
+Step = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(images, perturbation, labels) -> (next perturbation, whether each image still moves)."""
+
+ROW_MULTIPLE = 16
+"""Batches are filled up to a multiple of this: matrix products of few rows round in another way."""
+
+_ACTIVATION_BYTES_ON_CPU = 256 << 20
+_ACTIVATION_SHARE_ON_GPU = 0.25
+_LARGEST_TILE = {"cpu": 128, "cuda": 1024}
+_COMPILATION_PAYS_FROM_FLOP = {("cpu", "fp32"): 3e13, ("cpu", "bf16"): 1.5e14, ("cuda", "bf16"): 3e15}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How attack steps are computed; ``tile`` is how many images go through the network at once."""
+
+    precision: Literal["bf16", "fp32"] = "fp32"
+    optimized: bool = False
+    compiled: bool = False
+    tile: int = 128
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """Return a frozen copy of ``model`` in evaluation mode, made for this engine's precision."""
+        network = copy.deepcopy(model).eval().requires_grad_(False)
+        if not self.optimized:
+            return network
+        network = _folded(network).to(memory_format=torch.channels_last)
+        return _BF16(network) if self.precision == "bf16" else network
+
+    def fill(self, rows: int) -> int:
+        """Return how many rows a batch of ``rows`` is filled up to."""
+        return self.tile if self.compiled else -(-rows // ROW_MULTIPLE) * ROW_MULTIPLE
+
+    def finish(self, step: Step, example: tuple[Tensor, Tensor, Tensor]) -> Step:
+        """Return ``step`` as it will run: compiled for inputs like ``example``, or as it is."""
+        return compile_step(step, example) if self.compiled else step
+
+
+REFERENCE = Engine()
+"""The plain path: fp32, eager, nothing folded."""
+
+
+def choose_engine(model: nn.Module, image: Tensor, precision: Precision, image_steps: int) -> Engine:
+    """Choose how to attack ``image_steps`` times an image like ``image`` (1, C, H, W).
+
+    Depends on the kind of machine, the network and the amount of work alone, so that workers of one
+    kind choose alike. ``precision="fp32"`` is the reference path. Raises nothing.
+    """
+    device = device_of(model)
+    tile = _tile(model, image.to(device))
+    if precision == "fp32":
+        return Engine(tile=tile)
+    flop = step_flop(model, image.to(device))
+    chosen = choose_precision(precision, device, flop)
+    pays = image_steps * flop >= _COMPILATION_PAYS_FROM_FLOP.get((device.type, chosen), float("inf"))
+    return Engine(chosen, optimized=True, compiled=pays and can_compile(device), tile=tile)
+
+
+def step_flop(model: nn.Module, image: Tensor) -> int:
+    """Count the floating-point operations of one forward and input gradient of ``image`` (1, C, H, W).
+
+    As torch counts them: two for each multiplication with its addition, in convolutions and matrix
+    products only.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    network = REFERENCE.prepare(model)
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        pixels = image.detach().requires_grad_()
+        network(pixels).sum().backward()
+    return int(counter.get_total_flops())
+
+
+def compile_step(step: Step, example: tuple[Tensor, Tensor, Tensor]) -> Step:
+    """Compile an attack step for inputs of the shapes, strides and devices of ``example``.
+
+    The result is to be called under ``torch.no_grad()``.
+    """
+    import torch._inductor.config as inductor
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    if example[0].device.type == "cpu":
+        # One compiler process: no worker pool that would outlive a killed run.
+        inductor.compile_threads = 1
+    with torch.no_grad():
+        graph = make_fx(step)(*example)
+    _gradients_to_convolutions(graph)
+    compiled: Step = torch.compile(graph, dynamic=False, options={"freezing": True})
+    return compiled
+
+
+class _BF16(nn.Module):
+    """Normalization in fp32, the network in bf16, logits in fp32."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.normalize = model.normalize if isinstance(model, Normalized) else lambda images: images
+        self.network = (model.network if isinstance(model, Normalized) else model).to(torch.bfloat16)
+        for module in self.network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.float()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, classes), float32."""
+        logits: Tensor = self.network(self.normalize(images).to(torch.bfloat16))
+        return logits.float()
+
+
+def _folded(model: nn.Module) -> nn.Module:
+    """Fold batch norms into the convolutions before them; a network that cannot be traced stays."""
+    from torch.fx.experimental.optimization import fuse
+    from torch.fx.proxy import TraceError
+
+    if isinstance(model, Normalized):
+        model.network = _folded(model.network)
+        return model
+    try:
+        folded: nn.Module = fuse(model)
+    except (TraceError, TypeError, RuntimeError, AttributeError):
+        return model
+    return folded.requires_grad_(False)
+
+
+def _tile(model: nn.Module, image: Tensor) -> int:
+    """Return the power of two of images whose activations fit the budget of the device."""
+    if image.device.type == "cuda":
+        budget = _ACTIVATION_SHARE_ON_GPU * torch.cuda.get_device_properties(image.device).total_memory
+    else:
+        budget = _ACTIVATION_BYTES_ON_CPU
+    largest = _LARGEST_TILE.get(image.device.type, 128)
+    fitting = max(1, int(budget / max(1, _activation_bytes(model, image))))
+    return int(min(largest, 2 ** (fitting.bit_length() - 1)))
+
+
+def _activation_bytes(model: nn.Module, image: Tensor) -> int:
+    """Count the bytes that the backward pass of one image needs of the forward pass."""
+    saved: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    network = REFERENCE.prepare(model)
+    weights = {tensor.untyped_storage().data_ptr() for tensor in network.state_dict().values()}
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits = network(image.detach().requires_grad_())
+    del logits
+    return sum(size for pointer, size in saved.items() if pointer not in weights)
+
+
+def _gradients_to_convolutions(graph: torch.fx.GraphModule) -> None:
+    """Rewrite every convolution's input gradient as a convolution with constant weights, in place.
+
+    Constant weights are packed once for the processor, and forward convolutions are the kernels that
+    libraries tune best. Strided ones become transposed convolutions.
+    """
+    from torch.fx.passes.shape_prop import TensorMetadata
+
+    backward = torch.ops.aten.convolution_backward.default
+    for node in graph.graph.find_nodes(op="call_function", target=backward):
+        upstream, image, weight, _, stride, padding, dilation, transposed, _, groups, _ = node.args
+        kernel: Tensor = getattr(graph, weight.target)
+        size: TensorMetadata = image.meta["tensor_meta"]
+        if transposed:
+            continue
+        with graph.graph.inserting_before(node):
+            arguments: tuple[Any, ...]
+            if groups == 1 and prod(stride) == 1:
+                graph.register_buffer(f"{weight.target}_gradient", _input_gradient_kernel(kernel))
+                flipped = graph.graph.get_attr(f"{weight.target}_gradient")
+                reach = [d * (k - 1) - p for d, k, p in zip(dilation, kernel.shape[2:], padding, strict=True)]
+                arguments = (upstream, flipped, None, [1, 1], reach, dilation, False, [0, 0], 1)
+            else:
+                rest = [
+                    (n + 2 * p - d * (k - 1) - 1) % s
+                    for n, p, d, k, s in zip(
+                        size.shape[2:], padding, dilation, kernel.shape[2:], stride, strict=True
+                    )
+                ]
+                arguments = (upstream, weight, None, stride, padding, dilation, True, rest, groups)
+            gradient = graph.graph.call_function(torch.ops.aten.convolution.default, arguments)
+        for user in list(node.users):
+            if user.args[1] == 0:
+                user.replace_all_uses_with(gradient)
+            graph.graph.erase_node(user)
+        graph.graph.erase_node(node)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+
+
+def _input_gradient_kernel(kernel: Tensor) -> Tensor:
+    """Return the kernel whose convolution with the upstream gradient is the input gradient."""
+    return kernel.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def fill_up(batch: Tensor, rows: int) -> Tensor:
+    """Repeat the last row of a batch until it has ``rows`` rows."""
+    return torch.cat([batch, batch[-1:].expand(rows - len(batch), *batch.shape[1:])])

@@ -1,0 +1,45 @@
+"""What this machine computes on, and what it is good at."""
+
+import os
+import shutil
+from typing import Literal
+
+import torch
+from torch import nn
+
+from advfeat.spec import Precision
+
+_BF16_PAYS_ON_CPU_FROM_FLOP = 20e6
+"""Of one forward and input gradient of an image; below, conversions cost more than they bring."""
+
+
+def device() -> torch.device:
+    """Return the accelerator if this machine has one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where a model's parameters lie; the CPU if it has none."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def choose_precision(wanted: Precision, where: torch.device, flop: int) -> Literal["bf16", "fp32"]:
+    """Return the precision to compute in, for a network that takes ``flop`` an image."""
+    if wanted != "auto":
+        return wanted
+    pays = where.type != "cpu" or flop >= _BF16_PAYS_ON_CPU_FROM_FLOP
+    return "bf16" if pays and has_bf16(where) else "fp32"
+
+
+def has_bf16(where: torch.device) -> bool:
+    """Return whether the processor multiplies bf16 in hardware."""
+    if where.type == "cuda":
+        return torch.cuda.get_device_capability(where) >= (8, 0)
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
+
+
+def can_compile(where: torch.device) -> bool:
+    """Return whether the compiler that torch.compile needs for ``where`` is installed."""
+    name = os.environ.get("CXX", "g++") if where.type == "cpu" else os.environ.get("CC", "gcc")
+    return shutil.which(name) is not None

@@ -1,0 +1,11 @@
+"""Names -> networks. Every network takes images float32 (N, C, H, W) in [0, 1].
+
+Normalization lives inside, so that an attack works on pixels. torchvision's definitions are used
+where they exist. No network draws random numbers in its forward pass, and ``torch.fx`` traces all.
+"""
+
+from advfeat.models.architectures import SMALLEST_SIDE, build
+from advfeat.models.files import from_bytes, to_bytes
+from advfeat.models.normalized import Normalized
+
+__all__ = ["SMALLEST_SIDE", "Normalized", "build", "from_bytes", "to_bytes"]

@@ -1,0 +1,66 @@
+"""The table of architectures, and the one way to build any of them."""
+
+from collections.abc import Sequence
+from math import prod
+
+from torch import nn
+
+from advfeat.errors import InputError
+from advfeat.models import small, torchvision_nets
+from advfeat.models.normalized import Normalized
+from advfeat.models.wide_resnet import wide_resnet
+from advfeat.spec import ModelName
+
+SMALLEST_SIDE: dict[ModelName, int] = {
+    "mlp": 1,
+    "cnn": 2,
+    "resnet9": 8,
+    "resnet18": 1,
+    "resnet50": 1,
+    "wide_resnet28_10": 1,
+    "vgg16_bn": 17,
+    "inception": 4,
+    "densenet": 4,
+}
+"""The shortest side, in pixels, at which every pooling still has two pixels to pool."""
+
+
+def build(name: ModelName, *, width: int, image_shape: Sequence[int], classes: int) -> Normalized:
+    """Build an untrained network for images of ``image_shape`` (channels, height, width).
+
+    Initial weights come from torch's global generator. ``width`` is the number of channels of the
+    first layer of ``cnn`` and ``resnet9``, and an eighth of the units of each hidden layer of
+    ``mlp``; all others have their own and ignore it. Raises ``InputError`` if the images are too
+    small for the network.
+    """
+    channels, height, across = image_shape
+    if min(height, across) < SMALLEST_SIDE[name]:
+        raise InputError(
+            "image_shape",
+            list(image_shape),
+            f"is too small for {name}",
+            f"set data.image_size to {SMALLEST_SIDE[name]} or more, or choose another model",
+        )
+    return Normalized(_network(name, width, channels, prod(image_shape), classes), channels)
+
+
+def _network(name: ModelName, width: int, channels: int, pixels: int, classes: int) -> nn.Module:
+    match name:
+        case "mlp":
+            return small.mlp(width, pixels, classes)
+        case "cnn":
+            return small.cnn(width, channels, classes)
+        case "resnet9":
+            return small.resnet9(width, channels, classes)
+        case "resnet18":
+            return torchvision_nets.resnet18(channels, classes)
+        case "resnet50":
+            return torchvision_nets.resnet50(channels, classes)
+        case "wide_resnet28_10":
+            return wide_resnet(channels, classes, depth=28, widen=10)
+        case "vgg16_bn":
+            return torchvision_nets.vgg16_bn(channels, classes)
+        case "inception":
+            return torchvision_nets.inception(channels, classes)
+        case "densenet":
+            return torchvision_nets.densenet(channels, classes)

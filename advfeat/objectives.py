@@ -1,0 +1,54 @@
+"""What an attack descends on: one value per image, lower the nearer the attack is to its goal."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from advfeat.spec import Attack, AttackLoss
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""(logits (N, classes), labels (N,)) -> values (N,)."""
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def _margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the best other class's logit less the label's (Carlini & Wagner 2017, f6, unclipped)."""
+    label = F.one_hot(labels, logits.shape[1]).bool()
+    return logits.masked_fill(label, -torch.inf).amax(1) - _logit(logits, labels)
+
+
+def _logit(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.gather(1, labels[:, None]).squeeze(1)
+
+
+_TOWARDS_LABEL: dict[AttackLoss, Objective] = {
+    "cross-entropy": _cross_entropy,
+    "margin": _margin,
+    "logit": lambda logits, labels: -_logit(logits, labels),
+}
+
+
+def objective(attack: Attack) -> Objective:
+    """Return what the attack descends on: towards the labels if targeted, else away from them."""
+    towards = _TOWARDS_LABEL[attack.loss]
+    return towards if attack.targeted else lambda logits, labels: -towards(logits, labels)
+
+
+def goal_confidence(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
+    """Return the probability (N,) that the network gives the attack's goal.
+
+    That is the probability of the label if ``targeted``, else of anything but the label.
+    """
+    probability = _logit(logits.softmax(1), labels)
+    return probability if targeted else 1 - probability
+
+
+def reached(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
+    """Return whether the predicted class is the goal, bool (N,)."""
+    hit = logits.argmax(1) == labels
+    return hit if targeted else ~hit

@@ -1,0 +1,31 @@
+"""Where a stage's training keeps its state, so that it goes on where it was after whatever ended it."""
+
+import contextlib
+
+from advfeat.store import Store
+
+
+class StageCheckpoint:
+    """The state of one stage's training in the store; gone once the stage's artifact is there."""
+
+    def __init__(self, store: Store, digest: str, seconds_between: float = 60) -> None:
+        self.seconds_between = seconds_between
+        self._store = store
+        self._path = f"{store.checkpoints}/{digest}"
+
+    def load(self) -> bytes | None:
+        """Return the state that was kept last; None if there is none."""
+        try:
+            content: bytes = self._store.fs.cat_file(self._path)
+        except FileNotFoundError:
+            return None
+        return content
+
+    def save(self, content: bytes) -> None:
+        """Keep a state instead of the one before."""
+        self._store.put(self._path, content)
+
+    def delete(self) -> None:
+        """Forget the state."""
+        with contextlib.suppress(FileNotFoundError):
+            self._store.fs.rm_file(self._path)
