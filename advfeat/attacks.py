@@ -14,13 +14,13 @@ from advfeat.balls import BALLS, movable, within
 from advfeat.digest import derived_seed
 from advfeat.engine import REFERENCE, Engine, Step, choose_engine, fill_up
 from advfeat.errors import InputError
-from advfeat.hardware import device_of
+from advfeat.hardware import device_of, true_fp32
 from advfeat.objectives import goal_confidence, objective, reached
 from advfeat.progress import Progress
 from advfeat.spec import Attack
 
 _STEPS_BETWEEN_LOOKS = 10
-"""How many steps pass before images that have stopped make room for others."""
+"""How many steps pass before progress is told and images that have stopped make room for others."""
 
 
 def perturb(
@@ -51,7 +51,7 @@ def perturb(
         return images.clone()
     engine = engine or choose_engine(model, images[:1], attack.precision, len(images) * attack.passes)
     places = range(len(images)) if rows is None else rows
-    with _undisturbed(model), torch.no_grad():
+    with _undisturbed(model), torch.no_grad(), true_fp32():
         _check_classes(model, images, labels)
         attempts = _Attempts(model, images, labels, attack, engine, progress)
         best = attempts.run(_starts(images, attack, seed, places, attempt=0))
@@ -97,18 +97,28 @@ class _Attempts:
                 perturbation, unfinished = self._descend(chosen, perturbations[chosen], steps)
                 perturbations[chosen] = perturbation
                 still.append(unfinished)
-                self._report(len(chosen) * steps)
             moving = moving if attack.stop_confidence is None else moving[torch.cat(still)]
             if not len(moving):
                 break
-        return within(self._images, self._images + perturbations, BALLS[attack.norm], attack.eps)
+        return self._examples(perturbations)
 
     def _descend(self, chosen: Tensor, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         images, perturbation, labels = self._tile(chosen, start)
-        for _ in range(steps):
+        for number in range(1, steps + 1):
             perturbation, moving = self._step(images, perturbation, labels)
+            if number % _STEPS_BETWEEN_LOOKS == 0 or number == steps:
+                self._report(len(chosen) * (1 + (number - 1) % _STEPS_BETWEEN_LOOKS))
         home = self._images.device
         return perturbation[: len(chosen)].to(home), moving[: len(chosen)].to("cpu")
+
+    def _examples(self, perturbations: Tensor) -> Tensor:
+        """Put the perturbations on the images; what rounding put outside is mended."""
+        examples = torch.empty_like(self._images)
+        for chosen in torch.arange(len(examples)).split(self._engine.tile):
+            images, perturbation = self._moved(self._images[chosen]), self._moved(perturbations[chosen])
+            mended = within(images, images + perturbation, BALLS[self._attack.norm], self._attack.eps)
+            examples[chosen] = mended.to(examples.device)
+        return examples
 
     def _tile(self, chosen: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Bring one tile to the device, filled up to the engine's rows."""
@@ -116,10 +126,7 @@ class _Attempts:
         layout = torch.channels_last if self._engine.optimized else torch.contiguous_format
 
         def moved(batch: Tensor) -> Tensor:
-            filled = fill_up(batch, count)
-            if self._device.type == "cuda" and filled.device.type == "cpu":
-                filled = filled.pin_memory()
-            return filled.to(self._device, non_blocking=True)
+            return self._moved(fill_up(batch, count))
 
         images, perturbation = moved(self._images[chosen]), moved(start)
         return (
@@ -127,6 +134,11 @@ class _Attempts:
             perturbation.contiguous(memory_format=layout),
             moved(self._labels[chosen]),
         )
+
+    def _moved(self, batch: Tensor) -> Tensor:
+        if self._device.type == "cuda" and batch.device.type == "cpu":
+            batch = batch.pin_memory()
+        return batch.to(self._device, non_blocking=True)
 
     def _report(self, image_steps: int) -> None:
         self._steps_done += image_steps

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -43,3 +45,17 @@ def can_compile(where: torch.device) -> bool:
     """Return whether the compiler that torch.compile needs for ``where`` is installed."""
     name = os.environ.get("CXX", "g++") if where.type == "cpu" else os.environ.get("CC", "gcc")
     return shutil.which(name) is not None
+
+
+@contextmanager
+def true_fp32() -> Iterator[None]:
+    """Multiply float32 as float32: on GPUs, torch lets convolutions round to TF32 unless told otherwise."""
+    settings = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        for setting in settings:
+            setting.fp32_precision = "ieee"
+        yield
+    finally:
+        for setting, precision in zip(settings, before, strict=True):
+            setting.fp32_precision = precision

@@ -18,16 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from advfeat import data
 from advfeat.attacks import attack_step, perturb
 from advfeat.balls import BALLS, within
-from advfeat.engine import REFERENCE, Engine
+from advfeat.engine import REFERENCE, Engine, step_flop
 from advfeat.errors import InputError
 from advfeat.experiment_file import load_experiment
 from advfeat.models import Normalized, build
 from advfeat.objectives import objective, reached
-from advfeat.spec import Attack, AttackLoss, Norm
+from advfeat.spec import Attack, AttackLoss, ModelName, Norm
 from advfeat.training import as_pixels, fit
 
 NORMS = ("l2", "linf", "l1", "l0")
@@ -398,3 +399,12 @@ def test_attacks_need_neither_ray_nor_prefect_nor_a_store() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet18", "inception", "densenet"])
+def test_the_work_of_a_step_is_counted_as_torch_counts_it(name: ModelName) -> None:
+    model = build(name, width=8, image_shape=(3, 32, 32), classes=10).eval().requires_grad_(False)
+    image = torch.rand(1, 3, 32, 32)
+    with FlopCounterMode(display=False) as counter:
+        model(image.requires_grad_()).sum().backward()
+    assert step_flop(model, image) == pytest.approx(counter.get_total_flops(), rel=0.01)
