@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -157,10 +157,9 @@ def _fields_at(location: tuple[int | str, ...]) -> dict[str, Any]:
     model: type[BaseModel] = Experiment
     for part in location:
         if isinstance(part, str):
-            inner = model.model_fields[part].annotation
-            assert isinstance(inner, type)
-            assert issubclass(inner, BaseModel)
-            model = inner
+            annotation = model.model_fields[part].annotation
+            choices = [annotation, *get_args(annotation)]  # a spec, or a spec or None
+            model = next(c for c in choices if isinstance(c, type) and issubclass(c, BaseModel))
     return dict(model.model_fields)
 
 

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from advfeat import data
 from advfeat.artifact import Manifest
+from advfeat.errors import InputError
 from advfeat.recipes import RECIPES, Recipe
 from advfeat.shards import shard_rows
-from advfeat.spec import Experiment, TrainSpec
+from advfeat.spec import SMALLEST_SIDE, Experiment, ModelName, TrainSpec
 from advfeat.stage import Stage, StageKind
 from advfeat.store import Store
 
@@ -81,6 +82,7 @@ class _Layout:
         self._experiment = experiment
         spec = experiment.data
         self._train_size, _ = data.sizes(spec)
+        _check_image_size(experiment, data.image_shape(spec))
         self._images = self._add(
             Stage(
                 kind="images",
@@ -166,6 +168,20 @@ class _Layout:
     def _add(self, stage: Stage) -> str:
         self.stages.setdefault(stage.digest, stage)
         return stage.digest
+
+
+def _check_image_size(experiment: Experiment, image_shape: tuple[int, ...]) -> None:
+    """Refuse networks that pool the images away; raises ``InputError``."""
+    side = min(image_shape[1:])
+    for role in ("source", "weak_source", "target"):
+        model: ModelName = getattr(experiment, role).model
+        if side < SMALLEST_SIDE[model]:
+            raise InputError(
+                f"{role}.model",
+                model,
+                f"needs images of {SMALLEST_SIDE[model]} pixels a side, these have {side}",
+                "choose another model or larger images",
+            )
 
 
 def _novelty(stage: Stage, known: Iterable[Manifest]) -> str:

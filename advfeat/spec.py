@@ -31,6 +31,20 @@ _L0_STEP = 0.5
 SOURCE_PREFIXES = ("folder:", "parquet:")
 
 
+SMALLEST_SIDE: dict[ModelName, int] = {
+    "mlp": 1,
+    "cnn": 2,
+    "resnet9": 8,
+    "resnet18": 1,
+    "resnet50": 1,
+    "wide_resnet28_10": 1,
+    "vgg16_bn": 17,
+    "inception": 4,
+    "densenet": 4,
+}
+"""The shortest side, in pixels, at which every pooling still has two pixels to pool."""
+
+
 class Spec(BaseModel):
     """Base of all specs: immutable, and a misspelt field is an error."""
 

@@ -20,6 +20,12 @@ CASES = [
     ([SET, "source.model=resnet17"], "source.model: 'resnet17' is unknown; did you mean resnet18?"),
     ([SET, "atack.eps=1"], "atack: {'eps': 1} is given to a field that does not exist; did you mean attack?"),
     ([SET, "attack.epps=1"], "attack.epps: 1 is given to a field that does not exist; did you mean eps?"),
+    ([SET, "attack.norm=l0"], "attack.eps: 1.5 is not a whole number of values"),
+    (
+        [SET, "target.model=vgg16_bn"],
+        "target.model: 'vgg16_bn' needs images of 17 pixels a side, these have 8",
+    ),
+    ([SET, "source.adversarial={eps: 0, steps: 1}"], "source.adversarial.eps: 0 "),
     ([SET, "seeds=[]"], "seeds: [] is empty, give at least one"),
     ([SET, "seeds=[1,1]"], "seeds: [1, 1] names an entry twice"),
     ([SET, "seeds"], "--set: 'seeds' is no assignment"),

@@ -12,8 +12,7 @@ from torch.fx.experimental.optimization import fuse
 
 from advfeat import models
 from advfeat.errors import DamagedArtifactError, InputError
-from advfeat.models import SMALLEST_SIDE
-from advfeat.spec import ModelName
+from advfeat.spec import SMALLEST_SIDE, ModelName
 
 ARCHITECTURES: tuple[ModelName, ...] = get_args(ModelName)
 CIFAR, MNIST = (3, 32, 32), (1, 28, 28)

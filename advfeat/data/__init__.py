@@ -11,7 +11,7 @@ from advfeat.data.images import ImageData
 from advfeat.data.split import cut, cut_sizes
 from advfeat.spec import DataSpec
 
-__all__ = ["ImageData", "Source", "fetch", "load", "open_source", "sizes"]
+__all__ = ["ImageData", "Source", "fetch", "image_shape", "load", "open_source", "sizes"]
 
 
 class Source(Protocol):
@@ -22,6 +22,9 @@ class Source(Protocol):
 
     def sizes(self) -> tuple[int, int]:
         """Count the training and the test images; raises ``InputError`` like ``identity``."""
+
+    def image_shape(self) -> tuple[int, ...]:
+        """Return channels, height and width; raises ``InputError`` like ``identity``."""
 
     def load(self) -> ImageData:
         """Read all images."""
@@ -63,6 +66,11 @@ def load(spec: DataSpec) -> ImageData:
 def sizes(spec: DataSpec) -> tuple[int, int]:
     """Count the training and the test images that ``load`` will return; raises ``InputError``."""
     return cut_sizes(open_source(spec).sizes(), spec)
+
+
+def image_shape(spec: DataSpec) -> tuple[int, ...]:
+    """Return channels, height and width of the images that ``load`` will return; raises ``InputError``."""
+    return open_source(spec).image_shape()
 
 
 def fetch(spec: DataSpec) -> None:

@@ -40,6 +40,10 @@ class DigitsSource:
         """Count the training and the test images."""
         return held_out_sizes(_everything().labels, self.spec.test_fraction)
 
+    def image_shape(self) -> tuple[int, ...]:
+        """Return channels, height and width."""
+        return 1, 8, 8
+
     def load(self) -> ImageData:
         """Read all images, with a stratified test split."""
         return held_out(_everything(), tuple("0123456789"), self.spec.test_fraction)

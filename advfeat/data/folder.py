@@ -42,6 +42,11 @@ class FolderSource:
             return held_out_sizes(labels[0], self.spec.test_fraction)
         return len(labels[0]), len(labels[1])
 
+    def image_shape(self) -> tuple[int, ...]:
+        """Return channels, height and width, from the first picture."""
+        first, _ = self._pictures(self._splits()[0])[0]
+        return decode_images([(str(first), first.read_bytes())], self.spec.image_size).shape[1:]
+
     def load(self) -> ImageData:
         """Read all pictures."""
         splits = self._splits()

@@ -5,6 +5,7 @@ column (``label`` or ``labels``). The location is a file or a folder; in a folde
 start with ``train`` and ``test`` are the splits.
 """
 
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from advfeat.digest import stream_sha256
 from advfeat.errors import InputError
 from advfeat.spec import DataSpec
 
+_ROWS_AT_ONCE = 1024
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("label", "labels")
 
@@ -52,6 +54,11 @@ class ParquetSource:
         if len(labels) == 1:
             return held_out_sizes(labels[0], self.spec.test_fraction)
         return len(labels[0]), len(labels[1])
+
+    def image_shape(self) -> tuple[int, ...]:
+        """Return channels, height and width, from the first picture."""
+        pictures = self._pictures(next(iter(self._splits().values())))
+        return decode_images(itertools.islice(pictures, 1), self.spec.image_size).shape[1:]
 
     def load(self) -> ImageData:
         """Read and decode all pictures."""
@@ -91,13 +98,16 @@ class ParquetSource:
         for file in files:
             with self._opened(file) as parquet:
                 name = self._column(parquet, _IMAGE_COLUMNS)
-                column = parquet.read(columns=[name]).column(name)
-            if pa.types.is_struct(column.type):
-                column = pc.struct_field(column, "bytes")
-            for row, content in enumerate(column):
-                if not content.is_valid:
-                    raise self._error(f"has no picture bytes in row {row} of {file}")
-                yield f"{file} row {row}", content.as_py()
+                row = 0
+                for batch in parquet.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[name]):
+                    column = batch.column(name)
+                    if pa.types.is_struct(column.type):
+                        column = pc.struct_field(column, "bytes")
+                    for content in column:
+                        if not content.is_valid:
+                            raise self._error(f"has no picture bytes in row {row} of {file}")
+                        yield f"{file} row {row}", content.as_py()
+                        row += 1
 
     def _labels(self, files: list[str], classes: tuple[str, ...]) -> NDArray[np.int64]:
         parts: list[NDArray[np.int64]] = []

@@ -40,6 +40,7 @@ _IDX_MD5 = {
 
 
 _SIZES = {"CIFAR10": (50_000, 10_000), "MNIST": (60_000, 10_000), "FashionMNIST": (60_000, 10_000)}
+_SHAPES = {"CIFAR10": (3, 32, 32), "MNIST": (1, 28, 28), "FashionMNIST": (1, 28, 28)}
 
 
 class TorchvisionSource:
@@ -59,6 +60,10 @@ class TorchvisionSource:
     def sizes(self) -> tuple[int, int]:
         """Count the training and the test images; nothing is downloaded for it."""
         return _SIZES[self.name]
+
+    def image_shape(self) -> tuple[int, ...]:
+        """Return channels, height and width; nothing is downloaded for it."""
+        return _SHAPES[self.name]
 
     def fetch(self) -> None:
         """Make sure that the files are there, downloading them if no folder was named."""

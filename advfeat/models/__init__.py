@@ -4,8 +4,8 @@ Normalization lives inside, so that an attack works on pixels. torchvision's def
 where they exist. No network draws random numbers in its forward pass, and ``torch.fx`` traces all.
 """
 
-from advfeat.models.architectures import SMALLEST_SIDE, build
+from advfeat.models.architectures import build
 from advfeat.models.files import from_bytes, to_bytes
 from advfeat.models.normalized import Normalized
 
-__all__ = ["SMALLEST_SIDE", "Normalized", "build", "from_bytes", "to_bytes"]
+__all__ = ["Normalized", "build", "from_bytes", "to_bytes"]

@@ -9,20 +9,7 @@ from advfeat.errors import InputError
 from advfeat.models import small, torchvision_nets
 from advfeat.models.normalized import Normalized
 from advfeat.models.wide_resnet import wide_resnet
-from advfeat.spec import ModelName
-
-SMALLEST_SIDE: dict[ModelName, int] = {
-    "mlp": 1,
-    "cnn": 2,
-    "resnet9": 8,
-    "resnet18": 1,
-    "resnet50": 1,
-    "wide_resnet28_10": 1,
-    "vgg16_bn": 17,
-    "inception": 4,
-    "densenet": 4,
-}
-"""The shortest side, in pixels, at which every pooling still has two pixels to pool."""
+from advfeat.spec import SMALLEST_SIDE, ModelName
 
 
 def build(name: ModelName, *, width: int, image_shape: Sequence[int], classes: int) -> Normalized:
