@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: run test lint constraints clean
+.PHONY: run test bench lint constraints clean
 
 run: .venv/.installed
 	$(BIN)/advfeat run
 
 test: lint
 	$(BIN)/pytest
+
+bench: .venv/.installed-bench
+	$(BIN)/python -m benchmarks $(BENCH)
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
@@ -28,10 +31,14 @@ lint: .venv/.installed-dev
 	$(INSTALL) '.[dev]'
 	touch $@
 
+.venv/.installed-bench: .venv/bin/uv pyproject.toml constraints.txt
+	$(INSTALL) '.[bench]'
+	touch $@
+
 # Newest versions that fit pyproject.toml; torch and torchvision stay where they are known to agree.
 constraints: .venv/bin/uv
 	grep -E '^torch(vision)?==' constraints.txt > .venv/torch.txt
-	$(BIN)/uv pip compile --quiet --upgrade --universal --no-annotate --no-header --extra dev \
+	$(BIN)/uv pip compile --quiet --upgrade --universal --no-annotate --no-header --extra dev --extra bench \
 	    --constraint .venv/torch.txt --output-file constraints.txt pyproject.toml
 
 clean:

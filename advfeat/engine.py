@@ -26,7 +26,7 @@ Step = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 ROW_MULTIPLE = 16
 """Batches are filled up to a multiple of this: matrix products of few rows round in another way."""
 
-_ACTIVATION_BYTES_ON_CPU = 256 << 20
+_ACTIVATION_BYTES_ON_CPU = 1 << 30
 _ACTIVATION_SHARE_ON_GPU = 0.25
 _LARGEST_TILE = {"cpu": 128, "cuda": 1024}
 _COMPILATION_PAYS_FROM_FLOP = {("cpu", "fp32"): 3e13, ("cpu", "bf16"): 1.5e14, ("cuda", "bf16"): 3e15}
