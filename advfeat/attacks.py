@@ -4,6 +4,7 @@ What is returned lies exactly in the ball and in [0, 1]: measured in float64 on 
 without tolerance.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from advfeat.balls import BALLS, movable, within
 from advfeat.digest import derived_seed
-from advfeat.engine import REFERENCE, Engine, Step, choose_engine, fill_up
+from advfeat.engine import REFERENCE, Engine, Step, choose_engine, compile_step, fill_up
 from advfeat.errors import InputError
 from advfeat.hardware import device_of, true_fp32
 from advfeat.objectives import goal_confidence, objective, reached
@@ -21,6 +22,9 @@ from advfeat.spec import Attack
 
 _STEPS_BETWEEN_LOOKS = 10
 """How many steps pass before progress is told and images that have stopped make room for others."""
+
+_LAST_COMPILED: dict[str, Step] = {}
+"""The one compiled step that is kept: a worker attacks shard after shard of the same data set."""
 
 
 def perturb(
@@ -80,9 +84,7 @@ class _Attempts:
         self._images, self._labels = images, labels
         self._attack, self._engine, self._progress = attack, engine, progress
         self._device = device_of(model)
-        self._step = attack_step(engine.prepare(model), attack)
-        if engine.compiled:
-            self._step = engine.finish(self._step, self._tile(torch.arange(1), torch.zeros_like(images[:1])))
+        self._step = self._compiled(model) if engine.compiled else attack_step(engine.prepare(model), attack)
         self._steps_done = 0
 
     def run(self, starts: Tensor) -> Tensor:
@@ -135,6 +137,17 @@ class _Attempts:
             moved(self._labels[chosen]),
         )
 
+    def _compiled(self, model: nn.Module) -> Step:
+        """Compile the step, unless it is the one that this process compiled last."""
+        images, labels = self._images[:1], self._labels[:1]
+        key = _fingerprint(model, images, labels, self._attack, self._engine)
+        if key not in _LAST_COMPILED:
+            example = self._tile(torch.arange(1), torch.zeros_like(images))
+            step = compile_step(attack_step(self._engine.prepare(model), self._attack), example)
+            _LAST_COMPILED.clear()
+            _LAST_COMPILED[key] = step
+        return _LAST_COMPILED[key]
+
     def _moved(self, batch: Tensor) -> Tensor:
         if self._device.type == "cuda" and batch.device.type == "cpu":
             batch = batch.pin_memory()
@@ -144,6 +157,15 @@ class _Attempts:
         self._steps_done += image_steps
         if self._progress is not None:
             self._progress(self._steps_done // self._attack.passes, len(self._images))
+
+
+def _fingerprint(model: nn.Module, image: Tensor, label: Tensor, attack: Attack, engine: Engine) -> str:
+    """Name a compiled step by all that is built into it."""
+    built_in = [attack.model_dump_json(), engine, device_of(model), torch.get_num_threads(), model]
+    sha = hashlib.sha256(repr([*built_in, image.shape, label.dtype]).encode())
+    for weights in model.state_dict().values():
+        sha.update(weights.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return sha.hexdigest()
 
 
 def attack_step(network: nn.Module, attack: Attack) -> Step:

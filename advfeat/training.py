@@ -98,7 +98,8 @@ def fit(
         if checkpoint is not None and time.monotonic() - last_kept >= checkpoint.seconds_between:
             checkpoint.save(state.to_bytes(epoch + 1))
             last_kept = time.monotonic()
-    return (model if average is None else average.module).eval()
+    trained: models.Normalized = model if average is None else average.module
+    return trained.eval().to(memory_format=torch.contiguous_format)
 
 
 def _compute_repeatably(threads: int) -> None:
