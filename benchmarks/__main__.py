@@ -1,0 +1,95 @@
+"""``python -m benchmarks``: measure, print, save."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from advfeat.errors import AdvfeatError
+from advfeat.hardware import device
+from advfeat.spec import DataSpec
+from benchmarks import attacks, growth, machine, report, training
+from benchmarks.options import add_options, chosen
+from benchmarks.report import say
+
+PARTS = ("machine", "attacks", "growth", "training")
+_QUICK_TRAIN_SIZE = 400
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the parts asked for; return the process's exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    given = _parser().parse_args(words)
+    torch.set_num_threads(given.threads or machine.usable_cores())
+    try:
+        _run(given, _command(words))
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        option = str(next(iter(wrong["loc"]), "options")).replace("_", "-")
+        print(f"--{option}: {wrong['input']!r}: {wrong['msg']}", file=sys.stderr)
+        return 2
+    except AdvfeatError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(given: argparse.Namespace, command: str) -> None:
+    quick = bool(given.quick)
+    train_size = given.train_size or (_QUICK_TRAIN_SIZE if quick else None)
+    data = DataSpec(source=given.data, root=given.data_root, train_size=train_size)
+    of_attacks = chosen(attacks.QUICK if quick else attacks.Settings(), given)
+    of_growth = chosen(growth.QUICK if quick else growth.Settings(), given)
+    of_training = chosen(training.QUICK if quick else training.Settings(), given)
+    book = report.Book(machine.describe(), given.output, command, quick=quick)
+    for part in PARTS if given.part == "all" else (given.part,):
+        if part == "machine":
+            report.show(book.machine.table())
+            book.keep("peaks", machine.measure_peaks(device(), quick=quick))
+        elif part == "attacks":
+            book.keep("attacks", attacks.run(of_attacks, data, quick=quick, say=say))
+        elif part == "growth":
+            book.keep("growth", growth.run(of_growth, data, say=say))
+        else:
+            book.keep("training", training.run(of_training, data, say=say))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure advfeat beside its peers; defaults in brackets.",
+    )
+    parser.add_argument(
+        "part", nargs="?", default="all", choices=(*PARTS, "all"), help="what to measure [all]"
+    )
+    parser.add_argument("--quick", action="store_true", help="small work, to try it out; saved apart")
+    parser.add_argument("--data", default="digits", help="any source of advfeat's DataSpec [digits]")
+    parser.add_argument("--data-root", help="folder that holds the torchvision data set")
+    parser.add_argument("--train-size", type=int, help="use this many training images [all]")
+    parser.add_argument("--threads", type=int, help="CPU threads [all cores this process may use]")
+    parser.add_argument("--output", type=Path, default=report.FOLDER, help="folder of the reports")
+    add_options(parser, (attacks.Settings(), growth.Settings(), training.Settings()))
+    return parser
+
+
+def _command(words: Sequence[str]) -> str:
+    """Return the command line without the places where data and reports lie."""
+    shown: list[str] = []
+    hidden = False
+    for word in words:
+        option, equals, value = word.partition("=")
+        if hidden or (equals and option in ("--data", "--data-root", "--output")):
+            source, colon, _ = (word if hidden else value).partition(":")
+            place = f"{source}:PLACE" if colon else (source if source.replace("-", "").isalnum() else "PLACE")
+            shown.append(place if hidden else f"{option}={place}")
+        else:
+            shown.append(word)
+        hidden = word in ("--data", "--data-root", "--output")
+    return " ".join(("python -m benchmarks", *shown))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
