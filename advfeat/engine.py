@@ -104,16 +104,22 @@ def compile_step(step: Step, example: tuple[Tensor, Tensor, Tensor]) -> Step:
     The result is to be called under ``torch.no_grad()``.
     """
     import torch._inductor.config as inductor
-    from torch.fx.experimental.proxy_tensor import make_fx
 
     if example[0].device.type == "cpu":
         # One compiler process: no worker pool that would outlive a killed run.
         inductor.compile_threads = 1
+    compiled: Step = torch.compile(trace_step(step, example), dynamic=False, options={"freezing": True})
+    return compiled
+
+
+def trace_step(step: Step, example: tuple[Tensor, Tensor, Tensor]) -> torch.fx.GraphModule:
+    """Return an attack step as one graph without autograd, its input gradients as convolutions."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
     with torch.no_grad():
         graph = make_fx(step)(*example)
     _gradients_to_convolutions(graph)
-    compiled: Step = torch.compile(graph, dynamic=False, options={"freezing": True})
-    return compiled
+    return graph
 
 
 class _BF16(nn.Module):
@@ -193,18 +199,14 @@ def _gradients_to_convolutions(graph: torch.fx.GraphModule) -> None:
             continue
         with graph.graph.inserting_before(node):
             arguments: tuple[Any, ...]
-            if groups == 1 and prod(stride) == 1:
+            reach = [d * (k - 1) - p for d, k, p in zip(dilation, kernel.shape[2:], padding, strict=True)]
+            if groups == 1 and prod(stride) == 1 and min(reach) >= 0:
                 graph.register_buffer(f"{weight.target}_gradient", _input_gradient_kernel(kernel))
                 flipped = graph.graph.get_attr(f"{weight.target}_gradient")
-                reach = [d * (k - 1) - p for d, k, p in zip(dilation, kernel.shape[2:], padding, strict=True)]
                 arguments = (upstream, flipped, None, [1, 1], reach, dilation, False, [0, 0], 1)
             else:
-                rest = [
-                    (n + 2 * p - d * (k - 1) - 1) % s
-                    for n, p, d, k, s in zip(
-                        size.shape[2:], padding, dilation, kernel.shape[2:], stride, strict=True
-                    )
-                ]
+                extents = zip(size.shape[2:], reach, padding, stride, strict=True)
+                rest = [(n - r + p - 1) % s for n, r, p, s in extents]
                 arguments = (upstream, weight, None, stride, padding, dilation, True, rest, groups)
             gradient = graph.graph.call_function(torch.ops.aten.convolution.default, arguments)
         for user in list(node.users):

@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _run(given, _command(words))
     except ValidationError as error:
         wrong = error.errors()[0]
-        option = str(next(iter(wrong["loc"]), "options")).replace("_", "-")
+        field = str(next(iter(wrong["loc"]), "options"))
+        option = {"source": "data", "root": "data-root"}.get(field, field.replace("_", "-"))
         print(f"--{option}: {wrong['input']!r}: {wrong['msg']}", file=sys.stderr)
         return 2
     except AdvfeatError as error:

@@ -8,6 +8,9 @@ Targeted projected gradient descent within an L2 or Linf ball and [0, 1], withou
   takes and returns NumPy arrays;
 - robustness: ``Attacker``, which moves a tensor to the GPU even where there is none; without a GPU
   that one call is made to return the tensor itself.
+
+foolbox and the toolbox compute the weights' gradients along with the images' where the user has not
+frozen the weights, which their documentation does not ask for; so they do here.
 """
 
 import importlib

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from advfeat import data
 from advfeat.attacks import attack_step, perturb
 from advfeat.balls import BALLS, within
-from advfeat.engine import REFERENCE, Engine, step_flop
+from advfeat.engine import REFERENCE, Engine, step_flop, trace_step
 from advfeat.errors import InputError
 from advfeat.experiment_file import load_experiment
 from advfeat.models import Normalized, build
@@ -340,6 +340,25 @@ def test_fast_paths_are_as_strong_as_the_reference(
     assert 0.3 < reference < 0.9
     assert abs(success(model, fast, aims) - reference) <= 0.01
     assert lengths("l2", images, fast).max() <= 1.0
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet9", "resnet18", "vgg16_bn"])
+def test_input_gradients_as_convolutions_are_input_gradients(name: ModelName) -> None:
+    """Of networks folded and traced, at an odd size, where strides do not divide the image."""
+    torch.manual_seed(0)
+    model = build(name, width=8, image_shape=(3, 29, 33), classes=10).double()
+    images, labels = torch.rand(2, 3, 29, 33).double(), torch.tensor([3, 7])
+    with torch.no_grad():
+        model.train()(images)  # batch statistics that are not the initial ones
+    attack = Attack(eps=1, steps=1)
+    example = (images, torch.zeros_like(images), labels)
+    with torch.no_grad():
+        plain, _ = attack_step(REFERENCE.prepare(model), attack)(*example)
+        step = attack_step(Engine(optimized=True).prepare(model), attack)
+        traced = trace_step(step, example)
+        ours, _ = traced(*example)
+    assert "convolution_backward" not in traced.code
+    assert (ours - plain).norm() < 1e-9 * plain.norm()
 
 
 def test_a_flat_network_moves_nothing() -> None:
