@@ -55,6 +55,8 @@ class Settings(Spec):
     train_batch: int = Field(default=128, ge=2, description="images a training step in the speed test")
     rounds: int = Field(default=3, ge=1, description="rounds that are counted")
     accuracy_model: ModelName = Field(default="resnet9", description="architecture of the time to accuracy")
+    accuracy_batch: int = Field(default=128, ge=2, description="images a step of its training")
+    accuracy_learning_rate: float = Field(default=0.1, gt=0, description="peak learning rate of its training")
     budgets: Numbers | None = Field(
         default=None, description="epochs of the trainings to accuracy; 10, 15, 20 and 30 on a GPU, else none"
     )
@@ -120,7 +122,8 @@ class Figures(Spec):
             title="Time to test accuracy on CIFAR-10",
             columns=("accuracy", "seconds of training"),
             rows=tuple((percent(goal), self._reached(goal)) for goal in GOALS),
-            note=f"{self.settings.accuracy_model} of width {_width(self.settings.accuracy_model)}.",
+            note=f"{self.settings.accuracy_model}, batch {self.settings.accuracy_batch}, learning rate "
+            f"{self.settings.accuracy_learning_rate}, flips and shifts.",
         )
 
     def _reached(self, goal: float) -> str:
@@ -218,8 +221,8 @@ def _trainings(
             model=settings.accuracy_model,
             width=_width(settings.accuracy_model),
             epochs=epochs,
-            batch_size=512,
-            learning_rate=0.4,
+            batch_size=settings.accuracy_batch,
+            learning_rate=settings.accuracy_learning_rate,
             augmentation="flip-crop",
             threads=torch.get_num_threads(),
         )
