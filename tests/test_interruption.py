@@ -85,7 +85,8 @@ def test_two_runs_at_once_on_one_store(tmp_path: Path) -> None:
         command.folder.mkdir()
     processes = [command.start(["run", "--json", *QUICK, *store]) for command in commands]
     outputs = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    for process, (_, stderr) in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, stderr
     results = [json.loads(stdout) for stdout, _ in outputs]
     assert results[0]["rows"] == results[1]["rows"]
     assert results[0]["run"] != results[1]["run"]
