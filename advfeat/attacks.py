@@ -5,7 +5,7 @@ without tolerance.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -19,6 +19,7 @@ from advfeat.hardware import device_of, true_fp32
 from advfeat.objectives import goal_confidence, objective, reached
 from advfeat.progress import Progress
 from advfeat.spec import Attack
+from advfeat.tensor_file import raw_bytes
 
 _STEPS_BETWEEN_LOOKS = 10
 """How many steps pass before progress is told and images that have stopped make room for others."""
@@ -164,7 +165,7 @@ def _fingerprint(model: nn.Module, image: Tensor, label: Tensor, attack: Attack,
     built_in = [attack.model_dump_json(), engine, device_of(model), torch.get_num_threads(), model]
     sha = hashlib.sha256(repr([*built_in, image.shape, label.dtype]).encode())
     for weights in model.state_dict().values():
-        sha.update(weights.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        sha.update(raw_bytes(weights))
     return sha.hexdigest()
 
 
@@ -230,31 +231,27 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
 
 
 def _check(images: Tensor, labels: Tensor) -> None:
-    def refuse(wrong: bool, field: str, value: Callable[[], object], problem: str, remedy: str) -> None:
-        if wrong:
-            raise InputError(field, value(), problem, remedy)
-
-    refuse(
-        images.ndim != 4 or images.dtype != torch.float32,
-        "images",
-        lambda: f"{images.dtype} {tuple(images.shape)}",
-        "is not float32 (N, C, H, W)",
-        "divide uint8 pixels by 255 and stack the images",
-    )
-    refuse(
-        labels.shape != images.shape[:1] or labels.is_floating_point(),
-        "labels",
-        lambda: f"{labels.dtype} {tuple(labels.shape)}",
-        f"is not one integer for each of the {len(images)} images",
-        "give class numbers, int64 (N,)",
-    )
-    refuse(
-        bool(len(images)) and not bool(((images >= 0) & (images <= 1)).all()),
-        "images",
-        lambda: f"values from {images.min():g} to {images.max():g}",
-        "leave [0, 1]",
-        "scale pixels to [0, 1] and remove NaN; normalization belongs into the model",
-    )
+    if images.ndim != 4 or images.dtype != torch.float32:
+        raise InputError(
+            "images",
+            f"{images.dtype} {tuple(images.shape)}",
+            "is not float32 (N, C, H, W)",
+            "divide uint8 pixels by 255 and stack the images",
+        )
+    if labels.shape != images.shape[:1] or labels.is_floating_point():
+        raise InputError(
+            "labels",
+            f"{labels.dtype} {tuple(labels.shape)}",
+            f"is not one integer for each of the {len(images)} images",
+            "give class numbers, int64 (N,)",
+        )
+    if not ((images >= 0) & (images <= 1)).all():
+        raise InputError(
+            "images",
+            f"values from {images.min():g} to {images.max():g}",
+            "leave [0, 1]",
+            "scale pixels to [0, 1] and remove NaN; normalization belongs into the model",
+        )
 
 
 def _check_classes(model: nn.Module, images: Tensor, labels: Tensor) -> None:

@@ -1,15 +1,15 @@
 """What a training needs to go on exactly where it was: one safetensors file, sealed with its SHA-256."""
 
 import hashlib
-import json
-from typing import Any, Protocol
+from typing import Protocol
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+
+from advfeat.tensor_file import pack, read_header
 
 _SEAL_BYTES = 32
 
@@ -56,8 +56,7 @@ class TrainingState:
             "groups": optimizer["param_groups"],
             "schedule": dict(self._schedule.state_dict()),
         }
-        kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        content = safetensors.torch.save(kept, {"training": json.dumps(header)})
+        content = pack(tensors, {"training": header})
         return hashlib.sha256(content).digest() + content
 
     def restore(self, content: bytes | None) -> int:
@@ -67,8 +66,7 @@ class TrainingState:
         seal, content = content[:_SEAL_BYTES], content[_SEAL_BYTES:]
         if hashlib.sha256(content).digest() != seal:
             return 0
-        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-        header: dict[str, Any] = json.loads(metadata["training"])
+        header = read_header(content, "training")
         if header["identity"] != self._identity:
             return 0
         tensors = safetensors.torch.load(content)

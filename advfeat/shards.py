@@ -1,4 +1,4 @@
-"""How a data set is split into shards: whole batches, so that no example depends on the split."""
+"""How a data set is split into shards: whole batches, which fill the tiles that go through a network."""
 
 from itertools import pairwise
 

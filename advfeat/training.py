@@ -24,6 +24,7 @@ from advfeat.engine import Engine, step_flop
 from advfeat.hardware import can_compile, choose_precision, device
 from advfeat.progress import Progress
 from advfeat.spec import Attack, Schedule, TrainSpec
+from advfeat.tensor_file import raw_bytes
 
 _WARM_UP = 0.2
 """Share of the steps in which the learning rate rises; at least one step."""
@@ -183,5 +184,5 @@ def _identity(images: Tensor, labels: Tensor, spec: TrainSpec, classes: int, see
     sha = hashlib.sha256(canonical_json([spec.model_dump(mode="json"), classes, seed]))
     for tensor in (images, labels):
         sha.update(canonical_json([str(tensor.dtype), list(tensor.shape)]))
-        sha.update(tensor.cpu().contiguous().numpy().data)
+        sha.update(raw_bytes(tensor))
     return sha.hexdigest()

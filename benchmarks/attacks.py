@@ -34,7 +34,7 @@ from advfeat.hardware import device
 from advfeat.spec import DataSpec, ModelName, Spec, TrainSpec
 from advfeat.training import as_pixels
 from benchmarks import machine, measure
-from benchmarks.peers import PEERS, BallNorm, PeerAttack
+from benchmarks.peers import PEERS, BallNorm, Descent, PeerAttack
 from benchmarks.table import Table, figure, mebibytes, percent
 from benchmarks.workload import (
     Judge,
@@ -184,14 +184,9 @@ class Work:
         self.model.eval().requires_grad_(True).zero_grad(set_to_none=True)
         return self.model
 
-    def arguments(self, steps: int) -> dict[str, Any]:
+    def descent(self, steps: int) -> Descent:
         """Return what an attack wants to know besides network, images and targets."""
-        return {
-            "norm": self.settings.norm,
-            "eps": self.settings.eps,
-            "step_size": self.step_size,
-            "steps": steps,
-        }
+        return Descent(norm=self.settings.norm, eps=self.settings.eps, step_size=self.step_size, steps=steps)
 
     def largest_norm(self, adversarial: Tensor) -> float:
         """Return the longest perturbation, in float64."""
@@ -221,7 +216,7 @@ class Advfeat:
             work.handed_over(),
             work.images,
             work.targets,
-            **work.arguments(steps),
+            **vars(work.descent(steps)),
             **self.choice,
             progress=laps,
         )
@@ -238,9 +233,9 @@ class Batched:
 
     def __call__(self, work: Work, steps: int) -> Tensor:
         """Attack all images, batch by batch."""
-        model, arguments, size = work.handed_over(), work.arguments(steps), work.settings.batch
+        model, descent, size = work.handed_over(), work.descent(steps), work.settings.batch
         batches = zip(work.images.split(size), work.targets.split(size), strict=True)
-        return torch.cat([self.attack(model, images, targets, **arguments) for images, targets in batches])
+        return torch.cat([self.attack(model, images, targets, descent) for images, targets in batches])
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,16 @@ BallNorm = Literal["l2", "linf"]
 """The norms that all peers know."""
 
 
+@dataclass(frozen=True)
+class Descent:
+    """Norm and radius of the ball, length and number of the steps."""
+
+    norm: BallNorm
+    eps: float
+    step_size: float
+    steps: int
+
+
 class PeerAttack(Protocol):
     """Moves images (N, C, H, W) in [0, 1] towards target classes (N,) and returns them."""
 
@@ -37,11 +47,7 @@ class PeerAttack(Protocol):
         model: nn.Module,
         images: Tensor,
         targets: Tensor,
-        *,
-        norm: BallNorm,
-        eps: float,
-        step_size: float,
-        steps: int,
+        descent: Descent,
     ) -> Tensor:
         """Return the adversarial examples."""
 
@@ -50,16 +56,12 @@ def torchattacks(
     model: nn.Module,
     images: Tensor,
     targets: Tensor,
-    *,
-    norm: BallNorm,
-    eps: float,
-    step_size: float,
-    steps: int,
+    descent: Descent,
 ) -> Tensor:
     """Attack with torchattacks."""
     library: Any = importlib.import_module("torchattacks")
-    kind = library.PGDL2 if norm == "l2" else library.PGD
-    attack = kind(model, eps=eps, alpha=step_size, steps=steps, random_start=False)
+    kind = library.PGDL2 if descent.norm == "l2" else library.PGD
+    attack = kind(model, eps=descent.eps, alpha=descent.step_size, steps=descent.steps, random_start=False)
     attack.set_mode_targeted_by_label(quiet=True)
     adversarial: Tensor = attack(images, targets)
     return adversarial
@@ -69,23 +71,19 @@ def foolbox(
     model: nn.Module,
     images: Tensor,
     targets: Tensor,
-    *,
-    norm: BallNorm,
-    eps: float,
-    step_size: float,
-    steps: int,
+    descent: Descent,
 ) -> Tensor:
     """Attack with foolbox."""
     library: Any = importlib.import_module("foolbox")
-    kinds = library.attacks
-    kind = (
-        kinds.L2ProjectedGradientDescentAttack if norm == "l2" else kinds.LinfProjectedGradientDescentAttack
+    name = (
+        "L2ProjectedGradientDescentAttack" if descent.norm == "l2" else "LinfProjectedGradientDescentAttack"
     )
-    attack = kind(abs_stepsize=step_size, steps=steps, random_start=False)
+    kind = getattr(library.attacks, name)
+    attack = kind(abs_stepsize=descent.step_size, steps=descent.steps, random_start=False)
     wrapped = library.PyTorchModel(model, bounds=(0, 1), device=images.device)
     adversarial: Tensor
     _, adversarial, _ = attack(
-        wrapped, images, library.criteria.TargetedMisclassification(targets), epsilons=eps
+        wrapped, images, library.criteria.TargetedMisclassification(targets), epsilons=descent.eps
     )
     return adversarial
 
@@ -94,11 +92,7 @@ def toolbox(
     model: nn.Module,
     images: Tensor,
     targets: Tensor,
-    *,
-    norm: BallNorm,
-    eps: float,
-    step_size: float,
-    steps: int,
+    descent: Descent,
 ) -> Tensor:
     """Attack with the adversarial-robustness-toolbox."""
     evasion: Any = importlib.import_module(_ART_PGD)
@@ -115,10 +109,10 @@ def toolbox(
     )
     attack = evasion.ProjectedGradientDescentPyTorch(
         classifier,
-        norm=2 if norm == "l2" else np.inf,
-        eps=eps,
-        eps_step=step_size,
-        max_iter=steps,
+        norm=2 if descent.norm == "l2" else np.inf,
+        eps=descent.eps,
+        eps_step=descent.step_size,
+        max_iter=descent.steps,
         targeted=True,
         batch_size=len(images),
         verbose=False,
@@ -130,11 +124,7 @@ def robustness(
     model: nn.Module,
     images: Tensor,
     targets: Tensor,
-    *,
-    norm: BallNorm,
-    eps: float,
-    step_size: float,
-    steps: int,
+    descent: Descent,
 ) -> Tensor:
     """Attack with MadryLab's robustness."""
     attacker: Any = importlib.import_module("robustness.attacker")
@@ -145,10 +135,10 @@ def robustness(
     adversarial: Tensor = attacker.Attacker(model, plain).to(images.device)(
         images,
         targets,
-        constraint="2" if norm == "l2" else "inf",
-        eps=eps,
-        step_size=step_size,
-        iterations=steps,
+        constraint="2" if descent.norm == "l2" else "inf",
+        eps=descent.eps,
+        step_size=descent.step_size,
+        iterations=descent.steps,
         targeted=True,
         should_normalize=False,  # the networks do it themselves
         orig_input=centre,
