@@ -5,13 +5,13 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from advfeat.errors import AdvfeatError, InputError
-from flows import interruption
 
 app = typer.Typer(
     help="Experiments on learning from errors, as distributed workflows.",
@@ -156,13 +156,13 @@ def verify(
 
 def main() -> None:
     """Run the command line; errors raised on purpose are one line and an exit code."""
-    interruption.listen()
+    came = _signals_that_came()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()
     except BaseException as error:
         # A library that a signal interrupted may raise an error of its own instead.
-        if interruption.came():
+        if came() & {signal.SIGINT, signal.SIGTERM}:
             code, message = EXIT_INTERRUPTED, "interrupted; what was finished is kept"
         elif isinstance(error, AdvfeatError):
             code, message = EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILURE, str(error)
@@ -170,6 +170,21 @@ def main() -> None:
             raise
         print(f"advfeat: {message}", file=sys.stderr)
         sys.exit(code)
+
+
+def _signals_that_came() -> Callable[[], set[int]]:
+    """Return a function that tells which signals came, also those that a library handled."""
+    reading, writing = os.pipe()
+    for end in (reading, writing):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    def came() -> set[int]:
+        with contextlib.suppress(BlockingIOError):
+            return set(os.read(reading, 4096))
+        return set()
+
+    return came
 
 
 def _interrupt(*_: object) -> None:

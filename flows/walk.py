@@ -20,7 +20,6 @@ from advfeat.errors import AdvfeatError, StageFailedError
 from advfeat.plan import Outlook
 from advfeat.stage import Stage, StageKind
 from advfeat.store import Store
-from flows import interruption
 from flows.display import Display
 from tasks.dataset import dataset, shard
 from tasks.evaluation import evaluation
@@ -129,8 +128,6 @@ class Walk:
 
     def _next_done(self) -> StageFuture:
         while True:
-            if interruption.came():
-                raise KeyboardInterrupt
             try:
                 return self._done.get(timeout=_SECONDS_BETWEEN_LOOKS)
             except Empty:

@@ -1,6 +1,7 @@
 """Fixtures: no configuration of the user's machine reaches a test, and servers are shared."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from advfeat.spec import Experiment
 from advfeat.store import Store
 from tests.command import CONFIGURATION, QUICK_ASSIGNMENTS, Command
 from tests.servers import BUCKET, seaweedfs
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _as_in_a_terminal() -> None:
+    """A suite that a shell started in the background ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
