@@ -12,10 +12,10 @@ StageKind = Literal["images", "source_model", "dataset", "shard", "target_model"
 # Raise a version when the same parameters and inputs give another artifact than before.
 STAGE_VERSIONS: dict[StageKind, int] = {
     "images": 1,
-    "source_model": 2,
+    "source_model": 3,
     "dataset": 2,
     "shard": 2,
-    "target_model": 2,
+    "target_model": 3,
     "evaluation": 1,
     "report": 1,
 }

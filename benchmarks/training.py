@@ -55,8 +55,11 @@ class Settings(Spec):
     train_batch: int = Field(default=128, ge=2, description="images a training step in the speed test")
     rounds: int = Field(default=3, ge=1, description="rounds that are counted")
     accuracy_model: ModelName = Field(default="resnet9", description="architecture of the time to accuracy")
-    accuracy_batch: int = Field(default=128, ge=2, description="images a step of its training")
-    accuracy_learning_rate: float = Field(default=0.1, gt=0, description="peak learning rate of its training")
+    accuracy_width: int = Field(
+        default=64, ge=4, description="channels of its first layer, where it has a choice"
+    )
+    accuracy_batch: int = Field(default=512, ge=2, description="images a step of its training")
+    accuracy_learning_rate: float = Field(default=0.4, gt=0, description="peak learning rate of its training")
     budgets: Numbers | None = Field(
         default=None, description="epochs of the trainings to accuracy; 10, 15, 20 and 30 on a GPU, else none"
     )
@@ -122,7 +125,8 @@ class Figures(Spec):
             title="Time to test accuracy on CIFAR-10",
             columns=("accuracy", "seconds of training"),
             rows=tuple((percent(goal), self._reached(goal)) for goal in GOALS),
-            note=f"{self.settings.accuracy_model}, batch {self.settings.accuracy_batch}, learning rate "
+            note=f"{self.settings.accuracy_model} of width {self.settings.accuracy_width}, batch "
+            f"{self.settings.accuracy_batch}, learning rate "
             f"{self.settings.accuracy_learning_rate}, flips and shifts.",
         )
 
@@ -219,7 +223,7 @@ def _trainings(
         say(f"training {settings.accuracy_model} for {epochs} epochs")
         spec = TrainSpec(
             model=settings.accuracy_model,
-            width=_width(settings.accuracy_model),
+            width=settings.accuracy_width,
             epochs=epochs,
             batch_size=settings.accuracy_batch,
             learning_rate=settings.accuracy_learning_rate,

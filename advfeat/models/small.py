@@ -16,6 +16,18 @@ class Residual(nn.Module):
         return outputs
 
 
+class Scaled(nn.Module):
+    """Multiply the input by a constant."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the input times the factor."""
+        return self.factor * inputs
+
+
 def mlp(width: int, inputs: int, classes: int) -> nn.Module:
     """Build a perceptron with two hidden layers of 8 * ``width`` units."""
     hidden = 8 * width
@@ -49,7 +61,10 @@ def cnn(width: int, channels: int, classes: int) -> nn.Module:
 
 
 def resnet9(width: int, channels: int, classes: int) -> nn.Module:
-    """Build the ResNet-9 of D. Page, "How to train your ResNet" (2019), at a chosen width (64 there)."""
+    """Build the ResNet-9 of D. Page, "How to train your ResNet" (2019), at a chosen width (64 there).
+
+    As there, an eighth of the last layer's outputs are the logits.
+    """
 
     def stage(inputs: int, outputs: int) -> list[nn.Module]:
         return [_convolution(inputs, outputs), nn.MaxPool2d(2)]
@@ -66,5 +81,6 @@ def resnet9(width: int, channels: int, classes: int) -> nn.Module:
         residual(8 * width),
         nn.AdaptiveMaxPool2d(1),
         nn.Flatten(),
-        nn.Linear(8 * width, classes),
+        nn.Linear(8 * width, classes, bias=False),
+        Scaled(0.125),
     )
