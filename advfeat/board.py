@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from advfeat.local import RAY_NAMESPACE
 from advfeat.progress import Progress
 
-NAMESPACE = "prefect"
 _SECONDS_BETWEEN_REPORTS = 0.5
+_PATIENCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,19 @@ class Board:
 
 
 def create_board(name: str) -> Any:
-    """Start the board of a run on the connected Ray cluster; it ends with the run's driver."""
-    return ray.remote(Board).options(name=name, namespace=NAMESPACE, num_cpus=0).remote()
+    """Start the board of a run beside the run's driver; it ends with the driver."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    options = {"name": name, "namespace": RAY_NAMESPACE, "num_cpus": 0, "max_restarts": -1}
+    return ray.remote(Board).options(scheduling_strategy=here, **options).remote()
+
+
+def read_board(board: Any) -> dict[str, StageProgress]:
+    """Return what each stage last said, by title; nothing while the board cannot be reached."""
+    try:
+        stages: dict[str, StageProgress] = ray.get(board.snapshot.remote(), timeout=_PATIENCE_SECONDS)
+    except RayError:
+        return {}
+    return stages
 
 
 def reporter(board: str, title: str) -> Progress | None:
@@ -56,7 +70,7 @@ def reporter(board: str, title: str) -> Progress | None:
     if not ray.is_initialized():
         return None
     try:
-        actor = ray.get_actor(board, namespace=NAMESPACE)
+        actor = ray.get_actor(board, namespace=RAY_NAMESPACE)
     except ValueError:
         return None
     began, last = time.monotonic(), 0.0

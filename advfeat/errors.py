@@ -29,5 +29,12 @@ class StageFailedError(AdvfeatError):
     """At least one stage of a run failed; everything finished before it is kept."""
 
 
+class RunCancelledError(AdvfeatError):
+    """Somebody cancelled the run in Prefect; everything finished before it is kept."""
+
+    def __init__(self) -> None:
+        super().__init__("the run was cancelled in Prefect; what was finished is kept")
+
+
 class ServerStartError(AdvfeatError):
     """A local server did not start or did not answer in time."""

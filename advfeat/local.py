@@ -23,6 +23,9 @@ from advfeat.errors import ServerStartError
 
 HOME = Path(".advfeat")
 
+RAY_NAMESPACE = "prefect"
+"""Where actors of a run are found by name: the namespace that Prefect's task runner uses."""
+
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.1
 _RAY_OBJECT_STORE_BYTES = 256 << 20
@@ -30,6 +33,8 @@ _RAY_OBJECT_STORE_BYTES = 256 << 20
 SERVER_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
+    # Kept in memory, as by default, leases are lost with the server and what they hold stays held.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
 
 
@@ -104,7 +109,7 @@ def local_ray() -> Iterator[None]:
 
     ray.init(
         "local",  # never a cluster that happens to run on this machine
-        namespace="prefect",
+        namespace=RAY_NAMESPACE,
         num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         object_store_memory=_RAY_OBJECT_STORE_BYTES,
         include_dashboard=False,

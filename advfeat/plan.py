@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal
 
 from advfeat import data
 from advfeat.artifact import Manifest
+from advfeat.cost import attack_seconds
 from advfeat.errors import InputError
 from advfeat.recipes import RECIPES, Recipe
 from advfeat.shards import shard_rows
@@ -36,13 +38,14 @@ class Outlook:
     loss: str | None = None
 
 
-def build_plan(experiment: Experiment) -> Plan:
+def build_plan(experiment: Experiment, *, on_gpus: bool = False) -> Plan:
     """Lay out the stages of an experiment; a stage that several recipes need appears once.
 
+    ``on_gpus`` makes larger shards, as those are done sooner on a GPU; the data sets are the same.
     Raises ``InputError`` if the data cannot be used. Hashes the input data where they are files,
     reads nothing else and computes nothing.
     """
-    layout = _Layout(experiment)
+    layout = _Layout(experiment, on_gpus)
     for seed in experiment.seeds:
         for recipe in experiment.recipes:
             layout.add_recipe(RECIPES[recipe], seed)
@@ -77,12 +80,14 @@ def outlook(plan: Plan, store: Store) -> list[Outlook]:
 class _Layout:
     """Collects the stages of an experiment by digest."""
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, on_gpus: bool) -> None:
         self.stages: dict[str, Stage] = {}
         self._experiment = experiment
+        self._on_gpus = on_gpus
         spec = experiment.data
         self._train_size, _ = data.sizes(spec)
-        _check_image_size(experiment, data.image_shape(spec))
+        self._image_shape = data.image_shape(spec)
+        _check_image_size(experiment, self._image_shape)
         self._images = self._add(
             Stage(
                 kind="images",
@@ -148,7 +153,13 @@ class _Layout:
             return self._add(Stage(kind="dataset", title=title, parameters=parameters, inputs=inputs))
         attack = self._experiment.attack
         parameters["attack"] = attack.model_dump(mode="json")
-        shards = shard_rows(self._train_size, self._experiment.shards)
+        source: TrainSpec = getattr(self._experiment, recipe.source or "source")
+        shards = shard_rows(
+            self._train_size,
+            self._experiment.shards,
+            seconds=attack_seconds(attack, source, self._image_shape, on_gpu=self._on_gpus),
+            image_bytes=4 * prod(self._image_shape),
+        )
         parts = tuple(
             self._add(
                 Stage(

@@ -32,6 +32,14 @@ StoreURI = Annotated[
     str, typer.Option("--store", envvar="ADVFEAT_STORE", help="folder or fsspec URI of the store")
 ]
 AsJSON = Annotated[bool, typer.Option("--json", help="print one JSON value on standard output")]
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--ray", envvar="RAY_ADDRESS", metavar="HOST:PORT", help="run on this Ray cluster"),
+]
+StageTimeout = Annotated[
+    float | None,
+    typer.Option("--stage-timeout", metavar="SECONDS", min=1, help="give up a stage after this time"),
+]
 Digest = Annotated[str, typer.Argument(metavar="DIGEST", help="digest, or enough of its start")]
 
 
@@ -40,6 +48,8 @@ def run(
     source: Source = "digits",
     assignments: Assignments = None,
     store: StoreURI = DEFAULT_STORE,
+    ray: RayAddress = None,
+    stage_timeout: StageTimeout = None,
     as_json: AsJSON = False,
 ) -> None:
     """Train source models, build a data set per recipe, train target models on them, report."""
@@ -47,6 +57,8 @@ def run(
     from advfeat.experiment_file import load_experiment
     from advfeat.store import Store
 
+    if ray is not None:
+        os.environ["RAY_ADDRESS"] = ray
     experiment = load_experiment(source, assignments or [])
     place = Store(store)
     place.check_writable()
@@ -54,7 +66,7 @@ def run(
     with _standard_output_kept_for_result():
         from flows.launch import launch
 
-        result = launch(experiment, place)
+        result = launch(experiment, place, stage_timeout)
     from flows.table import print_rows
 
     page = _local_copy(place, result.report, experiment.name)

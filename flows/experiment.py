@@ -1,37 +1,56 @@
 """The main job as a Prefect flow: spec -> plan -> stages -> rows and report."""
 
 import time
+from typing import Annotated
 
-from prefect import flow
+import ray
+from prefect import State, flow
 from prefect.runtime import flow_run
+from prefect.states import Cancelled
+from pydantic import Field
 
+from advfeat.errors import RunCancelledError
 from advfeat.plan import build_plan, outlook
 from advfeat.report.rows import read_rows
 from advfeat.spec import Experiment
 from advfeat.store import Store
 from flows.display import Display
+from flows.ray_cluster import configured_runner
 from flows.result import RunResult, StageCounts
 from flows.walk import Walk
 
+StageTimeout = Annotated[
+    float | None, Field(gt=0, description="seconds after which a stage is given up; never if unset")
+]
 
-@flow(name="learning-from-errors", flow_run_name="{experiment.name}")
-def learning_from_errors(experiment: Experiment, store: str) -> RunResult:
+
+@flow(name="learning-from-errors", flow_run_name="{experiment.name}", task_runner=configured_runner())
+def learning_from_errors(
+    experiment: Experiment, store: str, stage_timeout_seconds: StageTimeout = None
+) -> RunResult | State[RunResult]:
     """Train source models, build a data set per recipe, train target models on them, compare.
 
     ``store`` is an fsspec URI. Everything that the store already holds is taken from there.
     """
     began = time.monotonic()
     place = Store(store)
-    plan = build_plan(experiment)
+    plan = build_plan(experiment, on_gpus=_has_gpus())
     outlooks = outlook(plan, place)
     with Display(outlooks) as display:
-        Walk(place, display).run(outlooks)
-    cached = sum(entry.state == "cached" for entry in outlooks)
+        walk = Walk(place, display, stage_timeout_seconds)
+        try:
+            walk.run(outlooks)
+        except RunCancelledError as cancelled:
+            return Cancelled(message=str(cancelled))
     return RunResult(
         run=str(flow_run.get_id()),
         seconds=round(time.monotonic() - began, 1),
         rows=tuple(read_rows(place, plan.report.digest)),
-        stages=StageCounts(total=len(outlooks), computed=len(outlooks) - cached, cached=cached),
+        stages=StageCounts(total=len(outlooks), computed=walk.computed, cached=len(outlooks) - walk.computed),
         report=plan.report.digest,
         store=place.uri,
     )
+
+
+def _has_gpus() -> bool:
+    return ray.is_initialized() and bool(ray.cluster_resources().get("GPU"))

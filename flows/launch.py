@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from advfeat.errors import InputError
+from advfeat.errors import InputError, RunCancelledError
 from advfeat.local import HOME, PrefectServer, local_ray, prefect_server
 from advfeat.plan import build_plan, outlook
 from advfeat.spec import Experiment
 from advfeat.store import Store
+from flows.ray_cluster import configured_address, connection
 
 if TYPE_CHECKING:
     from prefect.task_runners import TaskRunner
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from flows.result import RunResult
 
 _DELIVERY_SECONDS = 10.0
-_FORWARDED_PREFIXES = ("PREFECT_", "AWS_")
 _CLIENT_SETTINGS = {
     # Without an address of a server, Prefect would start one in every process: an error is better.
     "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
@@ -32,16 +32,27 @@ _CLIENT_SETTINGS = {
 }
 
 
-def launch(experiment: Experiment, store: Store) -> "RunResult":
-    """Run an experiment to its end and return its result."""
+def launch(experiment: Experiment, store: Store, stage_timeout_seconds: float | None = None) -> "RunResult":
+    """Run an experiment to its end and return its result.
+
+    Raises ``RunCancelledError`` if somebody cancelled it in Prefect.
+    """
     began = time.monotonic()
     computes = any(entry.state == "compute" for entry in outlook(build_plan(experiment), store))
     with _prefect_api() as server, _ray(computes) as task_runner:
+        from prefect.exceptions import CancelledRun
+
         from flows.experiment import learning_from_errors
+        from flows.result import RunResult
 
         if server is not None:
             server.wait_until_ready()
-        result = learning_from_errors.with_options(task_runner=task_runner)(experiment, store.uri)
+        flow = learning_from_errors.with_options(task_runner=task_runner)
+        try:
+            result = flow(experiment, store.uri, stage_timeout_seconds)
+        except CancelledRun as cancelled:
+            raise RunCancelledError from cancelled
+    assert isinstance(result, RunResult)
     return result.model_copy(update={"seconds": round(time.monotonic() - began, 1)})
 
 
@@ -100,10 +111,5 @@ def _ray(computes: bool) -> Iterator["TaskRunner[Any]"]:
         return
     from prefect_ray import RayTaskRunner
 
-    if address := os.environ.get("RAY_ADDRESS"):
-        forwarded = {name: os.environ[name] for name in os.environ if name.startswith(_FORWARDED_PREFIXES)}
-        settings = {"logging_level": logging.ERROR, "runtime_env": {"env_vars": forwarded}}
-        yield RayTaskRunner(address=address, init_kwargs=settings)
-        return
-    with local_ray():
+    with local_ray() if (address := configured_address()) is None else connection(address):
         yield RayTaskRunner()

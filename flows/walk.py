@@ -1,25 +1,31 @@
 """Walks a plan: every stage a Prefect task, what must be computed on Ray, the rest from cache."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from graphlib import TopologicalSorter
 from hashlib import sha256
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
+from uuid import UUID
 
+import httpx
 import ray
 from prefect import Task
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.filesystems import RemoteFileSystem
 from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
 from prefect_ray.context import remote_options
 
-from advfeat.board import create_board
-from advfeat.errors import AdvfeatError, StageFailedError
+from advfeat.board import create_board, read_board
+from advfeat.errors import AdvfeatError, RunCancelledError, StageFailedError
 from advfeat.plan import Outlook
 from advfeat.stage import Stage, StageKind
 from advfeat.store import Store
+from flows.claims import Claims
 from flows.display import Display
 from tasks.dataset import dataset, shard
 from tasks.evaluation import evaluation
@@ -42,31 +48,52 @@ TASKS: dict[StageKind, StageTask] = {
     "report": report,
 }
 _ON_ACCELERATOR: set[StageKind] = {"source_model", "shard", "target_model", "evaluation"}
+_CLAIMED: set[StageKind] = {"source_model", "shard", "dataset", "target_model"}
+"""Stages whose computation is worth asking whether another run is at it."""
+
 _SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_BETWEEN_INQUIRIES = 3.0
 
 
 class Walk:
     """One pass over the stages of a plan, each after what it needs.
 
     A stage is submitted to Ray when all it needs is there, so that no worker and no core waits for
-    another stage.
+    another stage. What another run computes at the same time is waited for instead.
     """
 
-    def __init__(self, store: Store, display: Display) -> None:
+    def __init__(self, store: Store, display: Display, timeout_seconds: float | None = None) -> None:
         self._store = store
         self._display = display
+        self._timeout_seconds = timeout_seconds
         self._storage = _result_storage(store)
         self._states: dict[str, StageState] = {}
         self._running: dict[StageFuture, Stage] = {}
+        self._elsewhere: dict[str, Stage] = {}
+        self._claim_of: dict[str, str] = {}
+        self._claims = Claims()
         self._done: SimpleQueue[StageFuture] = SimpleQueue()
+        self._last_inquiry = time.monotonic()
         self._failures: list[str] = []
+        self.computed = 0
 
     def run(self, outlooks: Iterable[Outlook]) -> None:
         """Bring every stage's artifact into the store.
 
-        Raises ``StageFailedError`` once everything that could be computed has been.
+        Raises ``StageFailedError`` once everything that could be computed has been, and
+        ``RunCancelledError`` as soon as the run was cancelled in Prefect; its work on Ray ends then.
         """
         entries = {entry.stage.digest: entry for entry in outlooks}
+        self._claim_of = {part: stage.digest for stage in _stages(entries) for part in stage.parts}
+        with self._claims:
+            try:
+                self._walk(entries)
+            except BaseException:
+                for future in self._running:
+                    ray.cancel(future.wrapped_future, force=True)  # type: ignore[attr-defined]
+                raise
+
+    def _walk(self, entries: dict[str, Outlook]) -> None:
         order = TopologicalSorter(
             {digest: _needs(entry) & entries.keys() for digest, entry in entries.items()}
         )
@@ -75,9 +102,9 @@ class Walk:
             ready = order.get_ready()
             order.done(*(digest for digest in ready if self._start(entries[digest])))
             if not ready:
-                if not self._running:
+                if not self._running and not self._elsewhere:
                     break  # what is left needs a stage that failed
-                order.done(*self._finished())
+                order.done(*self._next_finished())
         if self._failures:
             left = sum(digest not in self._states for digest in entries) - len(self._failures)
             raise StageFailedError(
@@ -92,12 +119,21 @@ class Walk:
         if entry.loss is not None:
             self._display.say(f"{stage.title}: {entry.loss}; it is computed again")
         if entry.state == "compute" and stage.kind != "images":
-            self._submit(stage)
+            if self._claimed(stage):
+                self._submit(stage)
+            else:
+                self._elsewhere[stage.digest] = stage
+                self._display.say(f"{stage.title}: another run computes it; waiting")
             return False
         # In place: a cached stage never waits for a core or a GPU, and the flow sees the user's images.
         self._call(stage, refresh=entry.state == "compute")
+        self.computed += entry.state == "compute"
         self._display.finished(stage, "cached" if entry.state == "cached" else "computed")
         return True
+
+    def _claimed(self, stage: Stage) -> bool:
+        """Claim a stage for this run; shards are claimed with the data set that they are parts of."""
+        return stage.kind not in _CLAIMED or self._claims.take(self._claim_of.get(stage.digest, stage.digest))
 
     def _call(self, stage: Stage, refresh: bool) -> None:
         state: StageState = self._task(stage, refresh)(stage, self._store.uri, [], return_state=True)  # type: ignore[assignment]
@@ -112,12 +148,42 @@ class Walk:
         self._running[future] = stage
         future.add_done_callback(self._done.put)
 
-    def _finished(self) -> list[str]:
-        """Wait for a running stage to end; return its digest if it is in the store now."""
-        future = self._next_done()
+    def _next_finished(self) -> list[str]:
+        """Wait until stages end, here or in another run; return the digests that are in the store now."""
+        while True:
+            try:
+                return self._finished(self._done.get(timeout=_SECONDS_BETWEEN_LOOKS))
+            except Empty:
+                self._display.running(read_board(self._board))
+            if time.monotonic() - self._last_inquiry > _SECONDS_BETWEEN_INQUIRIES:
+                self._last_inquiry = time.monotonic()
+                _stop_if_cancelled()
+                if arrived := self._arrived_from_elsewhere():
+                    return arrived
+
+    def _arrived_from_elsewhere(self) -> list[str]:
+        """Return what other runs have finished, and take over what they gave up."""
+        arrived = []
+        for stage in list(self._elsewhere.values()):
+            if self._store.state(stage.digest)[0] is not None:
+                self._call(stage, refresh=False)
+                self._display.finished(stage, "computed by another run")
+                arrived.append(stage.digest)
+            elif self._claimed(stage):
+                self._submit(stage)
+            else:
+                continue
+            del self._elsewhere[stage.digest]
+        return arrived
+
+    def _finished(self, future: StageFuture) -> list[str]:
+        """Note how a stage ended; return its digest if it is in the store now."""
         stage = self._running.pop(future)
         future.wait()
+        if stage.digest not in self._claim_of:
+            self._claims.give_up(stage.digest)
         if future.state.is_completed():
+            self.computed += 1
             self._states[stage.digest] = future.state
             self._display.finished(stage, "computed")
             return [stage.digest]
@@ -126,20 +192,30 @@ class Walk:
         self._display.say(f"failed: {problem}")
         return []
 
-    def _next_done(self) -> StageFuture:
-        while True:
-            try:
-                return self._done.get(timeout=_SECONDS_BETWEEN_LOOKS)
-            except Empty:
-                self._display.running(ray.get(self._board.snapshot.remote()))
-
     @cached_property
     def _board(self) -> Any:
         return create_board(board_name())
 
     def _task(self, stage: Stage, refresh: bool) -> StageTask:
         # A stage that is not intact in the store must not be answered from Prefect's record of it.
-        return TASKS[stage.kind].with_options(result_storage=self._storage, refresh_cache=refresh)
+        return TASKS[stage.kind].with_options(
+            result_storage=self._storage, refresh_cache=refresh, timeout_seconds=self._timeout_seconds
+        )
+
+
+def _stages(entries: Mapping[str, Outlook]) -> Iterable[Stage]:
+    return (entry.stage for entry in entries.values())
+
+
+def _stop_if_cancelled() -> None:
+    """Raise ``RunCancelledError`` if somebody cancelled this flow run; a silent server did not."""
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(str(flow_run.get_id()))).state
+    except (httpx.HTTPError, OSError):
+        return
+    if state is not None and (state.is_cancelled() or state.is_cancelling()):
+        raise RunCancelledError
 
 
 def _reason(state: StageState) -> str:

@@ -16,7 +16,8 @@ from advfeat.stage import Stage
 # Plain JSON: no class of a record in the store is ever imported or built.
 PLAIN_JSON = JSONSerializer(object_encoder=None, object_decoder=None)
 
-RETRY_DELAYS_SECONDS = [2.0, 10.0]
+# Long enough for a store that is started again; each wait varies, so that shards do not come back at once.
+RETRY_DELAYS_SECONDS = [2.0, 5.0, 10.0, 20.0, 40.0]
 
 StageFunction = Callable[..., dict[str, Any]]
 
@@ -26,8 +27,8 @@ def stage_task(name: str) -> Callable[[StageFunction], Task[Any, dict[str, Any]]
 
     The function takes the stage, the store's URI and the results of the tasks that came before, which
     it reads from the store itself: they are there for the graph of the run that Prefect draws. It
-    returns an ``ArtifactRef`` as plain JSON. Only input and output errors are retried: a computation
-    that failed once fails again.
+    returns an ``ArtifactRef`` as plain JSON. Only input and output errors are retried here: a computation
+    that failed once fails again, and a worker that died is replaced by Ray, under the same task run.
     """
     return task(
         name=name,
@@ -37,6 +38,7 @@ def stage_task(name: str) -> Callable[[StageFunction], Task[Any, dict[str, Any]]
         result_serializer=PLAIN_JSON,
         retries=len(RETRY_DELAYS_SECONDS),
         retry_delay_seconds=RETRY_DELAYS_SECONDS,
+        retry_jitter_factor=0.5,
         retry_condition_fn=_is_input_output_error,
     )
 
@@ -57,10 +59,10 @@ def _stage_digest(context: TaskRunContext, parameters: dict[str, Any]) -> str:
 
 
 def _is_input_output_error(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
-    try:
-        state.result()
-    except OSError:
-        return True
-    except BaseException:
-        return False
-    return False
+    from botocore.exceptions import BotoCoreError
+
+    error = state.result(raise_on_failure=False)
+    # Wrong keys and missing files stay wrong; botocore's own errors are those of the network.
+    return isinstance(error, OSError | BotoCoreError) and not isinstance(
+        error, PermissionError | FileNotFoundError
+    )

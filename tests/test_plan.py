@@ -82,7 +82,8 @@ def test_golden_digests() -> None:
 
 
 def test_outlook_says_what_is_cached_and_why_the_rest_is_not(local_store: Store) -> None:
-    first = plan("seeds=[0]", "recipes=[d_det]", "data.train_size=256", "attack.steps=2", "source.epochs=1")
+    small = ("seeds=[0]", "recipes=[d_det]", "data.train_size=256", "attack.steps=2", "source.epochs=1")
+    first = plan(*small, "shards=1")
     assert {entry.state for entry in outlook(first, local_store)} == {"compute"}
     for stage in first.stages[:4]:
         compute(stage, local_store)
@@ -90,17 +91,14 @@ def test_outlook_says_what_is_cached_and_why_the_rest_is_not(local_store: Store)
     assert [entry.state for entry in states.values()] == ["cached"] * 4 + ["compute"] * 3
     assert states["evaluation d_det, seed 0"].why == "the store holds no evaluation yet"
 
-    other = plan(
-        *("seeds=[0]", "recipes=[d_det]", "data.train_size=256", "attack.steps=2", "source.epochs=1"),
-        "attack.eps=0.25",
-    )
+    other = plan(*small, "attack.eps=0.25")
     why = {entry.stage.kind: entry.why for entry in outlook(other, local_store)}
     assert why["dataset"] == "new: attack.eps 1.5 → 0.25"
 
 
 def test_parts_of_a_data_set_that_is_there_are_not_made_again(local_store: Store) -> None:
     small = ("seeds=[0]", "recipes=[d_rand]", "data.train_size=256", "attack.steps=1", "source.epochs=1")
-    compute_all(plan(*small), local_store)
+    compute_all(plan(*small, "shards=1"), local_store)
     entries = outlook(plan(*small, "shards=2"), local_store)
     assert {entry.state for entry in entries} == {"cached"}
     assert "shard" not in {entry.stage.kind for entry in entries}

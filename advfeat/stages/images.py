@@ -1,5 +1,6 @@
 """Stage ``images``: the real images, read once from wherever they are into the store."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,13 @@ def write_images(stage: Stage, store: Store) -> ArtifactRef:
 
 
 def read_split(store: Store, digest: str, split: str) -> LabelledImages:
-    """Read the ``train`` or the ``test`` split of an images artifact."""
-    table = read_table(store.read(digest, f"{split}.parquet"))
+    """Read the ``train`` or the ``test`` split of an images artifact; the last ones stay in the process."""
+    return _split(store.uri, digest, split)
+
+
+@lru_cache(maxsize=2)
+def _split(store: str, digest: str, split: str) -> LabelledImages:
+    table = read_table(Store(store).read(digest, f"{split}.parquet"))
     return LabelledImages(image_array(table, np.uint8), int_array(table, "label"))
 
 

@@ -1,5 +1,6 @@
 """Stages ``source_model`` and ``target_model``: train a fresh network, keep its weights."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,13 @@ def train_target_model(stage: Stage, store: Store, progress: Progress | None = N
 
 
 def read_model(store: Store, digest: str) -> models.Normalized:
-    """Read a trained network, in evaluation mode."""
-    return models.from_bytes(store.read(digest, "model.safetensors"))
+    """Read a trained network, in evaluation mode; the last ones read stay in the process."""
+    return _model(store.uri, digest)
+
+
+@lru_cache(maxsize=4)
+def _model(store: str, digest: str) -> models.Normalized:
+    return models.from_bytes(Store(store).read(digest, "model.safetensors"))
 
 
 def _train(

@@ -1,0 +1,36 @@
+"""About how long adversarial generation takes, told from the specs alone, before anything is loaded."""
+
+from math import prod
+
+from advfeat.spec import Attack, ModelName, TrainSpec
+
+FORWARD_MFLOP: dict[ModelName, float] = {
+    "cnn": 58,
+    "resnet9": 190,
+    "resnet18": 1110,
+    "resnet50": 2600,
+    "wide_resnet28_10": 10_500,
+    "vgg16_bn": 626,
+    "inception": 2670,
+    "densenet": 576,
+}
+"""One image of 3 x 32 x 32 forward, width 32 where there is a choice; by torch's FlopCounterMode."""
+
+_FLOP_PER_SECOND = {False: 5e10, True: 1.5e14}
+"""What one core (with AVX2) and one GPU (an H100 or so) do of it, by ``on_gpu``: the order of magnitude."""
+
+
+def forward_flop(model: TrainSpec, image_shape: tuple[int, ...]) -> float:
+    """Return about how many floating-point operations one image takes forward."""
+    scale = model.width / 32
+    if model.model == "mlp":
+        hidden = 8 * model.width
+        return 2.0 * hidden * (prod(image_shape) + hidden)
+    growth = scale**2 if model.model in ("cnn", "resnet9") else 1.0
+    return 1e6 * FORWARD_MFLOP[model.model] * growth * prod(image_shape[1:]) / 32**2
+
+
+def attack_seconds(attack: Attack, model: TrainSpec, image_shape: tuple[int, ...], *, on_gpu: bool) -> float:
+    """Return about how long one image is attacked, on one core or one GPU."""
+    step = 2 * forward_flop(model, image_shape)  # forward, and as much again for the gradient
+    return attack.passes * step / _FLOP_PER_SECOND[on_gpu]
