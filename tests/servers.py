@@ -1,59 +1,116 @@
-"""Real servers for tests, on free loopback ports, ended with the test: S3 and Ray."""
+"""Real servers for tests, on free loopback ports, ended with the test: S3, Prefect and Ray."""
 
 import contextlib
 import json
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import s3fs
 from botocore.exceptions import BotoCoreError
 
+from advfeat.local import SERVER_SETTINGS
 from tests.command import unconfigured
 
 BUCKET = "advfeat"
 _START_SECONDS = 60.0
 
 
-@contextlib.contextmanager
-def seaweedfs(folder: Path) -> Iterator[dict[str, str]]:
-    """Start SeaweedFS with S3 and an empty bucket; give the AWS variables that lead to it."""
+@dataclass
+class Server:
+    """A server process that can be killed and started again with the same data on the same port."""
+
+    command: list[str]
+    log: Path
+    answers: Callable[[], bool]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, env=unconfigured() | self.environment, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while not self.answers():
+            assert self.process.poll() is None, self.log.read_text()
+            if time.monotonic() > deadline:
+                raise TimeoutError(self.log.read_text())
+            time.sleep(0.2)
+
+    def kill(self) -> None:
+        """End it and all that it started at once, as a power cut would."""
+        if self.process is None:
+            return
+        family = [self.process, *_descendants(self.process.pid)]
+        for member in family:
+            with contextlib.suppress(psutil.Error):
+                member.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.process = None
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Start it, and end it with the block."""
+        try:
+            self.start()
+            yield
+        finally:
+            self.kill()
+
+
+@dataclass
+class ObjectStore:
+    """SeaweedFS with S3 and a bucket; ``variables`` lead to it."""
+
+    server: Server
+    variables: dict[str, str]
+
+
+def object_store(folder: Path) -> ObjectStore:
+    """Lay out a SeaweedFS whose data lie in ``folder``."""
     access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
     identity = {
         "name": "advfeat",
         "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
+    folder.mkdir(exist_ok=True)
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": [identity]}))
-    ports = dict(zip(("master", "volume", "filer", "s3"), _free_ports(4), strict=True))
+    ports = dict(zip(("master", "volume", "filer", "s3"), free_ports(4), strict=True))
     command = [
         *(_beside_python("weed"), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
         *("-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={config}"),
         *("-volume.max=20", "-master.volumeSizeLimitMB=64"),
         *(f"-{name}.port={port}" for name, port in ports.items()),
-        *(f"-{name}.port.grpc={port}" for name, port in zip(ports, _free_ports(4), strict=True)),
+        *(f"-{name}.port.grpc={port}" for name, port in zip(ports, free_ports(4), strict=True)),
     ]
-    with (folder / "weed.log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log)
     variables = {
         "AWS_ACCESS_KEY_ID": access_key,
         "AWS_SECRET_ACCESS_KEY": secret_key,
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    try:
-        _wait_for_port(ports["s3"], server, folder / "weed.log")
-        _make_bucket(variables)
-        yield variables
-    finally:
-        server.kill()  # asked to end, it would take ten seconds
-        server.wait()
+    return ObjectStore(Server(command, folder / "weed.log", lambda: _has_bucket(variables)), variables)
+
+
+@contextlib.contextmanager
+def seaweedfs(folder: Path) -> Iterator[dict[str, str]]:
+    """Start SeaweedFS with S3 and an empty bucket; give the AWS variables that lead to it."""
+    store = object_store(folder)
+    with store.server.running():
+        yield store.variables
 
 
 def s3_client(variables: dict[str, str]) -> s3fs.S3FileSystem:
@@ -67,60 +124,128 @@ def s3_client(variables: dict[str, str]) -> s3fs.S3FileSystem:
     )
 
 
-@contextlib.contextmanager
-def ray_cluster(folder: Path, cores: int) -> Iterator[dict[str, str]]:
-    """Start a Ray node as an administrator would; give the variables that lead to it."""
+@dataclass
+class PrefectService:
+    """A Prefect server with basic authentication; ``variables`` lead to it."""
+
+    server: Server
+    variables: dict[str, str]
+
+
+def prefect_service(folder: Path) -> PrefectService:
+    """Lay out a Prefect server whose data lie in ``folder``, as an administrator would."""
+    folder.mkdir(exist_ok=True)
+    (port,) = free_ports(1)
+    credentials = f"advfeat:{secrets.token_hex(16)}"
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    settings = SERVER_SETTINGS | {
+        "PREFECT_HOME": str(folder),
+        "PREFECT_SERVER_API_AUTH_STRING": credentials,
+    }
+    url = f"http://127.0.0.1:{port}/api"
+    server = Server(command, folder / "prefect.log", lambda: _answers_http(f"{url}/health"), settings)
+    return PrefectService(server, {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": credentials})
+
+
+@dataclass
+class RayNodes:
+    """A Ray cluster of several nodes on this machine; the head takes no work unless it has cores."""
+
+    head: Server
+    workers: list[Server]
+    variables: dict[str, str]
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Start the head, then the other nodes, and end all with the block."""
+        with contextlib.ExitStack() as stack:
+            for node in (self.head, *self.workers):
+                stack.enter_context(node.running())
+            yield
+
+
+def ray_nodes(folder: Path, head_cores: int, worker_cores: list[int]) -> RayNodes:
+    """Lay out a Ray cluster as an administrator would: one token for all, a lost node found soon."""
+    folder.mkdir(exist_ok=True)
     token = folder / "ray_token"
     token.write_text(secrets.token_hex(32))
     variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    (port,) = _free_ports(1)
-    command = [
-        *(_beside_python("ray"), "start", "--head", "--block", "--disable-usage-stats"),
-        *("--node-ip-address=127.0.0.1", f"--port={port}", f"--num-cpus={cores}"),
-        *("--include-dashboard=false", "--object-store-memory=100000000"),
-    ]
-    with (folder / "ray.log").open("wb") as log:
-        node = subprocess.Popen(command, env=unconfigured() | variables, stdout=log, stderr=log)
+    (port,) = free_ports(1)
     address = f"127.0.0.1:{port}"
+    health = {
+        "RAY_health_check_initial_delay_ms": "2000",
+        "RAY_health_check_period_ms": "1000",
+        "RAY_health_check_timeout_ms": "5000",
+        "RAY_health_check_failure_threshold": "5",
+    }
+
+    def node(name: str, cores: int, *options: str) -> Server:
+        command = [
+            *(_beside_python("ray"), "start", "--block", "--disable-usage-stats", f"--num-cpus={cores}"),
+            *("--node-ip-address=127.0.0.1", "--object-store-memory=100000000", *options),
+        ]
+        log = folder / f"{name}.log"
+        return Server(command, log, lambda: _started(log, port), variables | health)
+
+    head = node("head", head_cores, "--head", f"--port={port}", "--include-dashboard=false")
+    workers = [
+        node(f"node{number}", cores, f"--address={address}") for number, cores in enumerate(worker_cores)
+    ]
+    return RayNodes(head, workers, variables | {"RAY_ADDRESS": address})
+
+
+@contextlib.contextmanager
+def ray_cluster(folder: Path, cores: int) -> Iterator[dict[str, str]]:
+    """Start a Ray node as an administrator would; give the variables that lead to it."""
+    nodes = ray_nodes(folder, cores, [])
+    with nodes.running():
+        yield nodes.variables
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of the loopback interface that nobody listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in sockets:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in sockets]
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
     try:
-        _wait_for_port(port, node, folder / "ray.log")
-        yield variables | {"RAY_ADDRESS": address}
-    finally:
-        node.terminate()
-        node.wait(60)
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
-def _wait_for_port(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.2)
-    raise TimeoutError(log.read_text())
+def _started(log: Path, port: int) -> bool:
+    """Tell whether the node of this log joined, which it says, and the head listens."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return "Ray runtime started" in log.read_text()
+    return False
 
 
-def _make_bucket(variables: dict[str, str]) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            s3_client(variables).mkdir(BUCKET)
-            return
-        except (OSError, BotoCoreError):  # it listens a moment before it serves
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.3)
+def _answers_http(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except urllib.error.HTTPError as error:
+        return bool(error.code == 401)
+    except OSError:
+        return False
+
+
+def _has_bucket(variables: dict[str, str]) -> bool:
+    try:
+        client = s3_client(variables)
+        if not client.exists(BUCKET):
+            client.mkdir(BUCKET)
+        return True
+    except (OSError, BotoCoreError):  # it listens a moment before it serves
+        return False
 
 
 def _beside_python(program: str) -> str:
     found = shutil.which(program, path=str(Path(sys.executable).parent))
     assert found is not None, f"{program} is not installed: pip install -e '.[dev]'"
     return found
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in sockets]
