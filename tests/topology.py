@@ -30,6 +30,11 @@ class Topology:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
+        inner = [f"{part}.port{kind}" for part in ("master", "volume", "filer") for kind in ("", ".grpc")]
+        inner.append("s3.port.grpc")
+        self._inner_ports = [
+            f"-{name}={port}" for name, port in zip(inner, free_ports(len(inner)), strict=True)
+        ]
         self._stack = ExitStack()
         (folder / "docker").mkdir()
         script = shutil.copy(ROOT / "docker/make-secrets", folder / "docker")
@@ -72,6 +77,8 @@ class Topology:
         definition = SERVICES[service]
         image_entrypoint = ["with-secrets"] if definition["image"].startswith("advfeat:") else []
         words = [*definition.get("entrypoint", image_entrypoint), *definition["command"]]
+        if service == "seaweedfs":
+            words += self._inner_ports  # a container has its own; here they are the machine's
         return [self.local(word).replace("-dir=/data", f"-dir={self._folder / service}") for word in words]
 
     def start(self, service: str, extra: Mapping[str, str] | None = None) -> None:
@@ -81,7 +88,8 @@ class Topology:
         process = subprocess.Popen(
             self.command(service), cwd=self._folder / service, env=environment, stdout=log, stderr=log
         )
-        self._stack.callback(_end, process)
+        # Asked to end, SeaweedFS would take ten seconds.
+        self._stack.callback(_kill if service == "seaweedfs" else _end, process)
 
     def keep(self, end: Callable[[], object]) -> None:
         """Do this at the end, before the services that were started earlier end."""
@@ -117,7 +125,11 @@ class Topology:
 def _end(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     try:
-        process.wait(10)
+        process.wait(20)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        _kill(process)
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
