@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: run test bench lint constraints clean
+.PHONY: run test test-faults bench lint constraints clean
 
 run: .venv/.installed
 	$(BIN)/advfeat run
 
 test: lint
 	$(BIN)/pytest
+
+test-faults: .venv/.installed-dev
+	$(BIN)/pytest -m faults
 
 bench: .venv/.installed-bench
 	$(BIN)/python -m benchmarks $(BENCH)

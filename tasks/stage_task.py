@@ -1,9 +1,12 @@
 """What all stage tasks have in common."""
 
+import functools
+import os
+import platform
 from collections.abc import Callable
 from typing import Any
 
-from prefect import Task, task
+from prefect import Task, get_run_logger, task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.runtime import flow_run
@@ -30,17 +33,28 @@ def stage_task(name: str) -> Callable[[StageFunction], Task[Any, dict[str, Any]]
     returns an ``ArtifactRef`` as plain JSON. Only input and output errors are retried here: a computation
     that failed once fails again, and a worker that died is replaced by Ray, under the same task run.
     """
-    return task(
-        name=name,
-        task_run_name="{stage.title}",
-        cache_key_fn=_stage_digest,
-        persist_result=True,
-        result_serializer=PLAIN_JSON,
-        retries=len(RETRY_DELAYS_SECONDS),
-        retry_delay_seconds=RETRY_DELAYS_SECONDS,
-        retry_jitter_factor=0.5,
-        retry_condition_fn=_is_input_output_error,
-    )
+
+    def decorate(compute: StageFunction) -> Task[Any, dict[str, Any]]:
+        @functools.wraps(compute)
+        def compute_and_say_where(stage: Stage, store: str, after: list[Any]) -> dict[str, Any]:
+            get_run_logger().info(
+                "%s: computing on %s, process %d", stage.title, platform.node(), os.getpid()
+            )
+            return compute(stage, store, after)
+
+        return task(
+            name=name,
+            task_run_name="{stage.title}",
+            cache_key_fn=_stage_digest,
+            persist_result=True,
+            result_serializer=PLAIN_JSON,
+            retries=len(RETRY_DELAYS_SECONDS),
+            retry_delay_seconds=RETRY_DELAYS_SECONDS,
+            retry_jitter_factor=0.5,
+            retry_condition_fn=_is_input_output_error,
+        )(compute_and_say_where)
+
+    return decorate
 
 
 def board_name() -> str:

@@ -1,0 +1,358 @@
+"""Parts of a cluster die in the middle of a run, and nothing is lost.
+
+Every case runs the same small grid on two Ray nodes with an S3 store and a Prefect server, breaks
+something, and compares what is in the store at the end with what an undisturbed run left, bit by bit.
+``make test-faults`` runs them.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.request
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from advfeat.store import Store
+from tests.command import Command
+from tests.servers import (
+    BUCKET,
+    ObjectStore,
+    PrefectService,
+    RayNodes,
+    object_store,
+    prefect_service,
+    ray_nodes,
+)
+
+pytestmark = pytest.mark.faults
+
+ASSIGNMENTS = (
+    *("data.train_size=640", "data.test_size=300", "seeds=[0]", "recipes=[d_rand,d_det]", "shards=5"),
+    *("source.epochs=4", "target.epochs=4", "attack.steps=150"),
+)
+GRID = tuple(word for assignment in ASSIGNMENTS for word in ("--set", assignment))
+STAGES = 19  # images, source model, and for each recipe 5 shards, data set, target model, evaluation; report
+
+Contents = dict[str, list[str]]
+
+
+@dataclass
+class Place:
+    """A cluster of two nodes with one core each, S3, and a Prefect server."""
+
+    s3: ObjectStore
+    prefect: PrefectService
+    ray: RayNodes
+    folder: Path
+    undisturbed: Contents
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {**self.s3.variables, **self.prefect.variables, **self.ray.variables}
+
+    def command(self, store: str) -> Command:
+        """Return ``advfeat`` on this cluster, with a store that is a folder's path or a name in S3."""
+        folder = self.folder / f"of-{Path(store).name}"
+        folder.mkdir(exist_ok=True)
+        uri = store if store.startswith("/") else f"s3://{BUCKET}/{store}"
+        return Command(folder, {**self.variables, "ADVFEAT_STORE": uri})
+
+    def computations(self, run: str) -> Counter[str]:
+        """Count how often each stage of a flow run was begun, as the workers told Prefect."""
+        request = urllib.request.Request(
+            f"{self.prefect.variables['PREFECT_API_URL']}/logs/filter",
+            data=json.dumps({"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200}).encode(),
+            headers={"Content-Type": "application/json", "Authorization": f"Basic {self._credentials()}"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            messages = [entry["message"] for entry in json.load(answer)]
+        return Counter(message.split(": computing")[0] for message in messages if ": computing on" in message)
+
+    def _credentials(self) -> str:
+        return b64encode(self.prefect.variables["PREFECT_API_AUTH_STRING"].encode()).decode()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("faults")
+    s3, prefect = object_store(folder / "s3"), prefect_service(folder / "prefect")
+    nodes = ray_nodes(folder / "ray", 0, [1, 1])
+    with s3.server.running(), prefect.server.running(), nodes.running():
+        place = Place(s3, prefect, nodes, folder, {})
+        command = place.command("undisturbed")
+        result = json.loads(command.succeed("run", "--json", *GRID))
+        assert result["stages"] == {"total": STAGES, "computed": STAGES, "cached": 0}
+        assert max(place.computations(result["run"]).values()) == 1
+        place.undisturbed = contents(command)
+        yield place
+
+
+def contents(command: Command) -> Contents:
+    """Return the SHA-256 of every payload file of every artifact; all must be intact."""
+    assert command.succeed("verify").splitlines()[-1].endswith(" 0 damaged")
+    found = {}
+    for entry in json.loads(command.succeed("ls", "--json")):
+        if entry["stage"] != "report":  # it holds the time it was written
+            manifest = json.loads(command.succeed("show", entry["digest"]))
+            found[entry["digest"]] = [file["sha256"] for file in manifest["files"]]
+    return found
+
+
+def finish(process: "subprocess.Popen[str]") -> dict[str, Any]:
+    """Wait for a run to end well and return its result."""
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    result: dict[str, Any] = json.loads(stdout)
+    return result
+
+
+def wait_until(condition: Callable[[], Any], process: "subprocess.Popen[str] | None" = None) -> Any:
+    """Wait until a condition holds, while a run goes on; return what it gave."""
+    deadline = time.monotonic() + 120
+    while not (found := condition()):
+        assert process is None or process.poll() is None, "the run ended before the fault"
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return found
+
+
+def workers_at(stage: str) -> list[psutil.Process]:
+    """Return the Ray workers that compute a stage of this kind now."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"]
+        if command and command[0] == f"ray::{stage}":
+            found.append(process)
+    return found
+
+
+def node_of(worker: psutil.Process, place: Place) -> Any:
+    """Return the node whose raylet started a worker."""
+    parents = {parent.pid for parent in worker.parents()}
+    return next(node for node in place.ray.workers if node.process and node.process.pid in parents)
+
+
+def test_a_worker_killed_in_a_shard(place: Place) -> None:
+    command = place.command("worker")
+    process = command.start(["run", "--json", *GRID])
+    wait_until(lambda: workers_at("shard"), process)[0].kill()
+    result = finish(process)
+    assert contents(command) == place.undisturbed
+    begun = place.computations(result["run"])
+    assert len(begun) == STAGES
+    assert begun.total() <= STAGES + 1, "at most the one shard in the killed worker is done again"
+
+
+@pytest.mark.parametrize("stage", ["shard", "target model"])
+def test_a_node_killed_in_mid_stage(place: Place, stage: str) -> None:
+    command = place.command(f"node-{stage.replace(' ', '-')}")
+    process = command.start(["run", "--json", *GRID])
+    lost = node_of(wait_until(lambda: workers_at(stage), process)[0], place)
+    lost.kill()
+    killed = time.monotonic()
+    try:
+        wait_until(lambda: workers_at(stage), process)
+        result = finish(process)
+    finally:
+        lost.start()
+    assert time.monotonic() - killed < 120
+    assert contents(command) == place.undisturbed
+    begun = place.computations(result["run"])
+    assert len(begun) == STAGES
+    assert begun.total() <= STAGES + 1, "at most the one stage in flight on the lost node is done again"
+
+
+def test_the_flow_process_killed_then_run_again(place: Place) -> None:
+    command = place.command("flow")
+    process = command.start(["run", "--json", *GRID])
+    wait_until(lambda: workers_at("shard"), process)
+    wait_until(lambda: len(json.loads(command.succeed("ls", "--json"))) >= 4, process)
+    process.kill()
+    process.communicate(timeout=30)
+    wait_until(lambda: not workers_at("shard"))
+    assert command.left_processes(30) == []
+    kept = len(json.loads(command.succeed("ls", "--json")))
+    result = json.loads(command.succeed("run", "--json", *GRID))
+    assert result["stages"]["cached"] >= kept
+    assert result["stages"]["computed"] == STAGES - result["stages"]["cached"]
+    assert contents(command) == place.undisturbed
+
+
+def test_s3_stopped_for_20_seconds(place: Place) -> None:
+    command = place.command("s3")
+    process = command.start(["run", "--json", *GRID])
+    wait_until(lambda: workers_at("shard"), process)
+    place.s3.server.kill()
+    time.sleep(20)
+    place.s3.server.start()
+    finish(process)
+    assert contents(command) == place.undisturbed
+
+
+def test_prefect_server_killed_and_restarted(place: Place) -> None:
+    command = place.command("prefect")
+    process = command.start(["run", "--json", *GRID])
+    wait_until(lambda: workers_at("shard"), process)
+    place.prefect.server.kill()
+    time.sleep(5)
+    place.prefect.server.start()
+    finish(process)
+    assert contents(command) == place.undisturbed
+
+
+def test_a_shard_that_always_fails(place: Place) -> None:
+    """What keeps a shard from its place in a local store stands there for good: a file."""
+    store = place.folder / "blocked"
+    command = place.command(str(store))
+    planned = {
+        entry["title"]: entry["digest"] for entry in json.loads(command.succeed("plan", "--json", *GRID))
+    }
+    blocked = "data set d_rand, seed 0, shard 3 of 5"
+    (store / "artifacts").mkdir(parents=True)
+    (store / "artifacts" / planned[blocked]).write_text("in the way")
+    failed = command("run", "--json", *GRID)
+    assert failed.returncode == 1
+    last = failed.stderr.splitlines()[-1]
+    assert last.startswith(f"advfeat: 1 of {STAGES} stages failed and 4 that need them were not started")
+    assert blocked in last
+    assert len(json.loads(command.succeed("ls", "--json"))) == STAGES - 5
+
+    (store / "artifacts" / planned[blocked]).unlink()
+    result = json.loads(command.succeed("run", "--json", *GRID))
+    assert result["stages"] == {"total": STAGES, "computed": 5, "cached": STAGES - 5}
+    assert contents(command) == place.undisturbed
+
+
+def test_a_full_disk(place: Place) -> None:
+    store = place.folder / "small-disk"
+    store.mkdir()
+    size = "size=1500k"
+    mount = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(store)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("only root may mount a small file system")
+    try:
+        command = place.command(str(store))
+        failed = command("run", "--json", *GRID)
+        assert failed.returncode == 1
+        assert "No space left on device" in failed.stderr.splitlines()[-1]
+        assert command.succeed("verify").splitlines()[-1].endswith(" 0 damaged")
+        subprocess.run(["mount", "-o", "remount,size=500m", str(store)], check=True)
+        result = json.loads(command.succeed("run", "--json", *GRID))
+        assert result["stages"]["cached"] > 0
+        assert contents(command) == place.undisturbed
+    finally:
+        subprocess.run(["umount", str(store)], check=False)
+
+
+def test_a_corrupted_shard_found_on_read(place: Place) -> None:
+    store = place.folder / "corrupted"
+    command = place.command(str(store))
+    command.succeed("run", "--json", *GRID)
+    digests = {
+        entry["title"]: entry["digest"] for entry in json.loads(command.succeed("plan", "--json", *GRID))
+    }
+    title = "data set d_det, seed 0, shard 2 of 5"
+    (payload,) = (store / "artifacts" / digests[title]).glob("*.parquet")
+    content = bytearray(payload.read_bytes())
+    content[len(content) // 2] ^= 1
+    kept = payload.stat()
+    payload.write_bytes(content)
+    os.utime(payload, ns=(kept.st_atime_ns, kept.st_mtime_ns))  # neither size nor time betrays it
+    shutil.rmtree(store / "artifacts" / digests["data set d_det, seed 0"])
+
+    failed = command("run", "--json", *GRID)
+    result = json.loads(failed.stdout or command.succeed("run", "--json", *GRID))
+    assert result["stages"]["computed"] <= 3
+    assert contents(command) == place.undisturbed
+
+
+def test_two_identical_runs_at_once(place: Place) -> None:
+    command = place.command("twice")
+    processes = [command.start(["run", "--json", *GRID]) for _ in range(2)]
+    results = [finish(process) for process in processes]
+    begun = sum((place.computations(result["run"]) for result in results), Counter[str]())
+    costly = {title: count for title, count in begun.items() if "model" in title or "data set" in title}
+    assert set(costly.values()) == {1}, "what takes long is computed by one of them"
+    assert len(costly) == 15
+    assert results[0]["rows"] == results[1]["rows"]
+    assert contents(command) == place.undisturbed
+
+
+def test_a_run_cancelled_in_prefect_stops_its_work(place: Place) -> None:
+    command = place.command("cancelled")
+    process = command.start(["run", "--json", *GRID])
+    wait_until(lambda: workers_at("shard"), process)
+    with api_of(place) as client:
+        (run,) = client.read_flow_runs(flow_run_filter={"state": {"type": {"any_": ["RUNNING"]}}})
+        client.set_flow_run_state(run.id, cancelling(), force=True)
+        began = time.monotonic()
+        _, stderr = process.communicate(timeout=30)
+        wait_until(lambda: not workers_at("shard"))
+        assert time.monotonic() - began < 30
+        assert client.read_flow_run(run.id).state.is_cancelled()
+    assert process.returncode == 1
+    assert stderr.splitlines()[-1] == "advfeat: the run was cancelled in Prefect; what was finished is kept"
+    assert command.left_processes(10) == []
+
+
+@contextlib.contextmanager
+def api_of(place: Place) -> Iterator[Any]:
+    from prefect.client.orchestration import SyncPrefectClient
+
+    variables = place.prefect.variables
+    with SyncPrefectClient(
+        variables["PREFECT_API_URL"], auth_string=variables["PREFECT_API_AUTH_STRING"]
+    ) as client:
+        yield client
+
+
+def cancelling() -> Any:
+    from prefect.states import Cancelling
+
+    return Cancelling()
+
+
+def test_secrets_show_nowhere(place: Place) -> None:
+    """After all that: no log of Ray or Prefect, no record, no manifest and no command line holds one."""
+    secrets = [
+        place.s3.variables["AWS_SECRET_ACCESS_KEY"].encode(),
+        place.prefect.variables["PREFECT_API_AUTH_STRING"].partition(":")[2].encode(),
+        Path(place.ray.variables["RAY_AUTH_TOKEN_PATH"]).read_bytes(),
+    ]
+    sessions = {Path(line).parent.parent for line in ray_session_folders()}
+    assert sessions
+    searched = 0
+    for root in (*sessions, place.folder / "prefect", place.folder / "ray"):
+        for file in root.rglob("*"):
+            if file.is_file() and file.name not in ("ray_token", "auth_token"):
+                searched += 1
+                content = file.read_bytes()
+                assert not any(secret in content for secret in secrets), file
+    assert searched > 10
+    store = Store(str(place.folder / "corrupted"))
+    for manifest in store.manifests():
+        assert not any(secret.decode() in manifest.model_dump_json() for secret in secrets)
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            line = " ".join(process.cmdline()).encode()
+            assert not any(secret in line for secret in secrets), process
+
+
+def ray_session_folders() -> set[str]:
+    """Return the log files that running raylets hold open, which lie in their sessions' folders."""
+    found = set()
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] == "raylet":
+            with contextlib.suppress(psutil.Error):
+                found |= {file.path for file in process.open_files() if "/logs/" in file.path}
+    return found
