@@ -4,11 +4,11 @@ import contextlib
 import json
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ class Server:
         """Start it and wait until it answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command, env=unconfigured() | self.environment, stdout=log, stderr=log
+                self.command, env={**unconfigured(), **self.environment}, stdout=log, stderr=log
             )
         deadline = time.monotonic() + _START_SECONDS
         while not self.answers():
@@ -52,10 +52,11 @@ class Server:
         """End it and all that it started at once, as a power cut would."""
         if self.process is None:
             return
-        family = [self.process, *_descendants(self.process.pid)]
-        for member in family:
+        descendants = _descendants(self.process.pid)
+        self.process.kill()
+        for process in descendants:
             with contextlib.suppress(psutil.Error):
-                member.send_signal(signal.SIGKILL)
+                process.kill()
         self.process.wait()
         self.process = None
 
