@@ -59,6 +59,11 @@ class PrefectServer:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int:
+        """The process whose children are the server's."""
+        return self._guard.pid
+
     def wait_until_ready(self) -> str:
         """Wait until the server answers and return its API's address; raises ``ServerStartError``."""
         deadline = time.monotonic() + _START_SECONDS

@@ -18,6 +18,7 @@ from advfeat.spec import Spec
 from benchmarks.attacks import Figures as AttackFigures
 from benchmarks.growth import Figures as GrowthFigures
 from benchmarks.machine import Machine, Peaks
+from benchmarks.scale import Figures as ScaleFigures
 from benchmarks.table import Table
 from benchmarks.training import Figures as TrainingFigures
 
@@ -50,11 +51,12 @@ class Report(Spec):
     attacks: Part[AttackFigures] | None = None
     growth: Part[GrowthFigures] | None = None
     training: Part[TrainingFigures] | None = None
+    scale: Part[ScaleFigures] | None = None
 
     def markdown(self) -> str:
         """Return the report as Markdown."""
         lines = [f"# Benchmarks: {self.machine.title}", "", *_markdown(self.machine.table())]
-        for part in (self.peaks, self.attacks, self.growth, self.training):
+        for part in (self.peaks, self.attacks, self.growth, self.training, self.scale):
             if part is not None:
                 for table in part.figures.tables():
                     lines += _markdown(table)

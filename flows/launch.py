@@ -39,7 +39,7 @@ def launch(experiment: Experiment, store: Store, stage_timeout_seconds: float | 
     """
     began = time.monotonic()
     computes = any(entry.state == "compute" for entry in outlook(build_plan(experiment), store))
-    with _prefect_api() as server, _ray(computes) as task_runner:
+    with prefect_api() as server, _ray(computes) as task_runner:
         from prefect.exceptions import CancelledRun
 
         from flows.experiment import learning_from_errors
@@ -57,7 +57,7 @@ def launch(experiment: Experiment, store: Store, stage_timeout_seconds: float | 
 
 
 @contextlib.contextmanager
-def _prefect_api() -> Iterator[PrefectServer | None]:
+def prefect_api() -> Iterator[PrefectServer | None]:
     """Point this process and those that it starts to a Prefect server; give it if it starts just now."""
     for name, value in _CLIENT_SETTINGS.items():
         os.environ.setdefault(name, value)
