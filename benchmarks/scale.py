@@ -130,7 +130,7 @@ def _walk(shards: int, folder: Path) -> float:
     return time.monotonic() - began
 
 
-def _no_op_shard(stage: Any, store: str, after: list[Any]) -> dict[str, Any]:
+def _no_op_shard(stage: Any, store: str, after: list[Any]) -> dict[str, Any]:  # noqa: ARG001 — Prefect draws the graph of it
     from advfeat.store import Store
 
     def build(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from advfeat.errors import AdvfeatError, InputError
+from flows import cluster_commands
 
 app = typer.Typer(
     help="Experiments on learning from errors, as distributed workflows.",
@@ -164,6 +165,9 @@ def verify(
     print(f"{len(digests)} artifacts read, {damaged} damaged")
     if damaged:
         raise typer.Exit(EXIT_FAILURE)
+
+
+cluster_commands.register(app)
 
 
 def main() -> None:
