@@ -1,5 +1,6 @@
 """What all stage tasks have in common."""
 
+import errno
 import functools
 import os
 import platform
@@ -21,6 +22,11 @@ PLAIN_JSON = JSONSerializer(object_encoder=None, object_decoder=None)
 
 # Long enough for a store that is started again; each wait varies, so that shards do not come back at once.
 RETRY_DELAYS_SECONDS = [2.0, 5.0, 10.0, 20.0, 40.0]
+
+_LASTING = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT),
+    *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),
+}
 
 StageFunction = Callable[..., dict[str, Any]]
 
@@ -51,7 +57,7 @@ def stage_task(name: str) -> Callable[[StageFunction], Task[Any, dict[str, Any]]
             retries=len(RETRY_DELAYS_SECONDS),
             retry_delay_seconds=RETRY_DELAYS_SECONDS,
             retry_jitter_factor=0.5,
-            retry_condition_fn=_is_input_output_error,
+            retry_condition_fn=_may_pass,
         )(compute_and_say_where)
 
     return decorate
@@ -72,11 +78,11 @@ def _stage_digest(context: TaskRunContext, parameters: dict[str, Any]) -> str:
     return digest
 
 
-def _is_input_output_error(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
+def _may_pass(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
+    """Tell whether a stage failed over its input or output, and for a reason that may pass."""
     from botocore.exceptions import BotoCoreError
 
     error = state.result(raise_on_failure=False)
-    # Wrong keys and missing files stay wrong; botocore's own errors are those of the network.
-    return isinstance(error, OSError | BotoCoreError) and not isinstance(
-        error, PermissionError | FileNotFoundError
-    )
+    if isinstance(error, OSError):
+        return error.errno not in _LASTING
+    return isinstance(error, BotoCoreError)  # the network's errors; wrong keys are an OSError

@@ -211,15 +211,16 @@ def test_prefect_server_killed_and_restarted(place: Place) -> None:
 
 
 def test_a_shard_that_always_fails(place: Place) -> None:
-    """What keeps a shard from its place in a local store stands there for good: a file."""
+    """In a local store, a folder stands for good where one shard's file belongs."""
     store = place.folder / "blocked"
     command = place.command(str(store))
     planned = {
         entry["title"]: entry["digest"] for entry in json.loads(command.succeed("plan", "--json", *GRID))
     }
     blocked = "data set d_rand, seed 0, shard 3 of 5"
-    (store / "artifacts").mkdir(parents=True)
-    (store / "artifacts" / planned[blocked]).write_text("in the way")
+    (sha256,) = place.undisturbed[planned[blocked]]
+    obstacle = store / "artifacts" / planned[blocked] / f"train-{sha256[:16]}.parquet"
+    obstacle.mkdir(parents=True)
     failed = command("run", "--json", *GRID)
     assert failed.returncode == 1
     last = failed.stderr.splitlines()[-1]
@@ -227,7 +228,7 @@ def test_a_shard_that_always_fails(place: Place) -> None:
     assert blocked in last
     assert len(json.loads(command.succeed("ls", "--json"))) == STAGES - 5
 
-    (store / "artifacts" / planned[blocked]).unlink()
+    obstacle.rmdir()
     result = json.loads(command.succeed("run", "--json", *GRID))
     assert result["stages"] == {"total": STAGES, "computed": 5, "cached": STAGES - 5}
     assert contents(command) == place.undisturbed
