@@ -130,8 +130,7 @@ def workers_at(stage: str) -> list[psutil.Process]:
     """Return the Ray workers that compute a stage of this kind now."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
-        command = process.info["cmdline"]
-        if command and command[0] == f"ray::{stage}":
+        if " ".join(process.info["cmdline"] or ()).strip() == f"ray::{stage}":
             found.append(process)
     return found
 
