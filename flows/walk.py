@@ -1,6 +1,7 @@
 """Walks a plan: every stage a Prefect task, what must be computed on Ray, the rest from cache."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from graphlib import TopologicalSorter
@@ -19,9 +20,10 @@ from prefect.filesystems import RemoteFileSystem
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect_ray.context import remote_options
+from ray.exceptions import RayTaskError
 
 from advfeat.board import create_board, read_board
-from advfeat.errors import AdvfeatError, RunCancelledError, StageFailedError
+from advfeat.errors import AdvfeatError, DamagedArtifactError, RunCancelledError, StageFailedError
 from advfeat.plan import Outlook
 from advfeat.stage import Stage, StageKind
 from advfeat.store import Store
@@ -53,6 +55,8 @@ _CLAIMED: set[StageKind] = {"source_model", "shard", "dataset", "target_model"}
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_BETWEEN_INQUIRIES = 3.0
+_SECONDS_BEFORE_NEW_TRIES = (5.0, 10.0, 20.0, 40.0)
+"""For a stage whose task broke outside its own code, as when the Prefect server is away."""
 
 
 class Walk:
@@ -70,7 +74,12 @@ class Walk:
         self._states: dict[str, StageState] = {}
         self._running: dict[StageFuture, Stage] = {}
         self._elsewhere: dict[str, Stage] = {}
+        self._again: dict[str, float] = {}
+        self._tries: Counter[str] = Counter()
+        self._under_repair: dict[str, set[str]] = {}
+        self._entries: dict[str, Outlook] = {}
         self._claim_of: dict[str, str] = {}
+        self._made_meanwhile: dict[str, bool] = {}
         self._claims = Claims()
         self._done: SimpleQueue[StageFuture] = SimpleQueue()
         self._last_inquiry = time.monotonic()
@@ -84,6 +93,7 @@ class Walk:
         ``RunCancelledError`` as soon as the run was cancelled in Prefect; its work on Ray ends then.
         """
         entries = {entry.stage.digest: entry for entry in outlooks}
+        self._entries = entries
         self._claim_of = {part: stage.digest for stage in _stages(entries) for part in stage.parts}
         with self._claims:
             try:
@@ -102,7 +112,7 @@ class Walk:
             ready = order.get_ready()
             order.done(*(digest for digest in ready if self._start(entries[digest])))
             if not ready:
-                if not self._running and not self._elsewhere:
+                if not (self._running or self._elsewhere or self._again):
                     break  # what is left needs a stage that failed
                 order.done(*self._next_finished())
         if self._failures:
@@ -119,12 +129,15 @@ class Walk:
         if entry.loss is not None:
             self._display.say(f"{stage.title}: {entry.loss}; it is computed again")
         if entry.state == "compute" and stage.kind != "images":
-            if self._claimed(stage):
-                self._submit(stage)
-            else:
+            if not self._claimed(stage):
                 self._elsewhere[stage.digest] = stage
                 self._display.say(f"{stage.title}: another run computes it; waiting")
-            return False
+                return False
+            if not self._was_made_meanwhile(stage):
+                self._submit(stage)
+                return False
+            self._take_over(stage)
+            return True
         # In place: a cached stage never waits for a core or a GPU, and the flow sees the user's images.
         self._call(stage, refresh=entry.state == "compute")
         self.computed += entry.state == "compute"
@@ -134,6 +147,19 @@ class Walk:
     def _claimed(self, stage: Stage) -> bool:
         """Claim a stage for this run; shards are claimed with the data set that they are parts of."""
         return stage.kind not in _CLAIMED or self._claims.take(self._claim_of.get(stage.digest, stage.digest))
+
+    def _was_made_meanwhile(self, stage: Stage) -> bool:
+        """Tell whether another run finished a claimed stage after this run looked for it."""
+        if stage.kind not in _CLAIMED:
+            return False
+        claim = self._claim_of.get(stage.digest, stage.digest)
+        if claim not in self._made_meanwhile:
+            self._made_meanwhile[claim] = self._store.state(claim)[0] is not None
+        return self._made_meanwhile[claim]
+
+    def _take_over(self, stage: Stage) -> None:
+        self._call(stage, refresh=False)
+        self._display.finished(stage, "computed by another run")
 
     def _call(self, stage: Stage, refresh: bool) -> None:
         state: StageState = self._task(stage, refresh)(stage, self._store.uri, [], return_state=True)  # type: ignore[assignment]
@@ -158,6 +184,7 @@ class Walk:
             if time.monotonic() - self._last_inquiry > _SECONDS_BETWEEN_INQUIRIES:
                 self._last_inquiry = time.monotonic()
                 _stop_if_cancelled()
+                self._try_again()
                 if arrived := self._arrived_from_elsewhere():
                     return arrived
 
@@ -166,8 +193,7 @@ class Walk:
         arrived = []
         for stage in list(self._elsewhere.values()):
             if self._store.state(stage.digest)[0] is not None:
-                self._call(stage, refresh=False)
-                self._display.finished(stage, "computed by another run")
+                self._take_over(stage)
                 arrived.append(stage.digest)
             elif self._claimed(stage):
                 self._submit(stage)
@@ -177,20 +203,77 @@ class Walk:
         return arrived
 
     def _finished(self, future: StageFuture) -> list[str]:
-        """Note how a stage ended; return its digest if it is in the store now."""
+        """Note how a stage ended; return the digests that are in the store now and were not before."""
         stage = self._running.pop(future)
         future.wait()
+        state = future.state
+        if not state.is_completed() and (
+            self._repair_inputs(stage, state) or self._tried_later(stage, state)
+        ):
+            return []
         if stage.digest not in self._claim_of:
             self._claims.give_up(stage.digest)
-        if future.state.is_completed():
+        if state.is_completed():
+            repaired = stage.digest in self._states
             self.computed += 1
-            self._states[stage.digest] = future.state
+            self._states[stage.digest] = state
             self._display.finished(stage, "computed")
-            return [stage.digest]
-        problem = f"{stage.title}: {_reason(future.state)}"
+            self._repaired(stage)
+            return [] if repaired else [stage.digest]
+        problem = f"{stage.title}: {_reason(state)}"
         self._failures.append(problem)
         self._display.say(f"failed: {problem}")
         return []
+
+    def _tried_later(self, stage: Stage, state: StageState) -> bool:
+        """Note a stage for a new try if its task broke outside its own code; return whether it was."""
+        tries = self._tries[stage.digest]
+        error = state.result(raise_on_failure=False)
+        if not isinstance(error, RayTaskError) or tries >= len(_SECONDS_BEFORE_NEW_TRIES):
+            return False
+        wait = _SECONDS_BEFORE_NEW_TRIES[tries]
+        self._tries[stage.digest] += 1
+        self._again[stage.digest] = time.monotonic() + wait
+        self._display.say(f"{stage.title}: {_reason(state)}; tried again in {wait:.0f} s")
+        return True
+
+    def _try_again(self) -> None:
+        now = time.monotonic()
+        for digest in [digest for digest, due in self._again.items() if due <= now]:
+            del self._again[digest]
+            self._submit(self._entries[digest].stage)
+
+    def _repair_inputs(self, stage: Stage, state: StageState) -> bool:
+        """Compute inputs again whose bytes a stage found damaged; return whether there were any.
+
+        What a file's size and time do not betray is seen when its bytes are read.
+        """
+        if not isinstance(state.result(raise_on_failure=False), DamagedArtifactError):
+            return False
+        known = [self._entries[digest].stage for digest in stage.needs if digest in self._entries]
+        # Images are read where the flow runs, before anything else: the next run brings them again.
+        damaged = {
+            part.digest
+            for part in known
+            if part.kind != "images" and self._store.verify(part.digest) is not None
+        }
+        for digest in damaged:
+            part = self._entries[digest].stage
+            self._display.say(f"{part.title}: damaged: {self._store.verify(digest)}; it is computed again")
+            if not any(digest in others for others in self._under_repair.values()):
+                self._store.remove(digest)
+                self._submit(part)
+        if damaged:
+            self._under_repair[stage.digest] = damaged
+        return bool(damaged)
+
+    def _repaired(self, part: Stage) -> None:
+        """Submit the stages that waited for this part alone."""
+        for digest, parts in list(self._under_repair.items()):
+            parts.discard(part.digest)
+            if not parts:
+                del self._under_repair[digest]
+                self._submit(self._entries[digest].stage)
 
     @cached_property
     def _board(self) -> Any:
