@@ -31,6 +31,7 @@ class Service:
     needs: str | None = None
     prepare: Callable[[], None] | None = None
     """What is done once, when it is first healthy."""
+    stop_seconds: int = 10
 
 
 def services(layout: Layout, state: State) -> list[Service]:
@@ -51,6 +52,7 @@ def services(layout: Layout, state: State) -> list[Service]:
             variables["AWS_ENDPOINT_URL"],
             lambda: _get(f"{variables['AWS_ENDPOINT_URL']}/healthz") is not None,
             prepare=lambda: _make_bucket(variables),
+            stop_seconds=3,  # it then waits for its own parts to hang up, which they do not
         ),
         Service(
             "ray-head",

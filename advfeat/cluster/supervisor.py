@@ -140,7 +140,7 @@ class Supervisor:
             _PROGRAM.format(
                 name=service.name,
                 command=shlex.join(service.command).replace("%", "%%"),
-                stop_seconds=_STOP_SECONDS,
+                stop_seconds=service.stop_seconds,
             )
             for service in services
         ]

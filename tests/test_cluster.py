@@ -1,0 +1,176 @@
+"""``advfeat up``, ``down``, ``status``: real services under a real supervisor, ended for good."""
+
+import json
+import os
+import shlex
+import signal
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from advfeat.cluster.layout import MARK, Layout
+from tests.command import QUICK, Command
+
+UP = ("up", "--workers", "2", "--cores-per-worker", "1")
+NAMES = ["prefect", "s3", "ray-head", "ray-worker-1", "ray-worker-2", "deployment"]
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    """A cluster in a folder whose name is awkward."""
+    command = Command(tmp_path_factory.mktemp("cluster") / "a, 100 % b")
+    command.folder.mkdir()
+    try:
+        shown = command.succeed(*UP)
+        assert "source .advfeat/cluster/env && advfeat run" in shown
+        yield command
+    finally:
+        command("down", "--delete")
+        assert command.left_processes(1) == []
+    assert not layout(command).folder.exists()
+
+
+def layout(command: Command) -> Layout:
+    return Layout(command.folder / ".advfeat")
+
+
+def processes(command: Command) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == str(layout(command).folder):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def status(command: Command) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(command("status", "--json").stdout)
+    return found
+
+
+def wait_until_healthy(command: Command) -> None:
+    deadline = time.monotonic() + 120
+    while command("status").returncode != 0:
+        assert time.monotonic() < deadline, command("status").stdout
+
+
+def sourced(command: Command) -> Command:
+    """Return the command for a shell that sourced the cluster's variables."""
+    lines = (layout(command).env).read_text().splitlines()
+    words = [shlex.split(line)[1].split("=", 1) for line in lines]
+    return Command(command.folder, dict(words))
+
+
+def test_a_second_up_finds_the_first(cluster: Command) -> None:
+    before = {process.pid for process in processes(cluster)}
+    found = json.loads(cluster.succeed("up", "--json"))
+    assert [service["name"] for service in found["services"]] == NAMES
+    assert found["healthy"]
+    assert found == status(cluster)
+    assert {process.pid for process in processes(cluster)} <= before
+    other = cluster("up", "--workers", "3")
+    assert other.returncode == 2
+    assert "advfeat down" in other.stderr
+
+
+def test_a_run_on_it_and_what_may_be_seen(cluster: Command) -> None:
+    shell = sourced(cluster)
+    result = json.loads(shell.succeed("run", "--json", *QUICK))
+    assert result["stages"]["computed"] == result["stages"]["total"]
+    assert result["store"] == "s3://advfeat/store"
+
+    credentials = layout(cluster).credentials()
+    secrets = [credentials.prefect.partition(":")[2], credentials.secret_key, credentials.ray_token]
+    state = layout(cluster).state()
+    assert state is not None
+    for folder in (layout(cluster).logs, layout(cluster).data("prefect"), state.sockets):
+        for file in filter(Path.is_file, folder.rglob("*")):
+            assert not [secret for secret in secrets if secret.encode() in file.read_bytes()], file
+    configuration = layout(cluster).configuration.read_text()
+    assert not [secret for secret in secrets if secret in configuration]
+    listening = 0
+    for process in processes(cluster):
+        assert not [secret for secret in secrets if secret in " ".join(process.cmdline())]
+        for connection in process.net_connections():
+            if connection.status == psutil.CONN_LISTEN:
+                listening += 1
+                assert connection.laddr.ip.removeprefix("::ffff:") in {"127.0.0.1", "::1"}, process.cmdline()
+    assert listening >= 10
+    folder = layout(cluster).folder
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for file in (*filter(Path.is_file, folder.iterdir()), *layout(cluster).logs.iterdir()):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+def test_what_is_killed_comes_back(cluster: Command) -> None:
+    before = {service["name"]: service for service in status(cluster)["services"]}
+    for name in ("prefect", "ray-worker-1"):
+        os.kill(before[name]["pid"], signal.SIGKILL)
+    done = cluster("status")
+    assert done.returncode == 1
+    assert "does not answer" in done.stdout
+    wait_until_healthy(cluster)
+    after = {service["name"]: service for service in status(cluster)["services"]}
+    assert after["prefect"]["pid"] != before["prefect"]["pid"]
+    assert {name: entry["address"] for name, entry in after.items()} == {
+        name: entry["address"] for name, entry in before.items()
+    }
+
+
+def test_artifacts_outlive_the_supervisor(cluster: Command) -> None:
+    shell = sourced(cluster)
+    artifacts = shell.succeed("ls")
+    (supervisord,) = [
+        process for process in processes(cluster) if "supervisor.supervisord" in process.cmdline()
+    ]
+    supervisord.kill()
+    supervisord.wait(10)
+    gone = cluster("status")
+    assert (gone.returncode, gone.stdout) == (1, "no cluster is running\n")
+    assert cluster.succeed("down") == "stopped\n"
+    assert cluster.left_processes(1) == []
+    cluster.succeed(*UP)
+    assert sourced(cluster).succeed("ls") == artifacts
+    assert cluster.succeed("down") == "stopped\n"
+    assert cluster.left_processes(1) == []
+    assert cluster.succeed("down") == "no cluster is running\n"
+
+
+def test_ctrl_c_stops_what_was_started(command: Command) -> None:
+    process = command.start(UP)
+    assert process.stderr is not None
+    assert "healthy after" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert command.left_processes(1) == []
+
+
+def test_a_stale_state_hurts_nobody(command: Command) -> None:
+    place = layout(command)
+    place.create()
+    state = place.new_state(workers=1, cores_per_worker=1)
+    state.sockets.rmdir()  # as after a restart of the machine
+    (place.folder / "supervisord.pid").write_text(str(os.getpid()))
+    assert command("status").stdout == "no cluster is running\n"
+    assert command.succeed("down", "--delete") == "no cluster is running\n"
+    assert not place.folder.exists()
+
+
+def test_without_the_extra(command: Command) -> None:
+    (command.folder / "sitecustomize.py").write_text("import sys\nsys.modules['supervisor'] = None\n")
+    command.extra = {"PYTHONPATH": str(command.folder)}
+    done = command("up")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "advfeat: advfeat up: 'supervisor' is not installed; install it: pip install 'advfeat[local]'"
+    ]
