@@ -19,7 +19,7 @@ from tests.command import QUICK, Command
 UP = ("up", "--workers", "2", "--cores-per-worker", "1")
 NAMES = ["prefect", "s3", "ray-head", "ray-worker-1", "ray-worker-2", "deployment"]
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.faults]
 
 
 @pytest.fixture(scope="module")
