@@ -252,16 +252,15 @@ class Walk:
             return False
         known = [self._entries[digest].stage for digest in stage.needs if digest in self._entries]
         # Images are read where the flow runs, before anything else: the next run brings them again.
-        damaged = {
-            part.digest
-            for part in known
-            if part.kind != "images" and self._store.verify(part.digest) is not None
-        }
-        for digest in damaged:
-            part = self._entries[digest].stage
-            self._display.say(f"{part.title}: damaged: {self._store.verify(digest)}; it is computed again")
-            if not any(digest in others for others in self._under_repair.values()):
-                self._store.remove(digest)
+        damaged: set[str] = set()
+        for part in known:
+            problem = None if part.kind == "images" else self._store.verify(part.digest)
+            if problem is None:
+                continue
+            damaged.add(part.digest)
+            self._display.say(f"{part.title}: damaged: {problem}; it is computed again")
+            if not any(part.digest in others for others in self._under_repair.values()):
+                self._store.remove(part.digest)
                 self._submit(part)
         if damaged:
             self._under_repair[stage.digest] = damaged

@@ -188,24 +188,15 @@ def test_the_flow_process_killed_then_run_again(place: Place) -> None:
     assert contents(command) == place.undisturbed
 
 
-def test_s3_stopped_for_20_seconds(place: Place) -> None:
-    command = place.command("s3")
+@pytest.mark.parametrize(("name", "seconds"), [("s3", 20), ("prefect", 5)])
+def test_a_server_killed_and_started_again(place: Place, name: str, seconds: float) -> None:
+    server = {"s3": place.s3.server, "prefect": place.prefect.server}[name]
+    command = place.command(name)
     process = command.start(["run", "--json", *GRID])
     wait_until(lambda: workers_at("shard"), process)
-    place.s3.server.kill()
-    time.sleep(20)
-    place.s3.server.start()
-    finish(process)
-    assert contents(command) == place.undisturbed
-
-
-def test_prefect_server_killed_and_restarted(place: Place) -> None:
-    command = place.command("prefect")
-    process = command.start(["run", "--json", *GRID])
-    wait_until(lambda: workers_at("shard"), process)
-    place.prefect.server.kill()
-    time.sleep(5)
-    place.prefect.server.start()
+    server.kill()
+    time.sleep(seconds)
+    server.start()
     finish(process)
     assert contents(command) == place.undisturbed
 
