@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_ALL = slice(None)
+
 
 class FlipAndShift:
     """Batches of training images, each flipped with probability one half and shifted by up to an eighth.
@@ -17,11 +19,15 @@ class FlipAndShift:
         self._reach = max(1, self._height // 8)
         self._padded = F.pad(images, (self._reach,) * 4)
 
-    def batch(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the images of the given rows, each moved at random."""
+    def batch(self, rows: Tensor, generator: torch.Generator, share: slice = _ALL) -> Tensor:
+        """Return the images of the given rows, each moved at random; of all of them, or of a share.
+
+        Every share draws the movements of the whole batch, so that the shares together are the batch.
+        """
+        flips = (torch.rand(len(rows), generator=generator) < 0.5)[share]
+        shifts = torch.randint(0, 2 * self._reach + 1, (len(rows), 2), generator=generator)[share]
+        rows = rows[share]
         count, where = len(rows), self._padded.device
-        flips = torch.rand(count, generator=generator) < 0.5
-        shifts = torch.randint(0, 2 * self._reach + 1, (count, 2), generator=generator)
         down = (shifts[:, :1] + torch.arange(self._height)).to(where)
         across = torch.arange(self._width).expand(count, self._width)
         across = (shifts[:, 1:] + torch.where(flips[:, None], across.flip(1), across)).to(where)

@@ -1,4 +1,4 @@
-"""About how long adversarial generation takes, told from the specs alone, before anything is loaded."""
+"""About how long stages take and how much memory they fill, told from the specs alone."""
 
 from math import prod
 
@@ -34,3 +34,22 @@ def attack_seconds(attack: Attack, model: TrainSpec, image_shape: tuple[int, ...
     """Return about how long one image is attacked, on one core or one GPU."""
     step = 2 * forward_flop(model, image_shape)  # forward, and as much again for the gradient
     return attack.passes * step / _FLOP_PER_SECOND[on_gpu]
+
+
+_PROCESS_BYTES = 700 << 20
+"""A Ray worker with torch, Prefect and a small network."""
+
+_FLOP_PER_ACTIVATION_BYTE = 80
+"""Of a forward pass in training: between the networks here, a factor of two either way."""
+
+
+def training_bytes(training: TrainSpec, image_shape: tuple[int, ...], stored_bytes: int) -> int:
+    """Return about the memory that one process of a training fills, with ``stored_bytes`` of images."""
+    share = -(-training.batch_size // training.workers)
+    activations = share * forward_flop(training, image_shape) / _FLOP_PER_ACTIVATION_BYTE
+    return int(_PROCESS_BYTES + 2 * stored_bytes + activations)  # the images as read, and as a tensor
+
+
+def data_bytes(stored_bytes: int) -> int:
+    """Return about the memory of a process that holds ``stored_bytes`` of images, as read and as written."""
+    return _PROCESS_BYTES + 2 * stored_bytes

@@ -115,15 +115,23 @@ def local_ray() -> Iterator[None]:
     ray.init(
         "local",  # never a cluster that happens to run on this machine
         namespace=RAY_NAMESPACE,
-        num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        num_cpus=usable_cores(),
         object_store_memory=_RAY_OBJECT_STORE_BYTES,
         include_dashboard=False,
         logging_level=logging.ERROR,
+        log_to_driver=False,
     )
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager

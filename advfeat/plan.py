@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from advfeat import data
 from advfeat.artifact import Manifest
-from advfeat.cost import attack_seconds
+from advfeat.cost import attack_seconds, data_bytes, training_bytes
 from advfeat.errors import InputError
 from advfeat.recipes import RECIPES, Recipe
 from advfeat.shards import shard_rows
@@ -85,8 +85,9 @@ class _Layout:
         self._experiment = experiment
         self._on_gpus = on_gpus
         spec = experiment.data
-        self._train_size, _ = data.sizes(spec)
+        self._train_size, self._test_size = data.sizes(spec)
         self._image_shape = data.image_shape(spec)
+        self._image_bytes = prod(self._image_shape)  # as uint8; a data set's are float32
         _check_image_size(experiment, self._image_shape)
         self._images = self._add(
             Stage(
@@ -116,6 +117,7 @@ class _Layout:
                 title=f"evaluation {where}",
                 parameters={},
                 inputs={"model": model, "images": self._images},
+                memory_bytes=data_bytes(self._test_size * self._image_bytes),
             )
         )
         made_of = {**source, "dataset": dataset, "evaluation": evaluation}
@@ -135,6 +137,7 @@ class _Layout:
     def _add_training(
         self, kind: StageKind, title: str, spec: TrainSpec, seed: int, inputs: dict[str, str]
     ) -> str:
+        stored = self._train_size * self._image_bytes * (4 if "dataset" in inputs else 1)
         return self._add(
             Stage(
                 kind=kind,
@@ -142,6 +145,8 @@ class _Layout:
                 parameters={"training": spec.model_dump(mode="json"), "seed": seed},
                 inputs={**inputs, "images": self._images},
                 threads=spec.threads,
+                workers=spec.workers,
+                memory_bytes=training_bytes(spec, self._image_shape, stored),
                 image_passes=self._train_size * spec.passes,
             )
         )
@@ -149,8 +154,12 @@ class _Layout:
     def _add_dataset(self, recipe: Recipe, seed: int, inputs: dict[str, str]) -> str:
         title = f"data set {recipe.name}, seed {seed}"
         parameters: dict[str, Any] = {"recipe": recipe.name, "seed": seed}
+        joined = data_bytes(4 * self._train_size * self._image_bytes)
         if not recipe.perturbed:
-            return self._add(Stage(kind="dataset", title=title, parameters=parameters, inputs=inputs))
+            stage = Stage(
+                kind="dataset", title=title, parameters=parameters, inputs=inputs, memory_bytes=joined
+            )
+            return self._add(stage)
         attack = self._experiment.attack
         parameters["attack"] = attack.model_dump(mode="json")
         source: TrainSpec = getattr(self._experiment, recipe.source or "source")
@@ -158,7 +167,7 @@ class _Layout:
             self._train_size,
             self._experiment.shards,
             seconds=attack_seconds(attack, source, self._image_shape, on_gpu=self._on_gpus),
-            image_bytes=4 * prod(self._image_shape),
+            image_bytes=4 * self._image_bytes,
         )
         parts = tuple(
             self._add(
@@ -167,13 +176,21 @@ class _Layout:
                     title=f"{title}, shard {number} of {len(shards)}",
                     parameters={**parameters, "rows": [rows.start, rows.stop]},
                     inputs=inputs,
+                    memory_bytes=data_bytes((self._train_size + 4 * len(rows)) * self._image_bytes),
                     image_passes=len(rows) * attack.passes,
                 )
             )
             for number, rows in enumerate(shards, start=1)
         )
         return self._add(
-            Stage(kind="dataset", title=title, parameters=parameters, inputs=inputs, parts=parts)
+            Stage(
+                kind="dataset",
+                title=title,
+                parameters=parameters,
+                inputs=inputs,
+                parts=parts,
+                memory_bytes=joined,
+            )
         )
 
     def _add(self, stage: Stage) -> str:

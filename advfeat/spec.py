@@ -3,9 +3,9 @@
 Pixels are in [0, 1] throughout; eps and step sizes are in those units.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Norm = Literal["l2", "linf", "l1", "l0"]
 AttackLoss = Literal["cross-entropy", "margin", "logit"]
@@ -197,8 +197,23 @@ class TrainSpec(Spec):
         default=1,
         ge=1,
         le=256,
-        description="CPU threads; part of the digest because it changes the rounding",
+        description="CPU threads of each process; part of the digest because it changes the rounding",
     )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        description="processes that train together, each on its share of every batch, with a GPU each where "
+        "the cluster has them; part of the digest because batch norm sees a share at a time",
+    )
+
+    @model_validator(mode="after")
+    def _every_worker_has_a_share(self) -> Self:
+        if self.batch_size < 2 * self.workers and self.workers > 1:
+            raise ValueError(
+                f"workers {self.workers} leave less than two images each of a batch_size of {self.batch_size}"
+            )
+        return self
 
     @property
     def passes(self) -> int:

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from advfeat import models
 from advfeat.attacks import perturb
@@ -21,6 +22,7 @@ from advfeat.augmentation import FlipAndShift
 from advfeat.checkpoint import Checkpoint, TrainingState
 from advfeat.digest import canonical_json, derived_seed
 from advfeat.engine import Engine, step_flop
+from advfeat.errors import StageFailedError
 from advfeat.hardware import can_compile, choose_precision, device
 from advfeat.progress import Progress
 from advfeat.spec import Attack, Schedule, TrainSpec
@@ -56,6 +58,11 @@ def fit(
     ``checkpoint``. With ``spec.adversarial`` the network sees adversarial examples only (Madry et al.
     2018), with ``spec.ema_decay`` the returned weights are the moving average. ``progress`` counts
     images over all epochs.
+
+    In a process group of ``spec.workers`` processes each trains on its share of every batch, with
+    DistributedDataParallel, and all return the same network. The first one keeps the checkpoints, and
+    one at the end: from it a process alone has the network without training. Raises
+    ``StageFailedError`` where there is neither that checkpoint nor such a group.
     """
     _compute_repeatably(spec.threads)
     where = device()
@@ -70,23 +77,31 @@ def fit(
     state = TrainingState(identity, networks, optimizer, schedule, generator)
     first_epoch = 0 if checkpoint is None else state.restore(checkpoint.load())
     last_kept = time.monotonic()
+    rank, workers = _place_among_workers()
+    if workers != spec.workers and first_epoch < spec.epochs:
+        raise StageFailedError(
+            f"training.workers: {spec.workers} processes have to train together, here are {workers}; "
+            "start them as one process group, or on Ray as a stage of a run does"
+        )
+    share = slice(rank, None, workers)
 
     precision, network = _fast_forward(model, images, spec)
     moved = FlipAndShift(images) if spec.augmentation == "flip-crop" else None
     seen = first_epoch * len(labels)
     model.train()
     for epoch in range(first_epoch, spec.epochs):
-        for number, rows in enumerate(_shuffled_batches(len(labels), spec.batch_size, generator)):
-            here = rows.to(where)
-            batch = as_pixels(images[here] if moved is None else moved.batch(rows, generator))
+        for number, rows in enumerate(_shuffled_batches(len(labels), spec.batch_size, workers, generator)):
+            here = rows[share].to(where)
+            batch = as_pixels(images[here] if moved is None else moved.batch(rows, generator, share))
             batch = batch.contiguous(memory_format=torch.channels_last)
             with torch.autocast(where.type, torch.bfloat16, enabled=precision == "bf16"):
                 if spec.adversarial is not None:
-                    attack_seed = derived_seed(seed, "adversarial", epoch, number)
+                    attack_seed = derived_seed(seed, "adversarial", epoch, number * workers + rank)
                     batch = _adversarial(model, batch, labels[here], spec.adversarial, attack_seed)
-                # A last, smaller batch is not worth a compilation of its own.
-                logits = (network if len(rows) == spec.batch_size else model)(batch)
+                # A last, smaller batch is not worth a compilation of its own; workers need their wrapper.
+                logits = (network if len(rows) == spec.batch_size or workers > 1 else model)(batch)
             loss = F.cross_entropy(logits.float(), labels[here], label_smoothing=spec.label_smoothing)
+            loss = loss * (workers * len(here) / len(rows))  # gradients are averaged over workers
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -96,9 +111,11 @@ def fit(
             seen += len(rows)
             if progress is not None:
                 progress(seen, spec.epochs * len(labels))
-        if checkpoint is not None and time.monotonic() - last_kept >= checkpoint.seconds_between:
-            checkpoint.save(state.to_bytes(epoch + 1))
-            last_kept = time.monotonic()
+        if checkpoint is not None and rank == 0:
+            result_of_workers = workers > 1 and epoch + 1 == spec.epochs
+            if result_of_workers or time.monotonic() - last_kept >= checkpoint.seconds_between:
+                checkpoint.save(state.to_bytes(epoch + 1))
+                last_kept = time.monotonic()
     trained: models.Normalized = model if average is None else average.module
     return trained.eval().to(memory_format=torch.contiguous_format)
 
@@ -131,18 +148,27 @@ def _optimizer(
     return optimizer, schedule
 
 
+def _place_among_workers() -> tuple[int, int]:
+    """Return this process's rank and the number of processes that train together."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
 def _fast_forward(
     model: models.Normalized, images: Tensor, spec: TrainSpec
 ) -> tuple[Literal["bf16", "fp32"], Callable[[Tensor], Tensor]]:
-    """Choose the precision, and compile the model if the whole training pays for it."""
+    """Choose the precision, share the gradients, and compile the model if the whole training pays for it."""
     flop = step_flop(model, as_pixels(images[:1]))
     precision = choose_precision(spec.precision, images.device, flop)
     # Weight gradients cost half as much again as forward and input gradient.
     work = 1.5 * flop * spec.epochs * len(images)
     pays = work >= _COMPILATION_PAYS_FROM_FLOP.get((images.device.type, precision), float("inf"))
+    _, workers = _place_among_workers()
+    network = model if workers == 1 else DistributedDataParallel(model)
     if not pays or not can_compile(images.device):
-        return precision, model
-    compiled: Callable[[Tensor], Tensor] = torch.compile(model, dynamic=False)
+        return precision, network
+    compiled: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False)
     return precision, compiled
 
 
@@ -172,10 +198,12 @@ def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     return mean, std
 
 
-def _shuffled_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield the rows of each batch of an epoch; a last batch of one joins no batch norm."""
+def _shuffled_batches(
+    count: int, batch_size: int, workers: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Yield the rows of each batch of an epoch; a last batch that leaves a worker one image is left out."""
     for rows in torch.randperm(count, generator=generator).split(batch_size):
-        if len(rows) > 1:
+        if len(rows) >= 2 * workers:  # batch norm needs two
             yield rows
 
 

@@ -8,13 +8,14 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from advfeat.errors import InputError, RunCancelledError
-from advfeat.local import HOME, PrefectServer, local_ray, prefect_server
+from advfeat.local import HOME, PrefectServer, local_ray, prefect_server, usable_cores
 from advfeat.plan import build_plan, outlook
 from advfeat.spec import Experiment
+from advfeat.stage import Stage
 from advfeat.store import Store
 from flows.ray_cluster import configured_address, connection
 
@@ -38,8 +39,10 @@ def launch(experiment: Experiment, store: Store, stage_timeout_seconds: float | 
     Raises ``RunCancelledError`` if somebody cancelled it in Prefect.
     """
     began = time.monotonic()
-    computes = any(entry.state == "compute" for entry in outlook(build_plan(experiment), store))
-    with prefect_api() as server, _ray(computes) as task_runner:
+    stages = [entry.stage for entry in outlook(build_plan(experiment), store) if entry.state == "compute"]
+    if stages and configured_address() is None:
+        _check_cores(stages)
+    with prefect_api() as server, _ray(bool(stages)) as task_runner:
         from prefect.exceptions import CancelledRun
 
         from flows.experiment import learning_from_errors
@@ -54,6 +57,20 @@ def launch(experiment: Experiment, store: Store, stage_timeout_seconds: float | 
             raise RunCancelledError from cancelled
     assert isinstance(result, RunResult)
     return result.model_copy(update={"seconds": round(time.monotonic() - began, 1)})
+
+
+def _check_cores(stages: Iterable[Stage]) -> None:
+    """Refuse trainings that would wait on this machine for ever; raises ``InputError``."""
+    cores = usable_cores()
+    for stage in stages:
+        wanted = stage.workers * stage.threads
+        if wanted > cores:
+            raise InputError(
+                "training.workers" if stage.workers > 1 else "training.threads",
+                stage.workers if stage.workers > 1 else stage.threads,
+                f"takes {wanted} cores for the {stage.title}, this machine has {cores}",
+                "ask for less, or run on a cluster with --ray",
+            )
 
 
 @contextlib.contextmanager

@@ -71,6 +71,7 @@ def init_arguments() -> dict[str, Any]:
     return {
         "namespace": RAY_NAMESPACE,
         "logging_level": logging.ERROR,
+        "log_to_driver": False,
         "runtime_env": {"py_modules": packages, "worker_process_setup_hook": _settings_of_this_process()},
     }
 

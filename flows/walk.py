@@ -29,6 +29,7 @@ from advfeat.stage import Stage, StageKind
 from advfeat.store import Store
 from flows.claims import Claims
 from flows.display import Display
+from flows.resources import resources, shortage
 from tasks.dataset import dataset, shard
 from tasks.evaluation import evaluation
 from tasks.images import images
@@ -49,7 +50,6 @@ TASKS: dict[StageKind, StageTask] = {
     "evaluation": evaluation,
     "report": report,
 }
-_ON_ACCELERATOR: set[StageKind] = {"source_model", "shard", "target_model", "evaluation"}
 _CLAIMED: set[StageKind] = {"source_model", "shard", "dataset", "target_model"}
 """Stages whose computation is worth asking whether another run is at it."""
 
@@ -169,7 +169,9 @@ class Walk:
     def _submit(self, stage: Stage) -> None:
         after = [self._states[digest] for digest in stage.needs]
         _ = self._board  # there before the stage looks for it
-        with remote_options(**_resources(stage)):
+        if (problem := shortage(stage)) is not None:
+            self._display.say(f"{stage.title}: {problem}")
+        with remote_options(**resources(stage)):
             future = self._task(stage, refresh=True).submit(stage, self._store.uri, after)
         self._running[future] = stage
         future.add_done_callback(self._done.put)
@@ -308,14 +310,6 @@ def _reason(state: StageState) -> str:
 
 def _needs(entry: Outlook) -> set[str]:
     return set() if entry.state == "cached" else set(entry.stage.needs)
-
-
-def _resources(stage: Stage) -> dict[str, float]:
-    """Declare the cores and GPUs that a stage's computation takes on a Ray node."""
-    resources: dict[str, float] = {"num_cpus": stage.threads}
-    if stage.kind in _ON_ACCELERATOR and ray.cluster_resources().get("GPU"):
-        resources["num_gpus"] = 1
-    return resources
 
 
 def _result_storage(store: Store) -> Path | str:

@@ -6,16 +6,16 @@ from advfeat.stage import Stage
 from advfeat.stages.dataset import make_dataset, make_shard
 from advfeat.stages.evaluation import evaluate
 from advfeat.stages.images import write_images
-from advfeat.stages.model import train_source_model, train_target_model
+from advfeat.stages.model import train_model
 from advfeat.stages.report import write_report
 from advfeat.store import Store
 
 _COMPUTATIONS = {
     "images": write_images,
-    "source_model": train_source_model,
+    "source_model": train_model,
     "shard": make_shard,
     "dataset": make_dataset,
-    "target_model": train_target_model,
+    "target_model": train_model,
     "evaluation": evaluate,
     "report": write_report,
 }

@@ -8,8 +8,9 @@ from advfeat.store import Store
 class StageCheckpoint:
     """The state of one stage's training in the store; gone once the stage's artifact is there."""
 
-    def __init__(self, store: Store, digest: str, seconds_between: float = 60) -> None:
-        self.seconds_between = seconds_between
+    seconds_between: float = 60
+
+    def __init__(self, store: Store, digest: str) -> None:
         self._store = store
         self._path = f"{store.checkpoints}/{digest}"
 
