@@ -1,7 +1,6 @@
 """Walks a plan: every stage a Prefect task, what must be computed on Ray, the rest from cache."""
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from graphlib import TopologicalSorter
@@ -29,6 +28,8 @@ from advfeat.stage import Stage, StageKind
 from advfeat.store import Store
 from flows.claims import Claims
 from flows.display import Display
+from flows.new_tries import NewTries
+from flows.repairs import Repairs
 from flows.resources import resources, shortage
 from tasks.dataset import dataset, shard
 from tasks.evaluation import evaluation
@@ -55,8 +56,6 @@ _CLAIMED: set[StageKind] = {"source_model", "shard", "dataset", "target_model"}
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_BETWEEN_INQUIRIES = 3.0
-_SECONDS_BEFORE_NEW_TRIES = (5.0, 10.0, 20.0, 40.0)
-"""For a stage whose task broke outside its own code, as when the Prefect server is away."""
 
 
 class Walk:
@@ -74,9 +73,8 @@ class Walk:
         self._states: dict[str, StageState] = {}
         self._running: dict[StageFuture, Stage] = {}
         self._elsewhere: dict[str, Stage] = {}
-        self._again: dict[str, float] = {}
-        self._tries: Counter[str] = Counter()
-        self._under_repair: dict[str, set[str]] = {}
+        self._new_tries = NewTries()
+        self._repairs = Repairs()
         self._entries: dict[str, Outlook] = {}
         self._claim_of: dict[str, str] = {}
         self._made_meanwhile: dict[str, bool] = {}
@@ -112,7 +110,7 @@ class Walk:
             ready = order.get_ready()
             order.done(*(digest for digest in ready if self._start(entries[digest])))
             if not ready:
-                if not (self._running or self._elsewhere or self._again):
+                if not (self._running or self._elsewhere or self._new_tries):
                     break  # what is left needs a stage that failed
                 order.done(*self._next_finished())
         if self._failures:
@@ -186,7 +184,7 @@ class Walk:
             if time.monotonic() - self._last_inquiry > _SECONDS_BETWEEN_INQUIRIES:
                 self._last_inquiry = time.monotonic()
                 _stop_if_cancelled()
-                self._try_again()
+                self._submit_all(self._new_tries.take_due())
                 if arrived := self._arrived_from_elsewhere():
                     return arrived
 
@@ -220,7 +218,7 @@ class Walk:
             self.computed += 1
             self._states[stage.digest] = state
             self._display.finished(stage, "computed")
-            self._repaired(stage)
+            self._submit_all(self._repairs.end(stage.digest))
             return [] if repaired else [stage.digest]
         problem = f"{stage.title}: {_reason(state)}"
         self._failures.append(problem)
@@ -228,22 +226,16 @@ class Walk:
         return []
 
     def _tried_later(self, stage: Stage, state: StageState) -> bool:
-        """Note a stage for a new try if its task broke outside its own code; return whether it was."""
-        tries = self._tries[stage.digest]
-        error = state.result(raise_on_failure=False)
-        if not isinstance(error, RayTaskError) or tries >= len(_SECONDS_BEFORE_NEW_TRIES):
-            return False
-        wait = _SECONDS_BEFORE_NEW_TRIES[tries]
-        self._tries[stage.digest] += 1
-        self._again[stage.digest] = time.monotonic() + wait
-        self._display.say(f"{stage.title}: {_reason(state)}; tried again in {wait:.0f} s")
-        return True
+        """Grant a stage a new try if its task broke outside its own code; return whether it has one.
 
-    def _try_again(self) -> None:
-        now = time.monotonic()
-        for digest in [digest for digest, due in self._again.items() if due <= now]:
-            del self._again[digest]
-            self._submit(self._entries[digest].stage)
+        That is so where the Prefect server was away, which a task asks before it begins.
+        """
+        if not isinstance(state.result(raise_on_failure=False), RayTaskError):
+            return False
+        wait = self._new_tries.grant(stage.digest)
+        if wait is not None:
+            self._display.say(f"{stage.title}: {_reason(state)}; tried again in {wait:.0f} s")
+        return wait is not None
 
     def _repair_inputs(self, stage: Stage, state: StageState) -> bool:
         """Compute inputs again whose bytes a stage found damaged; return whether there were any.
@@ -252,29 +244,25 @@ class Walk:
         """
         if not isinstance(state.result(raise_on_failure=False), DamagedArtifactError):
             return False
-        known = [self._entries[digest].stage for digest in stage.needs if digest in self._entries]
-        # Images are read where the flow runs, before anything else: the next run brings them again.
-        damaged: set[str] = set()
-        for part in known:
-            problem = None if part.kind == "images" else self._store.verify(part.digest)
-            if problem is None:
+        damaged = []
+        for digest in stage.needs:
+            # Images are read where the flow runs, before anything else: the next run brings them again.
+            if digest not in self._entries or self._entries[digest].stage.kind == "images":
                 continue
-            damaged.add(part.digest)
-            self._display.say(f"{part.title}: damaged: {problem}; it is computed again")
-            if not any(part.digest in others for others in self._under_repair.values()):
-                self._store.remove(part.digest)
-                self._submit(part)
+            if (problem := self._store.verify(digest)) is not None:
+                title = self._entries[digest].stage.title
+                self._display.say(f"{title}: damaged: {problem}; it is computed again")
+                damaged.append(digest)
         if damaged:
-            self._under_repair[stage.digest] = damaged
+            unattended = self._repairs.begin(stage.digest, damaged)
+            for digest in unattended:
+                self._store.remove(digest)
+            self._submit_all(unattended)
         return bool(damaged)
 
-    def _repaired(self, part: Stage) -> None:
-        """Submit the stages that waited for this part alone."""
-        for digest, parts in list(self._under_repair.items()):
-            parts.discard(part.digest)
-            if not parts:
-                del self._under_repair[digest]
-                self._submit(self._entries[digest].stage)
+    def _submit_all(self, digests: Iterable[str]) -> None:
+        for digest in digests:
+            self._submit(self._entries[digest].stage)
 
     @cached_property
     def _board(self) -> Any:

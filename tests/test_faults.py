@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 import urllib.request
@@ -16,6 +17,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from tests.servers import (
     ObjectStore,
     PrefectService,
     RayNodes,
+    Server,
     object_store,
     prefect_service,
     ray_nodes,
@@ -90,7 +93,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("faults")
     s3, prefect = object_store(folder / "s3"), prefect_service(folder / "prefect")
     nodes = ray_nodes(folder / "ray", 0, [1, 1])
-    with s3.server.running(), prefect.server.running(), nodes.running():
+    with (
+        s3.server.running(),
+        prefect.server.running(),
+        nodes.running(),
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        for name, value in s3.variables.items():
+            environment.setenv(name, value)
         place = Place(s3, prefect, nodes, folder, {})
         command = place.command("undisturbed")
         result = json.loads(command.succeed("run", "--json", *GRID))
@@ -102,13 +112,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 def contents(command: Command) -> Contents:
     """Return the SHA-256 of every payload file of every artifact; all must be intact."""
-    assert command.succeed("verify").splitlines()[-1].endswith(" 0 damaged")
+    store = Store(command.extra["ADVFEAT_STORE"])
     found = {}
-    for entry in json.loads(command.succeed("ls", "--json")):
-        if entry["stage"] != "report":  # it holds the time it was written
-            manifest = json.loads(command.succeed("show", entry["digest"]))
-            found[entry["digest"]] = [file["sha256"] for file in manifest["files"]]
+    for digest in store.digests():
+        assert store.verify(digest) is None
+        manifest = store.manifest(digest)
+        if manifest.stage != "report":  # it holds the time it was written
+            found[digest] = [file.sha256 for file in manifest.files]
     return found
+
+
+def artifacts(command: Command) -> int:
+    """Count the artifacts that are in the store now."""
+    return len(Store(command.extra["ADVFEAT_STORE"]).digests())
 
 
 def finish(process: "subprocess.Popen[str]") -> dict[str, Any]:
@@ -172,16 +188,36 @@ def test_a_node_killed_in_mid_stage(place: Place, stage: str) -> None:
     assert begun.total() <= STAGES + 1, "at most the one stage in flight on the lost node is done again"
 
 
+def test_a_node_killed_in_a_training_by_two_workers(place: Place) -> None:
+    """Both cores are needed: the training waits for the node to come back, then goes on."""
+    grid = (*GRID, "--set", "recipes=[d_rand]", "--set", "target.workers=2", "--set", "target.epochs=16")
+    undisturbed = place.command("two-workers")
+    undisturbed.succeed("run", "--json", *grid)
+    command = place.command("two-workers-disturbed")
+    process = command.start(["run", "--json", *grid])
+    training = wait_until(lambda: workers_at("RayTrainWorker")[1:], process)
+    time.sleep(3)
+    lost = node_of(training[0], place)
+    lost.kill()
+    lost.start()
+    back = time.monotonic()
+    wait_until(lambda: workers_at("RayTrainWorker")[1:], process)
+    assert time.monotonic() - back < 60
+    finish(process)
+    assert contents(command) == contents(undisturbed)
+    assert not Store(command.extra["ADVFEAT_STORE"]).fs.glob(f"{BUCKET}/two-workers-disturbed/checkpoints/*")
+
+
 def test_the_flow_process_killed_then_run_again(place: Place) -> None:
     command = place.command("flow")
     process = command.start(["run", "--json", *GRID])
     wait_until(lambda: workers_at("shard"), process)
-    wait_until(lambda: len(json.loads(command.succeed("ls", "--json"))) >= 4, process)
+    wait_until(lambda: artifacts(command) >= 4, process)
     process.kill()
     process.communicate(timeout=30)
     wait_until(lambda: not workers_at("shard"))
     assert command.left_processes(30) == []
-    kept = len(json.loads(command.succeed("ls", "--json")))
+    kept = artifacts(command)
     result = json.loads(command.succeed("run", "--json", *GRID))
     assert result["stages"]["cached"] >= kept
     assert result["stages"]["computed"] == STAGES - result["stages"]["cached"]
@@ -217,7 +253,7 @@ def test_a_shard_that_always_fails(place: Place) -> None:
     last = failed.stderr.splitlines()[-1]
     assert last.startswith(f"advfeat: 1 of {STAGES} stages failed and 4 that need them were not started")
     assert blocked in last
-    assert len(json.loads(command.succeed("ls", "--json"))) == STAGES - 5
+    assert artifacts(command) == STAGES - 5
 
     obstacle.rmdir()
     result = json.loads(command.succeed("run", "--json", *GRID))
@@ -237,7 +273,7 @@ def test_a_full_disk(place: Place) -> None:
         failed = command("run", "--json", *GRID)
         assert failed.returncode == 1
         assert "No space left on device" in failed.stderr.splitlines()[-1]
-        assert command.succeed("verify").splitlines()[-1].endswith(" 0 damaged")
+        assert contents(command).items() <= place.undisturbed.items()
         subprocess.run(["mount", "-o", "remount,size=500m", str(store)], check=True)
         result = json.loads(command.succeed("run", "--json", *GRID))
         assert result["stages"]["cached"] > 0
@@ -269,6 +305,34 @@ def test_a_corrupted_shard_found_on_read(place: Place) -> None:
     assert contents(command) == place.undisturbed
 
 
+def test_a_node_whose_clock_is_an_hour_ahead(place: Place) -> None:
+    """In a shared folder nothing asks the time; S3 refuses the node's requests, and the run says why."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    if library is None:
+        pytest.skip("needs Debian's libfaketime")
+    node = place.ray.workers[1]
+    ahead = {"LD_PRELOAD": str(library), "FAKETIME": "+3600", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    skewed = Server(node.command, node.log, node.answers, {**node.environment, **ahead})
+    node.kill()
+    try:
+        with skewed.running():
+            command = place.command(str(place.folder / "skewed"))
+            began = datetime.now(UTC)
+            command.succeed("run", "--json", *GRID)
+            assert contents(command) == place.undisturbed
+            created = [manifest.created for manifest in Store(command.extra["ADVFEAT_STORE"]).manifests()]
+            assert any(datetime.fromisoformat(time) > began + timedelta(minutes=50) for time in created)
+
+            refused = place.command("skewed")
+            failed = refused("run", "--json", *GRID)
+            assert failed.returncode == 1
+            assert "difference between the request time" in failed.stderr.splitlines()[-1]
+    finally:
+        node.start()
+    refused.succeed("run", "--json", *GRID)
+    assert contents(refused) == place.undisturbed
+
+
 def test_two_identical_runs_at_once(place: Place) -> None:
     command = place.command("twice")
     processes = [command.start(["run", "--json", *GRID]) for _ in range(2)]
@@ -288,14 +352,40 @@ def test_a_run_cancelled_in_prefect_stops_its_work(place: Place) -> None:
     with api_of(place) as client:
         (run,) = (run for run in client.read_flow_runs() if run.state.is_running())
         client.set_flow_run_state(run.id, cancelling(), force=True)
-        began = time.monotonic()
-        _, stderr = process.communicate(timeout=30)
-        wait_until(lambda: not workers_at("shard"))
-        assert time.monotonic() - began < 30
+        said = stopped_within_30_s(process)
         assert client.read_flow_run(run.id).state.is_cancelled()
     assert process.returncode == 1
-    assert stderr.splitlines()[-1] == "advfeat: the run was cancelled in Prefect; what was finished is kept"
+    assert said == "advfeat: the run was cancelled in Prefect; what was finished is kept"
     assert command.left_processes(10) == []
+
+
+def test_ctrl_c_stops_the_work_on_the_cluster(place: Place) -> None:
+    command = place.command("interrupted")
+    process = command.start(["run", "--json", *GRID])
+    wait_until(lambda: workers_at("shard"), process)
+    os.killpg(process.pid, signal.SIGINT)
+    assert stopped_within_30_s(process) == "advfeat: interrupted; what was finished is kept"
+    assert command.left_processes(10) == []
+
+
+def test_a_stage_that_lasts_too_long_is_given_up(place: Place) -> None:
+    command = place.command("slow")
+    failed = command("run", "--stage-timeout", "3", *GRID, "--set", "source.epochs=2000")
+    assert failed.returncode == 1
+    last = failed.stderr.splitlines()[-1]
+    assert last.startswith(f"advfeat: 1 of {STAGES} stages failed and {STAGES - 2} that need them")
+    assert "source model, seed 0: " in last
+    assert "3" in last and "timeout" in last.lower()
+    wait_until(lambda: not workers_at("source model"))
+
+
+def stopped_within_30_s(process: "subprocess.Popen[str]") -> str:
+    """Wait for a run's end and that of its work; return the last line that it said."""
+    began = time.monotonic()
+    _, stderr = process.communicate(timeout=30)
+    wait_until(lambda: not workers_at("shard"))
+    assert time.monotonic() - began < 30
+    return stderr.splitlines()[-1]
 
 
 @contextlib.contextmanager

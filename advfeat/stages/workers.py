@@ -38,7 +38,7 @@ def train_on_workers(stage: Stage, store: Store, progress: Progress | None) -> N
             storage_path=store.checkpoints,
             storage_filesystem=None if store.is_local else PyFileSystem(FSSpecHandler(store.fs)),
             failure_config=FailureConfig(max_failures=_MAX_FAILURES),
-            logging_config=LoggingConfig(log_level="ERROR"),
+            logging_config=LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]  # V2 runs, V1 is typed
         ),
     )
     try:

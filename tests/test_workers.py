@@ -1,0 +1,105 @@
+"""Several processes train one network: as one process would, and on Ray."""
+
+import json
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, distributed
+
+from advfeat import data
+from advfeat.errors import StageFailedError
+from advfeat.experiment_file import load_experiment
+from advfeat.plan import build_plan
+from advfeat.spec import TrainSpec
+from advfeat.store import Store
+from advfeat.training import fit
+from tests.command import QUICK_ASSIGNMENTS, Command
+from tests.inline import compute_all
+
+IMAGES = 201  # the last batch of 64 has 9, of which one worker takes 5 and the other 4
+# No batch norm, which sees a share at a time: everything else is the same sum in another order.
+ALONE = TrainSpec(
+    model="mlp", width=8, epochs=3, augmentation="flip-crop", ema_decay=0.9, label_smoothing=0.1
+)
+TOGETHER = ALONE.model_copy(update={"workers": 2})
+
+
+class File:
+    """A checkpoint in a file, kept once at the end."""
+
+    seconds_between = 1e9
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self) -> bytes | None:
+        return self.path.read_bytes() if self.path.exists() else None
+
+    def save(self, content: bytes) -> None:
+        self.path.write_bytes(content)
+
+
+def digits() -> tuple[Tensor, Tensor]:
+    train = data.load(load_experiment("digits").data).train
+    return torch.from_numpy(train.images[:IMAGES]), torch.from_numpy(train.labels[:IMAGES])
+
+
+def train_a_share(rank: int, folder: Path) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    trained = fit(*digits(), TOGETHER, classes=10, seed=0, checkpoint=File(folder / "checkpoint"))
+    torch.save(trained.state_dict(), folder / f"weights{rank}")
+    distributed.destroy_process_group()
+
+
+def test_two_processes_train_as_one_would(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=train_a_share, args=(rank, tmp_path)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    alone = fit(*digits(), ALONE, classes=10, seed=0).state_dict()
+    together: list[dict[str, Any]] = [torch.load(tmp_path / f"weights{rank}") for rank in range(2)]
+    start = fit(*digits(), ALONE.model_copy(update={"learning_rate": 1e-9}), classes=10, seed=0).state_dict()
+    for name, weights in alone.items():
+        assert torch.equal(together[0][name], together[1][name])
+        assert torch.allclose(together[0][name], weights, atol=1e-5)
+    assert (alone["network.1.weight"] - start["network.1.weight"]).abs().max() > 1e-3, "and they did learn"
+
+    trained_again: list[int] = []
+    from_the_end = fit(
+        *digits(),
+        TOGETHER,
+        classes=10,
+        seed=0,
+        checkpoint=File(tmp_path / "checkpoint"),
+        progress=lambda done, _: trained_again.append(done),
+    ).state_dict()
+    assert trained_again == []
+    assert all(torch.equal(from_the_end[name], weights) for name, weights in together[0].items())
+
+
+def test_a_process_alone_does_not_stand_for_many() -> None:
+    with pytest.raises(StageFailedError, match=r"training\.workers: 2 processes have to train together"):
+        fit(*digits(), TOGETHER, classes=10, seed=0)
+
+
+def test_a_run_trains_on_two_ray_workers_as_well_as_on_one(
+    served_command: Command, local_store: Store
+) -> None:
+    settings = [*QUICK_ASSIGNMENTS, "recipes=[clean]"]
+    artifacts = compute_all(build_plan(load_experiment("digits", settings)), local_store)
+    alone = artifacts["evaluation clean, seed 0"].metrics["test_accuracy"]
+
+    settings.append("target.workers=2")
+    words = [word for assignment in settings for word in ("--set", assignment)]
+    result = json.loads(served_command.succeed("run", "--json", *words))
+    together = result["rows"][0]["test_accuracy"]
+    assert min(alone, together) > 0.7
+    assert abs(alone - together) < 0.1
+    assert list((served_command.folder / ".advfeat" / "store" / "checkpoints").rglob("*.*")) == []
+    assert served_command.left_processes(10) == []
