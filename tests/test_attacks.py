@@ -243,8 +243,10 @@ def test_every_loss_reaches_its_goal(
     assert isinstance(images, Tensor)
     assert isinstance(labels, Tensor)
     eps = {"l2": 1.5, "linf": 0.3, "l1": 8.0, "l0": 10.0}[norm]
+    # Steps of one pixel can carry the margin to and fro between two rivals; another start frees it.
+    restarts = 1 if norm == "l1" else 0
     for targeted, aims in ((True, (labels + 1) % 10), (False, labels)):
-        attack = Attack(norm=norm, eps=eps, steps=20, targeted=targeted, loss=loss)
+        attack = Attack(norm=norm, eps=eps, steps=20, targeted=targeted, loss=loss, restarts=restarts)
         assert success(model, perturb(model, images, aims, attack), aims, targeted) > 0.8
 
 
