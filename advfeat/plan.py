@@ -1,6 +1,6 @@
 """Spec -> plan: the DAG of unique stages, each with its digest, and what the store has of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from advfeat.cost import attack_seconds, data_bytes, training_bytes
 from advfeat.errors import InputError
 from advfeat.recipes import RECIPES, Recipe
 from advfeat.shards import shard_rows
-from advfeat.spec import SMALLEST_SIDE, Experiment, ModelName, TrainSpec
+from advfeat.spec import SMALLEST_SIDE, DataSpec, Experiment, ModelName, TrainSpec
 from advfeat.stage import Stage, StageKind
 from advfeat.store import Store
 
@@ -26,6 +26,14 @@ class Plan:
     def report(self) -> Stage:
         """The stage that everything else leads to."""
         return self.stages[-1]
+
+
+@dataclass(frozen=True)
+class GridPlan:
+    """Unique stages of many experiments, and what each experiment is made of: digests by role."""
+
+    stages: tuple[Stage, ...]
+    made_of: tuple[dict[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -45,12 +53,33 @@ def build_plan(experiment: Experiment, *, on_gpus: bool = False) -> Plan:
     Raises ``InputError`` if the data cannot be used. Hashes the input data where they are files,
     reads nothing else and computes nothing.
     """
-    layout = _Layout(experiment, on_gpus)
+    stages = _Stages()
+    layout = _Layout(experiment, _real_images(experiment.data), on_gpus, stages)
+    made_of = {"images": layout.images.digest}
     for seed in experiment.seeds:
         for recipe in experiment.recipes:
-            layout.add_recipe(RECIPES[recipe], seed)
-    layout.add_report()
-    return Plan(tuple(layout.stages.values()))
+            roles = layout.add_recipe(RECIPES[recipe], seed)
+            made_of |= {f"{recipe}/{seed}/{role}": digest for role, digest in roles.items()}
+    described = experiment.model_dump(mode="json", exclude={"shards": True, "data": {"root"}})
+    stages.add(Stage(kind="report", title="report", parameters={"experiment": described}, inputs=made_of))
+    return Plan(tuple(stages))
+
+
+def build_grid_plan(experiments: Sequence[Experiment], *, on_gpus: bool = False) -> GridPlan:
+    """Lay out the stages of many experiments of one recipe and one seed each, without a report.
+
+    A stage that several of them need appears once. Raises ``InputError`` like ``build_plan``.
+    """
+    stages = _Stages()
+    images: dict[DataSpec, _RealImages] = {}
+    made_of = []
+    for experiment in experiments:
+        if experiment.data not in images:
+            images[experiment.data] = _real_images(experiment.data)
+        layout = _Layout(experiment, images[experiment.data], on_gpus, stages)
+        (recipe,), (seed,) = experiment.recipes, experiment.seeds
+        made_of.append({"images": layout.images.digest, **layout.add_recipe(RECIPES[recipe], seed)})
+    return GridPlan(tuple(stages), tuple(made_of))
 
 
 def outlook(plan: Plan, store: Store) -> list[Outlook]:
@@ -77,36 +106,67 @@ def outlook(plan: Plan, store: Store) -> list[Outlook]:
     return result
 
 
+class _Stages:
+    """Stages by digest, each of them once, in the order they were first added."""
+
+    def __init__(self) -> None:
+        self._stages: dict[str, Stage] = {}
+
+    def __iter__(self) -> Iterator[Stage]:
+        return iter(self._stages.values())
+
+    def add(self, stage: Stage) -> str:
+        """Add a stage, unless it is there; return its digest."""
+        self._stages.setdefault(stage.digest, stage)
+        return stage.digest
+
+
+@dataclass(frozen=True)
+class _RealImages:
+    """What is known of real images before they are read."""
+
+    stage: Stage
+    train_size: int
+    test_size: int
+    shape: tuple[int, ...]
+
+    @property
+    def digest(self) -> str:
+        return self.stage.digest
+
+    @property
+    def bytes_each(self) -> int:
+        """Bytes of an image as uint8; a data set's are float32, four times as many."""
+        return prod(self.shape)
+
+
+def _real_images(spec: DataSpec) -> _RealImages:
+    stage = Stage(
+        kind="images",
+        title=f"images {spec.source}",
+        parameters={
+            "identity": data.open_source(spec).identity(),
+            "train_size": spec.train_size,
+            "test_size": spec.test_size,
+        },
+        context={"data": spec.model_dump(mode="json")},
+    )
+    return _RealImages(stage, *data.sizes(spec), data.image_shape(spec))
+
+
 class _Layout:
-    """Collects the stages of an experiment by digest."""
+    """Lays out the stages of one experiment."""
 
-    def __init__(self, experiment: Experiment, on_gpus: bool) -> None:
-        self.stages: dict[str, Stage] = {}
-        self._experiment = experiment
-        self._on_gpus = on_gpus
-        spec = experiment.data
-        self._train_size, self._test_size = data.sizes(spec)
-        self._image_shape = data.image_shape(spec)
-        self._image_bytes = prod(self._image_shape)  # as uint8; a data set's are float32
-        _check_image_size(experiment, self._image_shape)
-        self._images = self._add(
-            Stage(
-                kind="images",
-                title=f"images {spec.source}",
-                parameters={
-                    "identity": data.open_source(spec).identity(),
-                    "train_size": spec.train_size,
-                    "test_size": spec.test_size,
-                },
-                context={"data": spec.model_dump(mode="json")},
-            )
-        )
-        self._made_of = {"images": self._images}
+    def __init__(self, experiment: Experiment, images: _RealImages, on_gpus: bool, stages: _Stages) -> None:
+        _check_image_size(experiment, images.shape)
+        self.images = images
+        self._experiment, self._on_gpus, self._add = experiment, on_gpus, stages.add
+        self._add(images.stage)
 
-    def add_recipe(self, recipe: Recipe, seed: int) -> None:
-        """Add what one recipe needs for one seed, from source model to evaluation."""
+    def add_recipe(self, recipe: Recipe, seed: int) -> dict[str, str]:
+        """Add what one recipe needs for one seed, from source model to evaluation; return digests by role."""
         source = {} if recipe.source is None else {"source_model": self._add_source(recipe.source, seed)}
-        dataset = self._add_dataset(recipe, seed, {"images": self._images, **source})
+        dataset = self._add_dataset(recipe, seed, {"images": self.images.digest, **source})
         where = f"{recipe.name}, seed {seed}"
         model = self._add_training(
             "target_model", f"target model {where}", self._experiment.target, seed, {"dataset": dataset}
@@ -116,18 +176,11 @@ class _Layout:
                 kind="evaluation",
                 title=f"evaluation {where}",
                 parameters={},
-                inputs={"model": model, "images": self._images},
-                memory_bytes=data_bytes(self._test_size * self._image_bytes),
+                inputs={"model": model, "images": self.images.digest},
+                memory_bytes=data_bytes(self.images.test_size * self.images.bytes_each),
             )
         )
-        made_of = {**source, "dataset": dataset, "evaluation": evaluation}
-        self._made_of |= {f"{recipe.name}/{seed}/{role}": digest for role, digest in made_of.items()}
-
-    def add_report(self) -> None:
-        """Add the stage that compares everything added before."""
-        experiment = self._experiment.model_dump(mode="json", exclude={"shards": True, "data": {"root"}})
-        parameters = {"experiment": experiment}
-        self._add(Stage(kind="report", title="report", parameters=parameters, inputs=self._made_of))
+        return {**source, "dataset": dataset, "evaluation": evaluation}
 
     def _add_source(self, role: Literal["source", "weak_source"], seed: int) -> str:
         training: TrainSpec = getattr(self._experiment, role)
@@ -137,24 +190,24 @@ class _Layout:
     def _add_training(
         self, kind: StageKind, title: str, spec: TrainSpec, seed: int, inputs: dict[str, str]
     ) -> str:
-        stored = self._train_size * self._image_bytes * (4 if "dataset" in inputs else 1)
+        stored = self.images.train_size * self.images.bytes_each * (4 if "dataset" in inputs else 1)
         return self._add(
             Stage(
                 kind=kind,
                 title=title,
                 parameters={"training": spec.model_dump(mode="json"), "seed": seed},
-                inputs={**inputs, "images": self._images},
+                inputs={**inputs, "images": self.images.digest},
                 threads=spec.threads,
                 workers=spec.workers,
-                memory_bytes=training_bytes(spec, self._image_shape, stored),
-                image_passes=self._train_size * spec.passes,
+                memory_bytes=training_bytes(spec, self.images.shape, stored),
+                image_passes=self.images.train_size * spec.passes,
             )
         )
 
     def _add_dataset(self, recipe: Recipe, seed: int, inputs: dict[str, str]) -> str:
         title = f"data set {recipe.name}, seed {seed}"
         parameters: dict[str, Any] = {"recipe": recipe.name, "seed": seed}
-        joined = data_bytes(4 * self._train_size * self._image_bytes)
+        joined = data_bytes(4 * self.images.train_size * self.images.bytes_each)
         if not recipe.perturbed:
             stage = Stage(
                 kind="dataset", title=title, parameters=parameters, inputs=inputs, memory_bytes=joined
@@ -164,10 +217,10 @@ class _Layout:
         parameters["attack"] = attack.model_dump(mode="json")
         source: TrainSpec = getattr(self._experiment, recipe.source or "source")
         shards = shard_rows(
-            self._train_size,
+            self.images.train_size,
             self._experiment.shards,
-            seconds=attack_seconds(attack, source, self._image_shape, on_gpu=self._on_gpus),
-            image_bytes=4 * self._image_bytes,
+            seconds=attack_seconds(attack, source, self.images.shape, on_gpu=self._on_gpus),
+            image_bytes=4 * self.images.bytes_each,
         )
         parts = tuple(
             self._add(
@@ -176,7 +229,9 @@ class _Layout:
                     title=f"{title}, shard {number} of {len(shards)}",
                     parameters={**parameters, "rows": [rows.start, rows.stop]},
                     inputs=inputs,
-                    memory_bytes=data_bytes((self._train_size + 4 * len(rows)) * self._image_bytes),
+                    memory_bytes=data_bytes(
+                        (self.images.train_size + 4 * len(rows)) * self.images.bytes_each
+                    ),
                     image_passes=len(rows) * attack.passes,
                 )
             )
@@ -192,10 +247,6 @@ class _Layout:
                 memory_bytes=joined,
             )
         )
-
-    def _add(self, stage: Stage) -> str:
-        self.stages.setdefault(stage.digest, stage)
-        return stage.digest
 
 
 def _check_image_size(experiment: Experiment, image_shape: tuple[int, ...]) -> None:

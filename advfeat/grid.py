@@ -1,0 +1,208 @@
+"""Grids: one list of values an axis, and the experiments that they make, all combined or paired.
+
+Each recipe has a form of its own, with the axes that mean something for it. Where an axis is empty, the
+preset of the data set decides (``advfeat/presets``).
+"""
+
+import json
+from collections.abc import Mapping
+from itertools import product
+from math import prod
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from advfeat.errors import InputError
+from advfeat.experiment_file import load_experiment
+from advfeat.recipes import RECIPES
+from advfeat.spec import Experiment, ModelName, Norm, RecipeName, Seed, Spec
+
+DataSet = Literal["digits", "mnist", "fashion-mnist", "cifar10"]
+Epochs = Annotated[int, Field(ge=1, le=10_000)]
+Value = str | int | float
+
+_LARGEST = 100_000
+
+
+def _at(position: int) -> dict[str, Any]:
+    """Say where in Prefect's form a field stands, which would sort those with defaults by their names."""
+    return {"position": position}
+
+
+class Grid(Spec):
+    """The axes that every recipe has, and how they are combined."""
+
+    data: tuple[DataSet, ...] = Field(
+        default=("digits",), min_length=1, description="data sets of real images", json_schema_extra=_at(0)
+    )
+    target_model: tuple[ModelName, ...] = Field(
+        default=(),
+        description="architectures of the target models; of the data set's preset if none",
+        json_schema_extra=_at(20),
+    )
+    target_epochs: tuple[Epochs, ...] = Field(
+        default=(),
+        description="epochs of the target models, 1 to 10,000; of the preset if none",
+        json_schema_extra=_at(21),
+    )
+    seeds: tuple[Seed, ...] = Field(
+        default=(0, 1, 2),
+        min_length=1,
+        description="one repetition a seed, whole numbers from 0; paired axes are repeated for each",
+        json_schema_extra=_at(30),
+    )
+    combine: Literal["product", "paired"] = Field(
+        default="product",
+        description="product: every value with every other; paired: the first values together, then the "
+        "second ones; an axis of one value goes with all",
+        json_schema_extra=_at(31),
+    )
+    settings: tuple[str, ...] = Field(
+        default=(),
+        description="further settings for all experiments, as for advfeat run --set: attack.restarts=2",
+        json_schema_extra=_at(32),
+    )
+    limit: int = Field(
+        default=200,
+        ge=1,
+        le=_LARGEST,
+        description="more experiments than this are refused before anything is computed",
+        json_schema_extra=_at(33),
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _values_are_unique(cls, values: Any) -> Any:
+        if isinstance(values, tuple) and len(set(values)) != len(values):
+            raise ValueError("names a value twice")
+        return values
+
+
+class SourceGrid(Grid):
+    """The axes of recipes that label images by a source model."""
+
+    source_model: tuple[ModelName, ...] = Field(
+        default=(),
+        description="architectures of the source models; of the data set's preset if none",
+        json_schema_extra=_at(10),
+    )
+    source_epochs: tuple[Epochs, ...] = Field(
+        default=(),
+        description="epochs of the source models, 1 to 10,000; of the preset if none",
+        json_schema_extra=_at(11),
+    )
+
+
+class PerturbedGrid(SourceGrid):
+    """The axes of recipes that perturb images."""
+
+    norm: tuple[Norm, ...] = Field(
+        default=(), description="norms of the ball; of the preset if none", json_schema_extra=_at(12)
+    )
+    eps: tuple[Annotated[float, Field(gt=0, le=1_000_000)], ...] = Field(
+        default=(),
+        description="radii of the ball, above 0, pixels in [0, 1]; l0: how many values may change; of the "
+        "preset if none",
+        json_schema_extra=_at(13),
+    )
+    steps: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = Field(
+        default=(),
+        description="gradient steps, 1 to 100,000; of the preset if none",
+        json_schema_extra=_at(14),
+    )
+
+
+GRIDS: Mapping[RecipeName, type[Grid]] = {
+    "clean": Grid,
+    "shuffled": Grid,
+    "mislabeled": SourceGrid,
+    "d_rand": PerturbedGrid,
+    "d_det": PerturbedGrid,
+}
+
+_FIELDS = {
+    "norm": "attack.norm",
+    "eps": "attack.eps",
+    "steps": "attack.steps",
+    "source_model": "{source}.model",
+    "source_epochs": "{source}.epochs",
+    "target_model": "target.model",
+    "target_epochs": "target.epochs",
+}
+"""The axes besides data and seeds, in the order of names, and the field of the experiment that each sets."""
+
+
+class Point(BaseModel):
+    """One experiment of a grid, of one recipe and one seed, and its place on the axes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    axes: dict[str, Value]
+    experiment: Experiment
+
+    @property
+    def name(self) -> str:
+        """The values on the axes, the seed last."""
+        return ", ".join(f"{axis} {value}" for axis, value in self.axes.items())
+
+
+def points(recipe: RecipeName, grid: Grid) -> list[Point]:
+    """Lay out the experiments of a grid, repeated for each seed.
+
+    Raises ``InputError`` if there are more than the grid's limit, if paired axes do not fit, or if an
+    experiment cannot be.
+    """
+    axes = _axes(grid)
+    count = len(grid.seeds) * _count(axes, grid.combine)
+    if count > grid.limit:
+        raise InputError(
+            "grid",
+            " x ".join(f"{len(values)} {axis}" for axis, values in {**axes, "seeds": grid.seeds}.items()),
+            f"makes {count:,} experiments, the limit is {grid.limit:,}",
+            "shorten an axis or raise the limit",
+        )
+    combinations = (
+        zip(*_stretched(axes), strict=True) if grid.combine == "paired" else product(*axes.values())
+    )
+    return [
+        _point(recipe, dict(zip(axes, values, strict=True)), seed, grid.settings)
+        for values in combinations
+        for seed in grid.seeds
+    ]
+
+
+def _axes(grid: Grid) -> dict[str, tuple[Value, ...]]:
+    """Return the axes that the grid has values on, data first."""
+    axes: dict[str, tuple[Value, ...]] = {"data": grid.data}
+    return axes | {name: getattr(grid, name) for name in _FIELDS if getattr(grid, name, ())}
+
+
+def _count(axes: Mapping[str, tuple[Value, ...]], combine: str) -> int:
+    lengths = [len(values) for values in axes.values()]
+    return prod(lengths) if combine == "product" else max(lengths)
+
+
+def _stretched(axes: Mapping[str, tuple[Value, ...]]) -> list[tuple[Value, ...]]:
+    """Repeat axes of one value to the length of the others, which must be one length."""
+    longest = max(len(values) for values in axes.values())
+    for axis, values in axes.items():
+        if len(values) not in (1, longest):
+            raise InputError(
+                axis,
+                list(values),
+                f"has {len(values)} values, other paired axes have {longest}",
+                "give each paired axis as many values, or one",
+            )
+    return [values * (longest if len(values) == 1 else 1) for values in axes.values()]
+
+
+def _point(recipe: RecipeName, axes: dict[str, Value], seed: int, settings: tuple[str, ...]) -> Point:
+    source = RECIPES[recipe].source or "source"
+    assignments = [
+        f"{_FIELDS[axis].format(source=source)}={json.dumps(value)}"
+        for axis, value in axes.items()
+        if axis != "data"
+    ]
+    only = [f"recipes=[{recipe}]", f"seeds=[{seed}]"]
+    experiment = load_experiment(str(axes["data"]), [*settings, *assignments, *only])
+    return Point(axes={**axes, "seed": seed}, experiment=experiment)
