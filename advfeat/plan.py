@@ -1,5 +1,6 @@
 """Spec -> plan: the DAG of unique stages, each with its digest, and what the store has of them."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -9,6 +10,7 @@ from advfeat import data
 from advfeat.artifact import Manifest
 from advfeat.cost import attack_seconds, data_bytes, training_bytes
 from advfeat.errors import InputError
+from advfeat.grid import Point
 from advfeat.recipes import RECIPES, Recipe
 from advfeat.shards import shard_rows
 from advfeat.spec import SMALLEST_SIDE, DataSpec, Experiment, ModelName, TrainSpec
@@ -65,21 +67,37 @@ def build_plan(experiment: Experiment, *, on_gpus: bool = False) -> Plan:
     return Plan(tuple(stages))
 
 
-def build_grid_plan(experiments: Sequence[Experiment], *, on_gpus: bool = False) -> GridPlan:
-    """Lay out the stages of many experiments of one recipe and one seed each, without a report.
+def build_grid_plan(points: Sequence[Point], *, on_gpus: bool = False) -> GridPlan:
+    """Lay out the stages of a grid, without a report; one that several points need appears once.
 
-    A stage that several of them need appears once. Raises ``InputError`` like ``build_plan``.
+    Raises ``InputError`` like ``build_plan``.
     """
     stages = _Stages()
     images: dict[DataSpec, _RealImages] = {}
-    made_of = []
-    for experiment in experiments:
+    made_of, users = [], defaultdict(list)
+    for point in points:
+        experiment = point.experiment
         if experiment.data not in images:
             images[experiment.data] = _real_images(experiment.data)
-        layout = _Layout(experiment, images[experiment.data], on_gpus, stages)
+        stages_of_point = _Stages()
+        layout = _Layout(experiment, images[experiment.data], on_gpus, stages_of_point)
         (recipe,), (seed,) = experiment.recipes, experiment.seeds
         made_of.append({"images": layout.images.digest, **layout.add_recipe(RECIPES[recipe], seed)})
-    return GridPlan(tuple(stages), tuple(made_of))
+        for stage in stages_of_point:
+            users[stages.add(stage)].append(point)
+    return GridPlan(tuple(_titled(stage, users[stage.digest], points) for stage in stages), tuple(made_of))
+
+
+def _titled(stage: Stage, users: Sequence[Point], points: Sequence[Point]) -> Stage:
+    """Add to a title where in the grid a stage belongs: the values that all points which need it share."""
+    place = [
+        f"{axis} {value}"
+        for axis, value in users[0].axes.items()
+        if axis not in ("data", "seed")
+        and all(point.axes[axis] == value for point in users)
+        and any(point.axes[axis] != value for point in points)
+    ]
+    return stage.model_copy(update={"title": ", ".join([stage.title, *place])})
 
 
 def outlook(plan: Plan, store: Store) -> list[Outlook]:
@@ -207,7 +225,8 @@ class _Layout:
     def _add_dataset(self, recipe: Recipe, seed: int, inputs: dict[str, str]) -> str:
         title = f"data set {recipe.name}, seed {seed}"
         parameters: dict[str, Any] = {"recipe": recipe.name, "seed": seed}
-        joined = data_bytes(4 * self.images.train_size * self.images.bytes_each)
+        image_bytes = self.images.bytes_each
+        joined = data_bytes(4 * self.images.train_size * image_bytes)
         if not recipe.perturbed:
             stage = Stage(
                 kind="dataset", title=title, parameters=parameters, inputs=inputs, memory_bytes=joined
@@ -220,7 +239,7 @@ class _Layout:
             self.images.train_size,
             self._experiment.shards,
             seconds=attack_seconds(attack, source, self.images.shape, on_gpu=self._on_gpus),
-            image_bytes=4 * self.images.bytes_each,
+            image_bytes=4 * image_bytes,
         )
         parts = tuple(
             self._add(
@@ -229,9 +248,7 @@ class _Layout:
                     title=f"{title}, shard {number} of {len(shards)}",
                     parameters={**parameters, "rows": [rows.start, rows.stop]},
                     inputs=inputs,
-                    memory_bytes=data_bytes(
-                        (self.images.train_size + 4 * len(rows)) * self.images.bytes_each
-                    ),
+                    memory_bytes=data_bytes((self.images.train_size + 4 * len(rows)) * image_bytes),
                     image_passes=len(rows) * attack.passes,
                 )
             )
