@@ -41,6 +41,8 @@ class TrainingState:
         self._identity = identity
         self._networks, self._optimizer = networks, optimizer
         self._schedule, self._generator = schedule, generator
+        self.losses: list[float] = []
+        """The mean loss of each epoch so far."""
 
     def to_bytes(self, epoch: int) -> bytes:
         """Serialize the state at the end of ``epoch``."""
@@ -55,6 +57,7 @@ class TrainingState:
             "epoch": epoch,
             "groups": optimizer["param_groups"],
             "schedule": dict(self._schedule.state_dict()),
+            "losses": self.losses,
         }
         content = pack(tensors, {"training": header})
         return hashlib.sha256(content).digest() + content
@@ -76,6 +79,7 @@ class TrainingState:
         self._optimizer.load_state_dict({"state": momentum, "param_groups": header["groups"]})
         self._schedule.load_state_dict(header["schedule"])
         self._generator.set_state(tensors["generator"])
+        self.losses = list(header["losses"])
         return int(header["epoch"])
 
 

@@ -5,7 +5,9 @@ preset of the data set decides (``advfeat/presets``).
 """
 
 import json
+import shlex
 from collections.abc import Mapping
+from functools import cached_property
 from itertools import product
 from math import prod
 from typing import Annotated, Any, Literal
@@ -138,12 +140,18 @@ class Point(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     axes: dict[str, Value]
-    experiment: Experiment
+    assignments: tuple[str, ...]
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The experiment itself; raises ``InputError`` if there can be none."""
+        return load_experiment(str(self.axes["data"]), self.assignments)
 
     @property
-    def name(self) -> str:
-        """The values on the axes, the seed last."""
-        return ", ".join(f"{axis} {value}" for axis, value in self.axes.items())
+    def command(self) -> str:
+        """The command that runs this experiment alone."""
+        words = [word for assignment in self.assignments for word in ("--set", assignment)]
+        return shlex.join(["advfeat", "run", str(self.axes["data"]), *words])
 
 
 def points(recipe: RecipeName, grid: Grid) -> list[Point]:
@@ -204,5 +212,6 @@ def _point(recipe: RecipeName, axes: dict[str, Value], seed: int, settings: tupl
         if axis != "data"
     ]
     only = [f"recipes=[{recipe}]", f"seeds=[{seed}]"]
-    experiment = load_experiment(str(axes["data"]), [*settings, *assignments, *only])
-    return Point(axes={**axes, "seed": seed}, experiment=experiment)
+    point = Point(axes={**axes, "seed": seed}, assignments=(*settings, *assignments, *only))
+    _ = point.experiment  # it fails here or not at all
+    return point

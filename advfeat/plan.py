@@ -61,6 +61,7 @@ def build_plan(experiment: Experiment, *, on_gpus: bool = False) -> Plan:
     for seed in experiment.seeds:
         for recipe in experiment.recipes:
             roles = layout.add_recipe(RECIPES[recipe], seed)
+            del roles["target_model"]  # the report looks at what was made with it
             made_of |= {f"{recipe}/{seed}/{role}": digest for role, digest in roles.items()}
     described = experiment.model_dump(mode="json", exclude={"shards": True, "data": {"root"}})
     stages.add(Stage(kind="report", title="report", parameters={"experiment": described}, inputs=made_of))
@@ -90,10 +91,12 @@ def build_grid_plan(points: Sequence[Point], *, on_gpus: bool = False) -> GridPl
 
 def _titled(stage: Stage, users: Sequence[Point], points: Sequence[Point]) -> Stage:
     """Add to a title where in the grid a stage belongs: the values that all points which need it share."""
+    if stage.kind == "images":
+        return stage
     place = [
         f"{axis} {value}"
         for axis, value in users[0].axes.items()
-        if axis not in ("data", "seed")
+        if axis != "seed"
         and all(point.axes[axis] == value for point in users)
         and any(point.axes[axis] != value for point in points)
     ]
@@ -198,7 +201,7 @@ class _Layout:
                 memory_bytes=data_bytes(self.images.test_size * self.images.bytes_each),
             )
         )
-        return {**source, "dataset": dataset, "evaluation": evaluation}
+        return {**source, "dataset": dataset, "target_model": model, "evaluation": evaluation}
 
     def _add_source(self, role: Literal["source", "weak_source"], seed: int) -> str:
         training: TrainSpec = getattr(self._experiment, role)

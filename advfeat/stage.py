@@ -7,7 +7,9 @@ from pydantic import BaseModel, ConfigDict
 
 from advfeat.digest import stage_digest
 
-StageKind = Literal["images", "source_model", "dataset", "shard", "target_model", "evaluation", "report"]
+StageKind = Literal[
+    "images", "source_model", "dataset", "shard", "target_model", "evaluation", "report", "grid_report"
+]
 
 # Raise a version when the same parameters and inputs give another artifact than before.
 STAGE_VERSIONS: dict[StageKind, int] = {
@@ -18,6 +20,7 @@ STAGE_VERSIONS: dict[StageKind, int] = {
     "target_model": 3,
     "evaluation": 1,
     "report": 1,
+    "grid_report": 1,
 }
 
 

@@ -50,6 +50,7 @@ def fit(
     seed: int,
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
+    losses: list[float] | None = None,
 ) -> models.Normalized:
     """Train a fresh network and return it in evaluation mode.
 
@@ -57,7 +58,7 @@ def fit(
     give the same weights on the same machine, also if the training was interrupted and goes on from
     ``checkpoint``. With ``spec.adversarial`` the network sees adversarial examples only (Madry et al.
     2018), with ``spec.ema_decay`` the returned weights are the moving average. ``progress`` counts
-    images over all epochs.
+    images over all epochs, and ``losses`` is filled with each epoch's mean loss.
 
     In a process group of ``spec.workers`` processes each trains on its share of every batch, with
     DistributedDataParallel, and all return the same network. The first one keeps the checkpoints, and
@@ -88,8 +89,11 @@ def fit(
     precision, network = _fast_forward(model, images, spec)
     moved = FlipAndShift(images) if spec.augmentation == "flip-crop" else None
     seen = first_epoch * len(labels)
+    losses = [] if losses is None else losses
+    losses[:] = state.losses
     model.train()
     for epoch in range(first_epoch, spec.epochs):
+        total_loss, trained_on = torch.zeros((), device=where), 0
         for number, rows in enumerate(_shuffled_batches(len(labels), spec.batch_size, workers, generator)):
             here = rows[share].to(where)
             batch = as_pixels(images[here] if moved is None else moved.batch(rows, generator, share))
@@ -102,6 +106,8 @@ def fit(
                 logits = (network if len(rows) == spec.batch_size or workers > 1 else model)(batch)
             loss = F.cross_entropy(logits.float(), labels[here], label_smoothing=spec.label_smoothing)
             loss = loss * (workers * len(here) / len(rows))  # gradients are averaged over workers
+            total_loss += loss.detach() * (len(rows) / workers)
+            trained_on += len(rows)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -111,6 +117,10 @@ def fit(
             seen += len(rows)
             if progress is not None:
                 progress(seen, spec.epochs * len(labels))
+        if workers > 1:
+            distributed.all_reduce(total_loss)
+        state.losses.append(float(total_loss) / max(1, trained_on))
+        losses[:] = state.losses
         if checkpoint is not None and rank == 0:
             result_of_workers = workers > 1 and epoch + 1 == spec.epochs
             if result_of_workers or time.monotonic() - last_kept >= checkpoint.seconds_between:

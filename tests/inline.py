@@ -5,6 +5,7 @@ from advfeat.plan import Plan
 from advfeat.stage import Stage
 from advfeat.stages.dataset import make_dataset, make_shard
 from advfeat.stages.evaluation import evaluate
+from advfeat.stages.grid_report import write_grid_report
 from advfeat.stages.images import write_images
 from advfeat.stages.model import train_model
 from advfeat.stages.report import write_report
@@ -18,6 +19,7 @@ _COMPUTATIONS = {
     "target_model": train_model,
     "evaluation": evaluate,
     "report": write_report,
+    "grid_report": write_grid_report,
 }
 
 

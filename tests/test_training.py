@@ -133,11 +133,13 @@ def test_an_interrupted_training_ends_with_the_same_weights(
 ) -> None:
     images, labels = digits[0][:200], digits[1][:200]
     spec = TrainSpec.model_validate({"width": 4, "epochs": 4} | fields)
-    whole = fit(images, labels, spec, classes=10, seed=0).state_dict()
+    whole_losses: list[float] = []
+    whole = fit(images, labels, spec, classes=10, seed=0, losses=whole_losses).state_dict()
     memory = Memory(dies_after=2)
     with pytest.raises(KeyboardInterrupt):
         fit(images, labels, spec, classes=10, seed=0, checkpoint=memory)
     seen: list[int] = []
+    losses: list[float] = []
     resumed = fit(
         images,
         labels,
@@ -146,8 +148,12 @@ def test_an_interrupted_training_ends_with_the_same_weights(
         seed=0,
         checkpoint=memory,
         progress=lambda done, _: seen.append(done),
+        losses=losses,
     ).state_dict()
     assert min(seen) > 400, "the first two epochs were trained again"
+    assert losses == whole_losses
+    assert len(losses) == 4
+    assert losses[-1] < losses[0]
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 

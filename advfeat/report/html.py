@@ -30,6 +30,22 @@ def render(
     digests: Mapping[str, str],
 ) -> str:
     """Render rows, chart, example images by recipe, parameters and digests."""
+    return (
+        templates()
+        .get_template("report.html")
+        .render(
+            experiment=experiment,
+            rows=rows,
+            chart=accuracy_chart(rows),
+            examples=examples,
+            digests=digests,
+            parameters=yaml.safe_dump(dict(experiment), sort_keys=False, allow_unicode=True),
+        )
+    )
+
+
+def templates() -> Environment:
+    """Return the templates of reports; a name that they are not given is an error."""
     environment = Environment(
         loader=PackageLoader("advfeat.report"),
         autoescape=select_autoescape(),
@@ -38,14 +54,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
-    return environment.get_template("report.html").render(
-        experiment=experiment,
-        rows=rows,
-        chart=accuracy_chart(rows),
-        examples=examples,
-        digests=digests,
-        parameters=yaml.safe_dump(dict(experiment), sort_keys=False, allow_unicode=True),
-    )
+    return environment
 
 
 def percent(fraction: float | None) -> str:

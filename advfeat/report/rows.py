@@ -15,6 +15,16 @@ from advfeat.store import Store
 Metrics = Mapping[str, Any]
 
 
+class Cost(BaseModel):
+    """What the artifacts behind a row took to make; what several rows share counts in each of them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seconds: float
+    core_hours: float
+    bytes: int
+
+
 class Row(BaseModel):
     """The result of one recipe over all seeds; accuracies, shares and success are fractions."""
 
@@ -34,6 +44,13 @@ class Row(BaseModel):
     mean_perturbation_norm: float | None
     source_accuracy: float | None
     published: Published | None
+    axes: dict[str, str | int | float] = {}
+    """In a grid, the row's values on the axes."""
+    source_agreement: float | None = None
+    """In a grid, the share of test images on which target and source model predict the same."""
+    cost: Cost | None = None
+    command: str | None = None
+    """In a grid, what computes this row alone."""
 
 
 def recipe_row(

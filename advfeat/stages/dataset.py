@@ -38,7 +38,8 @@ def make_dataset(stage: Stage, store: Store) -> ArtifactRef:
             request = _request(stage, store)
             table = dataset_rows(request, range(len(request.images)))
         write_table(table, folder / "train.parquet")
-        return dataset_metrics(table)
+        shard_seconds = sum(store.manifest(shard).seconds for shard in stage.parts)
+        return {**dataset_metrics(table), "shard_seconds": round(shard_seconds, 3)}
 
     return store.write_stage(stage, build)
 

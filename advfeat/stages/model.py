@@ -33,11 +33,12 @@ def train_model(stage: Stage, store: Store, progress: Progress | None = None) ->
             from advfeat.stages.workers import train_on_workers
 
             train_on_workers(stage, store, progress)
-        model = train(stage, store, images, labels, progress)
+        model, losses = train(stage, store, images, labels, progress)
         classes = len(read_classes(store, stage.inputs["images"]))
         architecture = {"name": spec.model, **shape_arguments(images, spec, classes)}
         (folder / "model.safetensors").write_bytes(models.to_bytes(model, architecture))
-        metrics = {"train_accuracy": float(np.mean(predict(model, images) == labels.numpy()))}
+        accuracy = float(np.mean(predict(model, images) == labels.numpy()))
+        metrics: dict[str, Any] = {"train_accuracy": accuracy, "epoch_losses": losses}
         if stage.kind == "source_model":
             test = read_split(store, stage.inputs["images"], "test")
             right = predict(model, torch.from_numpy(test.images)) == test.labels

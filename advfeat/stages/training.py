@@ -45,9 +45,10 @@ def training_images(stage: Stage, store: Store) -> tuple[Tensor, Tensor]:
 
 def train(
     stage: Stage, store: Store, images: Tensor, labels: Tensor, progress: Progress | None
-) -> models.Normalized:
-    """Train the stage's network, from the state in the store if there is one."""
-    return fit(
+) -> tuple[models.Normalized, list[float]]:
+    """Train the stage's network, from the state in the store if there is one; return epochs' losses too."""
+    losses: list[float] = []
+    model = fit(
         images,
         labels,
         training_spec(stage),
@@ -55,4 +56,6 @@ def train(
         seed=derived_seed(stage.parameters["seed"], stage.kind),
         checkpoint=StageCheckpoint(store, stage.digest),
         progress=progress,
+        losses=losses,
     )
+    return model, losses

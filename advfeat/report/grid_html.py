@@ -1,0 +1,57 @@
+"""The report of a grid as one HTML file without network access."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from advfeat.report.grid_figures import axis_chart, confusion_matrix, heading, heat_map, loss_chart
+from advfeat.report.groups import groups, varying_axes
+from advfeat.report.html import Example, templates
+from advfeat.report.rows import Cost, Row
+
+_MOST_HEAT_MAPS = 6
+
+
+@dataclass(frozen=True)
+class GridContent:
+    """What a grid's report shows, read from the store."""
+
+    title: str
+    rows: Sequence[Row]
+    missing: int
+    losses: Mapping[str, Sequence[float]]
+    """Mean loss of each epoch of one target model at each place of the grid."""
+    confusions: Mapping[str, tuple[NDArray[np.int64], Sequence[str]]]
+    """Counts by true and predicted class, and the names of the classes, for each data set."""
+    examples: Mapping[str, Sequence[Example]]
+    total: Cost
+    experiment: Mapping[str, Any]
+    digests: Mapping[str, str]
+
+
+def render_grid(content: GridContent) -> str:
+    """Render table, charts, example images, cost, parameters, digests and commands."""
+    varying = varying_axes(content.rows)
+    pairs = list(combinations(varying, 2))[:_MOST_HEAT_MAPS]
+    environment = templates()
+    environment.filters["heading"] = heading
+    return environment.get_template("grid.html").render(
+        title=content.title,
+        rows=content.rows,
+        missing=content.missing,
+        groups=groups(content.rows),
+        varying=varying,
+        axis_charts={axis: axis_chart(content.rows, axis) for axis in varying},
+        heat_maps={pair: heat_map(content.rows, *pair) for pair in pairs},
+        loss_chart=loss_chart(content.losses),
+        confusions={data: confusion_matrix(*counted) for data, counted in content.confusions.items()},
+        examples=content.examples,
+        total=content.total,
+        parameters=yaml.safe_dump(dict(content.experiment), sort_keys=False, allow_unicode=True),
+        digests=content.digests,
+    )

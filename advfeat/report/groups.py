@@ -1,0 +1,65 @@
+"""Rows of a grid that differ by their seed alone, taken together."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from advfeat.intervals import mean_interval
+from advfeat.report.rows import Row
+
+Axes = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows at one place of a grid, a row a seed."""
+
+    axes: Axes
+    rows: tuple[Row, ...]
+
+    @property
+    def accuracies(self) -> list[float]:
+        """Test accuracies, as fractions."""
+        return [row.test_accuracy for row in self.rows]
+
+    @property
+    def mean(self) -> float:
+        """Mean test accuracy, as a fraction."""
+        return float(np.mean(self.accuracies))
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """Student's t interval over seeds; that of the test images where there is one seed."""
+        return mean_interval(self.accuracies) if len(self.rows) > 1 else self.rows[0].ci95
+
+    def average(self, field: str) -> float | None:
+        """Return the mean of a field over seeds; None where it has no values."""
+        values = [getattr(row, field) for row in self.rows if getattr(row, field) is not None]
+        return float(np.mean(values)) if values else None
+
+
+def groups(rows: Sequence[Row]) -> list[Group]:
+    """Take together the rows that differ by their seed alone, in the order of the first ones."""
+    found: dict[tuple[tuple[str, Any], ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        found[tuple((axis, value) for axis, value in row.axes.items() if axis != "seed")].append(row)
+    return [Group(dict(place), tuple(members)) for place, members in found.items()]
+
+
+def varying_axes(rows: Sequence[Row]) -> list[str]:
+    """Name the axes, but the seed, on which the rows have several values."""
+    names = [axis for axis in rows[0].axes if axis != "seed"]
+    return [axis for axis in names if len({row.axes[axis] for row in rows}) > 1]
+
+
+def over_other_axes(rows: Sequence[Row], axis: str, value: Any) -> tuple[float, tuple[float, float] | None]:
+    """Return the mean accuracy at a value of an axis, over all other axes, and its interval over seeds."""
+    by_seed = defaultdict(list)
+    for row in rows:
+        if row.axes[axis] == value:
+            by_seed[row.axes["seed"]].append(row.test_accuracy)
+    means = [float(np.mean(accuracies)) for accuracies in by_seed.values()]
+    return float(np.mean(means)), mean_interval(means) if len(means) > 1 else None

@@ -1,0 +1,184 @@
+"""Stage ``grid_report``: a row an experiment as JSON, CSV and Parquet, and one HTML file to look at."""
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from advfeat.artifact import ArtifactRef, Manifest
+from advfeat.evaluation import predict
+from advfeat.grid import Point
+from advfeat.recipes import RECIPES
+from advfeat.report.grid_html import GridContent, render_grid
+from advfeat.report.groups import groups
+from advfeat.report.rows import Cost, Row, recipe_row
+from advfeat.stage import Stage
+from advfeat.stages.examples import examples
+from advfeat.stages.images import read_classes, read_split
+from advfeat.stages.model import read_model
+from advfeat.store import Store
+from advfeat.tables import int_array, read_table
+
+_MOST_EXAMPLES = 6
+"""Places of the grid whose images are shown."""
+
+
+def grid_report_stage(
+    title: str, points: Sequence[Point], made_of: Sequence[dict[str, str]], missing: int
+) -> Stage:
+    """Return the stage that compares the finished points of a grid, of which ``missing`` more failed."""
+    return Stage(
+        kind="grid_report",
+        title="report",
+        parameters={
+            "title": title,
+            "points": [point.model_dump(mode="json") for point in points],
+            "missing": missing,
+        },
+        inputs={
+            f"{number}/{role}": digest
+            for number, roles in enumerate(made_of)
+            for role, digest in roles.items()
+        },
+    )
+
+
+def write_grid_report(stage: Stage, store: Store) -> ArtifactRef:
+    """Write ``report.html`` and the rows as JSON, CSV and Parquet; needs nothing but the store."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        grid = _FinishedGrid(stage, store)
+        rows = grid.rows()
+        (folder / "report.html").write_text(render_grid(grid.content(rows)))
+        records = [row.model_dump(mode="json") for row in rows]
+        (folder / "rows.json").write_text(json.dumps(records, indent=2))
+        table = pd.json_normalize(records)
+        table.to_csv(folder / "rows.csv", index=False)
+        table.to_parquet(folder / "rows.parquet")
+        return {}
+
+    return store.write_stage(stage, build)
+
+
+class _FinishedGrid:
+    """What the store holds of a grid's points."""
+
+    def __init__(self, stage: Stage, store: Store) -> None:
+        self._stage, self._store = stage, store
+        self._points = [Point.model_validate(point) for point in stage.parameters["points"]]
+        self._made_of: list[dict[str, str]] = [{} for _ in self._points]
+        for name, digest in stage.inputs.items():
+            number, _, role = name.partition("/")
+            self._made_of[int(number)][role] = digest
+        manifests = store.states(list(set(stage.inputs.values())))
+        self._manifests = {digest: found for digest, (found, _) in manifests.items() if found is not None}
+
+    def rows(self) -> list[Row]:
+        """Return one row a point."""
+        return [self._row(point, roles) for point, roles in zip(self._points, self._made_of, strict=True)]
+
+    def content(self, rows: Sequence[Row]) -> GridContent:
+        """Collect what the report shows."""
+        by_row = {id(row): number for number, row in enumerate(rows)}
+        first_of_groups = [by_row[id(group.rows[0])] for group in groups(rows)]
+        spread = np.linspace(0, len(first_of_groups) - 1, min(_MOST_EXAMPLES, len(first_of_groups)))
+        shown = [first_of_groups[number] for number in spread.round().astype(int)]
+        return GridContent(
+            title=self._stage.parameters["title"],
+            rows=rows,
+            missing=self._stage.parameters["missing"],
+            losses={
+                self._place(n): self._metrics(n, "target_model")["epoch_losses"] for n in first_of_groups
+            },
+            confusions={
+                data: self._confusion(data) for data in dict.fromkeys(str(r.axes["data"]) for r in rows)
+            },
+            examples={self._place(number): self._examples(number) for number in shown},
+            total=_cost(self._manifests.values()),
+            experiment=self._points[0].experiment.model_dump(mode="json"),
+            digests=self._stage.inputs,
+        )
+
+    def _row(self, point: Point, roles: dict[str, str]) -> Row:
+        experiment = point.experiment
+        (recipe,) = experiment.recipes
+        manifests = [self._manifests[digest] for digest in roles.values()]
+        found = {role: [self._manifests[digest].metrics] for role, digest in roles.items()}
+        row = recipe_row(
+            RECIPES[recipe],
+            experiment.seeds,
+            found["dataset"],
+            found["evaluation"],
+            found.get("source_model", []),
+        )
+        source = roles.get("source_model")
+        agreement = None
+        if source is not None:
+            same = self._predictions(roles["evaluation"])[1] == self._source_predictions(
+                source, roles["images"]
+            )
+            agreement = float(np.mean(same))
+        return row.model_copy(
+            update={
+                "axes": point.axes,
+                "source_agreement": agreement,
+                "cost": _cost(manifests),
+                "command": point.command,
+            }
+        )
+
+    def _source_predictions(self, source: str, images: str) -> NDArray[np.int64]:
+        return _predictions_of_model(self._store.uri, source, images)
+
+    def _predictions(self, evaluation: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        table = read_table(self._store.read(evaluation, "predictions.parquet"))
+        return int_array(table, "label"), int_array(table, "prediction")
+
+    def _confusion(self, data: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """Count true against predicted classes, over all rows of a data set."""
+        chosen = [
+            roles
+            for point, roles in zip(self._points, self._made_of, strict=True)
+            if point.axes["data"] == data
+        ]
+        classes = read_classes(self._store, chosen[0]["images"])
+        counts = np.zeros((len(classes), len(classes)), np.int64)
+        for roles in chosen:
+            np.add.at(counts, self._predictions(roles["evaluation"]), 1)
+        return counts, classes
+
+    def _examples(self, number: int) -> Any:
+        roles = self._made_of[number]
+        originals = read_split(self._store, roles["images"], "train")
+        return examples(self._store, roles["dataset"], originals, read_classes(self._store, roles["images"]))
+
+    def _metrics(self, number: int, role: str) -> dict[str, Any]:
+        return self._manifests[self._made_of[number][role]].metrics
+
+    def _place(self, number: int) -> str:
+        return ", ".join(
+            f"{axis} {value}" for axis, value in self._points[number].axes.items() if axis != "seed"
+        )
+
+
+@lru_cache(maxsize=64)
+def _predictions_of_model(store: str, model: str, images: str) -> NDArray[np.int64]:
+    test = read_split(Store(store), images, "test")
+    return predict(read_model(Store(store), model), torch.from_numpy(test.images))
+
+
+def _cost(manifests: Iterable[Manifest]) -> Cost:
+    seconds, core_seconds, size = 0.0, 0.0, 0
+    for manifest in manifests:
+        training = manifest.parameters.get("training", {})
+        shards = manifest.metrics.get("shard_seconds", 0.0)
+        seconds += manifest.seconds + shards
+        core_seconds += manifest.seconds * training.get("threads", 1) * training.get("workers", 1) + shards
+        size += manifest.bytes
+    return Cost(seconds=round(seconds, 3), core_hours=round(core_seconds / 3600, 6), bytes=size)
