@@ -33,7 +33,7 @@ def load_experiment(source: str, assignments: Sequence[str] = ()) -> Experiment:
     """
     fields = _read_fields(source)
     for assignment in assignments:
-        name, value = _parse_assignment(assignment)
+        name, value = parse_assignment(assignment)
         _assign(fields, name, value)
     return check_experiment(fields)
 
@@ -43,7 +43,7 @@ def check_experiment(fields: dict[str, Any]) -> Experiment:
     try:
         return Experiment.model_validate(fields)
     except ValidationError as error:
-        raise _explained(error) from None
+        raise explained(error, Experiment) from None
 
 
 def _read_fields(source: str) -> dict[str, Any]:
@@ -84,7 +84,8 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _parse_assignment(assignment: str) -> tuple[str, Any]:
+def parse_assignment(assignment: str) -> tuple[str, Any]:
+    """Split ``field=value``, the value in YAML; raises ``InputError``."""
     name, equals, text = assignment.partition("=")
     if not equals or not name:
         raise InputError("--set", assignment, "is no assignment", "write --set field=value")
@@ -104,13 +105,13 @@ def _assign(fields: dict[str, Any], name: str, value: Any) -> None:
     fields[last] = value
 
 
-def _explained(error: ValidationError) -> InputError:
-    """Turn pydantic's first complaint into one line."""
+def explained(error: ValidationError, model: type[BaseModel]) -> InputError:
+    """Turn pydantic's first complaint about fields of ``model`` into one line."""
     first = error.errors()[0]
     location = tuple(str(part) for part in first["loc"] if not isinstance(part, int))
     field, value, kind = ".".join(location), first["input"], first["type"]
     if kind == "extra_forbidden":
-        names = list(_fields_at(location[:-1]))
+        names = list(_fields_at(model, location[:-1]))
         remedy = f"{_suggestion(location[-1], names)}the fields there are {', '.join(names)}"
         return InputError(field, value, "is given to a field that does not exist", remedy)
     if kind == "literal_error":
@@ -120,7 +121,7 @@ def _explained(error: ValidationError) -> InputError:
         choices = [*NAMED_SOURCES, "folder:PATH", "parquet:PATH-OR-URI"]
         return InputError(field, value, "is unknown", _choose(value, choices))
     problem = _PROBLEMS.get(kind, "{message}").format(message=_lower(first["msg"]), **first.get("ctx", {}))
-    description = _fields_at(location[:-1])[location[-1]].description
+    description = _fields_at(model, location[:-1])[location[-1]].description
     return InputError(field, value, problem, f"expected: {description}")
 
 
@@ -153,8 +154,7 @@ def _choose(value: object, choices: Sequence[str]) -> str:
     return f"{_suggestion(str(value), choices)}choose from {', '.join(choices)}"
 
 
-def _fields_at(location: tuple[int | str, ...]) -> dict[str, Any]:
-    model: type[BaseModel] = Experiment
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> dict[str, Any]:
     for part in location:
         if isinstance(part, str):
             annotation = model.model_fields[part].annotation

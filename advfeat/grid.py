@@ -6,16 +6,16 @@ preset of the data set decides (``advfeat/presets``).
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import product
 from math import prod
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from advfeat.errors import InputError
-from advfeat.experiment_file import load_experiment
+from advfeat.experiment_file import explained, load_experiment, parse_assignment
 from advfeat.recipes import RECIPES
 from advfeat.spec import Experiment, ModelName, Norm, RecipeName, Seed, Spec
 
@@ -154,6 +154,32 @@ class Point(BaseModel):
         return shlex.join(["advfeat", "run", str(self.axes["data"]), *words])
 
 
+def recipe_named(name: str) -> RecipeName:
+    """Return the recipe of this name; raises ``InputError``."""
+    for recipe in GRIDS:
+        if recipe == name:
+            return recipe
+    raise InputError("recipe", name, "is unknown", f"choose from {', '.join(GRIDS)}")
+
+
+def load_grid(recipe: RecipeName, assignments: Sequence[str]) -> Grid:
+    """Read assignments to axes, such as ``eps=[0.5,1.0]``, and to fields of all experiments, which have dots.
+
+    A single value is an axis of one. Raises ``InputError`` for the first mistake.
+    """
+    form = GRIDS[recipe]
+    fields: dict[str, Any] = {"settings": [name for name in assignments if "." in name.partition("=")[0]]}
+    for assignment in assignments:
+        name, value = parse_assignment(assignment)
+        if "." not in name:
+            single = name not in ("combine", "limit") and not isinstance(value, list)
+            fields[name] = [value] if single else value
+    try:
+        return form.model_validate(fields)
+    except ValidationError as error:
+        raise explained(error, form) from None
+
+
 def points(recipe: RecipeName, grid: Grid) -> list[Point]:
     """Lay out the experiments of a grid, repeated for each seed.
 
@@ -177,6 +203,14 @@ def points(recipe: RecipeName, grid: Grid) -> list[Point]:
         for values in combinations
         for seed in grid.seeds
     ]
+
+
+def title_of(recipe: RecipeName, grid: Grid) -> str:
+    """Say in a line what a grid runs: recipe, data, the values on its axes, seeds."""
+    axes = grid.model_dump(exclude={"seeds", "combine", "settings", "limit"})
+    seeds = f"{len(grid.seeds)} seed{'s' if len(grid.seeds) != 1 else ''}"
+    shown = [_shown(name, values) for name, values in axes.items() if values]
+    return " · ".join([recipe, *shown, seeds])
 
 
 def _axes(grid: Grid) -> dict[str, tuple[Value, ...]]:
@@ -215,3 +249,14 @@ def _point(recipe: RecipeName, axes: dict[str, Value], seed: int, settings: tupl
     point = Point(axes={**axes, "seed": seed}, assignments=(*settings, *assignments, *only))
     _ = point.experiment  # it fails here or not at all
     return point
+
+
+def _shown(name: str, values: Sequence[Any]) -> str:
+    shown = (
+        ", ".join(map(str, values)) if len(values) <= 3 else f"{values[0]} to {values[-1]} ({len(values)})"
+    )
+    return (
+        shown
+        if name in ("data", "norm", "source_model", "target_model")
+        else f"{name.replace('_', ' ')} {shown}"
+    )

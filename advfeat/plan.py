@@ -89,6 +89,23 @@ def build_grid_plan(points: Sequence[Point], *, on_gpus: bool = False) -> GridPl
     return GridPlan(tuple(_titled(stage, users[stage.digest], points) for stage in stages), tuple(made_of))
 
 
+def grid_report(
+    title: str, points: Sequence[Point], made_of: Sequence[dict[str, str]], *, missing: int = 0
+) -> Stage:
+    """Return the stage that compares the finished points of a grid, of which ``missing`` more failed."""
+    described = [point.model_dump(mode="json") for point in points]
+    return Stage(
+        kind="grid_report",
+        title="report",
+        parameters={"title": title, "points": described, "missing": missing},
+        inputs={
+            f"{number}/{role}": digest
+            for number, roles in enumerate(made_of)
+            for role, digest in roles.items()
+        },
+    )
+
+
 def _titled(stage: Stage, users: Sequence[Point], points: Sequence[Point]) -> Stage:
     """Add to a title where in the grid a stage belongs: the values that all points which need it share."""
     if stage.kind == "images":

@@ -70,15 +70,45 @@ def run(
         result = launch(experiment, place, stage_timeout)
     from flows.table import print_rows
 
-    page = _local_copy(place, result.report, experiment.name)
-    result = result.model_copy(update={"report": str(page)})
-    if as_json:
-        print(result.model_dump_json())
-        return
-    print_rows(result.rows)
-    stages = result.stages
-    print(f"{stages.total} stages, {stages.computed} computed, {stages.cached} cached, {result.seconds} s")
-    print(f"report: {page}")
+    _print_result(result, place, experiment.name, as_json, print_rows)
+
+
+@app.command()
+def grid(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="clean, d_rand, d_det, …")],
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="AXIS=[VALUES]",
+            help="values of an axis, such as eps=[0.5,1.0]; names with dots are fields of all experiments",
+        ),
+    ] = None,
+    store: StoreURI = DEFAULT_STORE,
+    ray: RayAddress = None,
+    at_once: Annotated[
+        int | None, typer.Option("--at-once", metavar="STAGES", min=1, help="stages computed at a time")
+    ] = None,
+    stage_timeout: StageTimeout = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Run one recipe over a grid: every combination of the values given, shared parts once."""
+    from advfeat.grid import load_grid, recipe_named, title_of
+    from advfeat.store import Store
+
+    if ray is not None:
+        os.environ["RAY_ADDRESS"] = ray
+    name = recipe_named(recipe)
+    form = load_grid(name, assignments or [])
+    place = Store(store)
+    place.check_writable()
+    with _standard_output_kept_for_result():
+        from flows.launch import launch_grid
+
+        result = launch_grid(name, form, place, at_once, stage_timeout)
+    from flows.table import print_grid
+
+    _print_result(result, place, f"grid-{name}", as_json, lambda rows: print_grid(title_of(name, form), rows))
 
 
 @app.command()
@@ -213,6 +243,21 @@ def _readable(store: str) -> Any:
     place = Store(store)
     place.check_readable()
     return place
+
+
+def _print_result(
+    result: Any, place: Any, name: str, as_json: bool, print_table: Callable[[Any], None]
+) -> None:
+    """Print a run's result, with its report copied to where a browser can open it."""
+    page = _local_copy(place, result.report, name)
+    result = result.model_copy(update={"report": str(page)})
+    if as_json:
+        print(result.model_dump_json())
+        return
+    print_table(result.rows)
+    stages = result.stages
+    print(f"{stages.total} stages, {stages.computed} computed, {stages.cached} cached, {result.seconds} s")
+    print(f"report: {page}")
 
 
 def _local_copy(place: Any, digest: str, name: str) -> Path:

@@ -21,10 +21,11 @@ class Display:
     Time left is told from the image passes (an image through a network once) that are done and to do.
     """
 
-    def __init__(self, outlooks: Iterable[Outlook]) -> None:
+    def __init__(self, outlooks: Iterable[Outlook], *, to_come: int = 0) -> None:
+        """Show a walk over these stages, and over so many more that are not known yet."""
         outlooks = list(outlooks)
         self.console = Console(stderr=True, highlight=False)
-        self._total = len(outlooks)
+        self._total = len(outlooks) + to_come
         self._finished = 0
         self._passes = sum(entry.stage.image_passes for entry in outlooks if entry.state == "compute")
         self._passes_done = 0

@@ -3,7 +3,6 @@
 import time
 from typing import Annotated
 
-import ray
 from prefect import State, flow
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
@@ -15,7 +14,7 @@ from advfeat.report.rows import read_rows
 from advfeat.spec import Experiment
 from advfeat.store import Store
 from flows.display import Display
-from flows.ray_cluster import configured_runner
+from flows.ray_cluster import configured_runner, has_gpus
 from flows.result import RunResult, StageCounts
 from flows.walk import Walk
 
@@ -34,10 +33,10 @@ def learning_from_errors(
     """
     began = time.monotonic()
     place = Store(store)
-    plan = build_plan(experiment, on_gpus=_has_gpus())
+    plan = build_plan(experiment, on_gpus=has_gpus())
     outlooks = outlook(plan, place)
     with Display(outlooks) as display:
-        walk = Walk(place, display, stage_timeout_seconds)
+        walk = Walk(place, display, timeout_seconds=stage_timeout_seconds)
         try:
             walk.run(outlooks)
         except RunCancelledError as cancelled:
@@ -50,7 +49,3 @@ def learning_from_errors(
         report=plan.report.digest,
         store=place.uri,
     )
-
-
-def _has_gpus() -> bool:
-    return ray.is_initialized() and bool(ray.cluster_resources().get("GPU"))

@@ -8,18 +8,21 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from advfeat.data import fetch
 from advfeat.errors import InputError, RunCancelledError
+from advfeat.grid import Grid, points, title_of
 from advfeat.local import HOME, PrefectServer, local_ray, prefect_server, usable_cores
-from advfeat.plan import build_plan, outlook
-from advfeat.spec import Experiment
+from advfeat.plan import Outlook, Plan, build_grid_plan, build_plan, grid_report, outlook
+from advfeat.spec import Experiment, RecipeName
 from advfeat.stage import Stage
 from advfeat.store import Store
 from flows.ray_cluster import configured_address, connection
 
 if TYPE_CHECKING:
+    from prefect import Flow
     from prefect.task_runners import TaskRunner
 
     from flows.result import RunResult
@@ -38,21 +41,65 @@ def launch(experiment: Experiment, store: Store, stage_timeout_seconds: float | 
 
     Raises ``RunCancelledError`` if somebody cancelled it in Prefect.
     """
+
+    def main_job() -> "Flow[..., Any]":
+        from flows.experiment import learning_from_errors
+
+        return learning_from_errors
+
+    arguments = {
+        "experiment": experiment,
+        "store": store.uri,
+        "stage_timeout_seconds": stage_timeout_seconds,
+    }
+    return _launch(main_job, arguments, outlook(build_plan(experiment), store))
+
+
+def launch_grid(
+    recipe: RecipeName,
+    grid: Grid,
+    store: Store,
+    stages_at_once: int | None = None,
+    stage_timeout_seconds: float | None = None,
+) -> "RunResult":
+    """Run a grid to its end and return its rows, one a point; raises like ``launch``."""
+    wanted = points(recipe, grid)
+    for spec in {point.experiment.data for point in wanted}:
+        fetch(spec)
+    plan = build_grid_plan(wanted)
+    report = grid_report(title_of(recipe, grid), wanted, plan.made_of)
+
+    def recipes_flow() -> "Flow[..., Any]":
+        from flows.recipes import FLOWS
+
+        return FLOWS[recipe]
+
+    arguments = {
+        "grid": grid,
+        "store": store.uri,
+        "stages_at_once": stages_at_once,
+        "stage_timeout_seconds": stage_timeout_seconds,
+    }
+    return _launch(recipes_flow, arguments, outlook(Plan((*plan.stages, report)), store))
+
+
+def _launch(
+    imported_flow: "Callable[[], Flow[..., Any]]", arguments: dict[str, Any], outlooks: Iterable[Outlook]
+) -> "RunResult":
     began = time.monotonic()
-    stages = [entry.stage for entry in outlook(build_plan(experiment), store) if entry.state == "compute"]
+    stages = [entry.stage for entry in outlooks if entry.state == "compute"]
     if stages and configured_address() is None:
         _check_cores(stages)
     with prefect_api() as server, _ray(bool(stages)) as task_runner:
         from prefect.exceptions import CancelledRun
 
-        from flows.experiment import learning_from_errors
         from flows.result import RunResult
 
         if server is not None:
             server.wait_until_ready()
-        flow = learning_from_errors.with_options(task_runner=task_runner)
+        flow = imported_flow().with_options(task_runner=task_runner)
         try:
-            result = flow(experiment, store.uri, stage_timeout_seconds)
+            result = flow(**arguments)
         except CancelledRun as cancelled:
             raise RunCancelledError from cancelled
     assert isinstance(result, RunResult)

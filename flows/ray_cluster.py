@@ -44,6 +44,13 @@ def configured_runner() -> "RayTaskRunner[Any]":
     return RayTaskRunner() if address is None else RayTaskRunner(address, init_arguments())
 
 
+def has_gpus() -> bool:
+    """Tell whether the cluster that this process is connected to has GPUs."""
+    import ray
+
+    return ray.is_initialized() and bool(ray.cluster_resources().get("GPU"))
+
+
 @contextlib.contextmanager
 def connection(address: str) -> Iterator[None]:
     """Connect this process to a cluster for a while; raises ``InputError`` in one line if that fails."""

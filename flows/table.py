@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from advfeat.report.groups import groups, varying_axes
 from advfeat.report.html import percent
 from advfeat.report.rows import Row
 
@@ -17,6 +18,32 @@ _NUMBERS = (
     "chance",
     "published *",
 )
+
+
+def print_grid(title: str, rows: Sequence[Row]) -> None:
+    """Print one line a place of the grid, over its seeds, on standard output."""
+    varying = varying_axes(rows)
+    table = Table(title=title)
+    for axis in (*varying, "seeds", "attack success", "source accuracy", "test accuracy", "95 % interval"):
+        table.add_column(axis.replace("_", " "), justify="right")
+    for group in groups(rows):
+        low, high = group.ci95
+        table.add_row(
+            *(str(group.axes[axis]) for axis in varying),
+            str(len(group.rows)),
+            percent(group.average("attack_success")),
+            percent(group.average("source_accuracy")),
+            percent(group.mean),
+            f"{percent(low)} to {percent(high)}",
+        )
+    console = Console()
+    console = Console(width=max(console.width, 120))
+    console.print(table)
+    console.print(
+        f"Chance: {percent(rows[0].chance)}. 95 % intervals: Student's t over seeds, Wilson over test images "
+        "where there is one seed.",
+        highlight=False,
+    )
 
 
 def print_rows(rows: Sequence[Row]) -> None:

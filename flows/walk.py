@@ -1,7 +1,8 @@
 """Walks a plan: every stage a Prefect task, what must be computed on Ray, the rest from cache."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from graphlib import TopologicalSorter
 from hashlib import sha256
@@ -29,13 +30,14 @@ from advfeat.store import Store
 from flows.claims import Claims
 from flows.display import Display
 from flows.new_tries import NewTries
+from flows.patience import patiently
 from flows.repairs import Repairs
 from flows.resources import resources, shortage
 from tasks.dataset import dataset, shard
 from tasks.evaluation import evaluation
 from tasks.images import images
 from tasks.model import source_model, target_model
-from tasks.report import report
+from tasks.report import grid_report, report
 from tasks.stage_task import board_name
 
 StageTask = Task[Any, dict[str, Any]]
@@ -50,6 +52,7 @@ TASKS: dict[StageKind, StageTask] = {
     "target_model": target_model,
     "evaluation": evaluation,
     "report": report,
+    "grid_report": grid_report,
 }
 _CLAIMED: set[StageKind] = {"source_model", "shard", "dataset", "target_model"}
 """Stages whose computation is worth asking whether another run is at it."""
@@ -65,10 +68,20 @@ class Walk:
     another stage. What another run computes at the same time is waited for instead.
     """
 
-    def __init__(self, store: Store, display: Display, timeout_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        display: Display,
+        *,
+        timeout_seconds: float | None = None,
+        at_once: int | None = None,
+        on_finished: Callable[[Stage], None] | None = None,
+    ) -> None:
         self._store = store
         self._display = display
         self._timeout_seconds = timeout_seconds
+        self._at_once = at_once
+        self._on_finished = on_finished
         self._storage = _result_storage(store)
         self._states: dict[str, StageState] = {}
         self._running: dict[StageFuture, Stage] = {}
@@ -83,9 +96,10 @@ class Walk:
         self._last_inquiry = time.monotonic()
         self._failures: list[str] = []
         self.computed = 0
+        """How many stages were computed so far, in all runs."""
 
     def run(self, outlooks: Iterable[Outlook]) -> None:
-        """Bring every stage's artifact into the store.
+        """Bring every stage's artifact into the store; once more for stages that need those of before.
 
         Raises ``StageFailedError`` once everything that could be computed has been, and
         ``RunCancelledError`` as soon as the run was cancelled in Prefect; its work on Ray ends then.
@@ -93,7 +107,8 @@ class Walk:
         entries = {entry.stage.digest: entry for entry in outlooks}
         self._entries = entries
         self._claim_of = {part: stage.digest for stage in _stages(entries) for part in stage.parts}
-        with self._claims:
+        self._failures = []
+        with Claims() as self._claims:
             try:
                 self._walk(entries)
             except BaseException:
@@ -106,13 +121,17 @@ class Walk:
             {digest: _needs(entry) & entries.keys() for digest, entry in entries.items()}
         )
         order.prepare()
+        ready: deque[str] = deque()
         while order.is_active():
-            ready = order.get_ready()
-            order.done(*(digest for digest in ready if self._start(entries[digest])))
-            if not ready:
-                if not (self._running or self._elsewhere or self._new_tries):
-                    break  # what is left needs a stage that failed
+            ready.extend(order.get_ready())
+            if ready and (self._has_room() or entries[ready[0]].state == "cached"):
+                digest = ready.popleft()
+                if self._start(entries[digest]):
+                    order.done(digest)
+            elif self._running or self._elsewhere or self._new_tries:
                 order.done(*self._next_finished())
+            else:
+                break  # what is left needs a stage that failed
         if self._failures:
             left = sum(digest not in self._states for digest in entries) - len(self._failures)
             raise StageFailedError(
@@ -120,6 +139,14 @@ class Walk:
                 "not started; what was finished is kept, the same command computes only the rest. "
                 f"First failure: {self._failures[0]}"
             )
+
+    def _has_room(self) -> bool:
+        return self._at_once is None or len(self._running) < self._at_once
+
+    def _tell(self, stage: Stage, how: str) -> None:
+        self._display.finished(stage, how)
+        if self._on_finished is not None:
+            self._on_finished(stage)
 
     def _start(self, entry: Outlook) -> bool:
         """Start a stage; return whether it is finished at once."""
@@ -139,7 +166,7 @@ class Walk:
         # In place: a cached stage never waits for a core or a GPU, and the flow sees the user's images.
         self._call(stage, refresh=entry.state == "compute")
         self.computed += entry.state == "compute"
-        self._display.finished(stage, "cached" if entry.state == "cached" else "computed")
+        self._tell(stage, "cached" if entry.state == "cached" else "computed")
         return True
 
     def _claimed(self, stage: Stage) -> bool:
@@ -152,12 +179,15 @@ class Walk:
             return False
         claim = self._claim_of.get(stage.digest, stage.digest)
         if claim not in self._made_meanwhile:
-            self._made_meanwhile[claim] = self._store.state(claim)[0] is not None
+            self._made_meanwhile[claim] = self._is_there(claim)
         return self._made_meanwhile[claim]
+
+    def _is_there(self, digest: str) -> bool:
+        return patiently(lambda: self._store.state(digest))[0] is not None
 
     def _take_over(self, stage: Stage) -> None:
         self._call(stage, refresh=False)
-        self._display.finished(stage, "computed by another run")
+        self._tell(stage, "computed by another run")
 
     def _call(self, stage: Stage, refresh: bool) -> None:
         state: StageState = self._task(stage, refresh)(stage, self._store.uri, [], return_state=True)  # type: ignore[assignment]
@@ -192,7 +222,7 @@ class Walk:
         """Return what other runs have finished, and take over what they gave up."""
         arrived = []
         for stage in list(self._elsewhere.values()):
-            if self._store.state(stage.digest)[0] is not None:
+            if self._is_there(stage.digest):
                 self._take_over(stage)
                 arrived.append(stage.digest)
             elif self._claimed(stage):
@@ -217,7 +247,7 @@ class Walk:
             repaired = stage.digest in self._states
             self.computed += 1
             self._states[stage.digest] = state
-            self._display.finished(stage, "computed")
+            self._tell(stage, "computed")
             self._submit_all(self._repairs.end(stage.digest))
             return [] if repaired else [stage.digest]
         problem = f"{stage.title}: {_reason(state)}"
@@ -249,7 +279,7 @@ class Walk:
             # Images are read where the flow runs, before anything else: the next run brings them again.
             if digest not in self._entries or self._entries[digest].stage.kind == "images":
                 continue
-            if (problem := self._store.verify(digest)) is not None:
+            if (problem := self._problem(digest)) is not None:
                 title = self._entries[digest].stage.title
                 self._display.say(f"{title}: damaged: {problem}; it is computed again")
                 damaged.append(digest)
@@ -259,6 +289,9 @@ class Walk:
                 self._store.remove(digest)
             self._submit_all(unattended)
         return bool(damaged)
+
+    def _problem(self, digest: str) -> str | None:
+        return patiently(lambda: self._store.verify(digest))
 
     def _submit_all(self, digests: Iterable[str]) -> None:
         for digest in digests:

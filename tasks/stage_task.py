@@ -10,6 +10,7 @@ from typing import Any
 from prefect import Task, get_run_logger, task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
+from prefect.exceptions import TaskRunTimeoutError
 from prefect.runtime import flow_run
 from prefect.serializers import JSONSerializer
 
@@ -57,7 +58,7 @@ def stage_task(name: str) -> Callable[[StageFunction], Task[Any, dict[str, Any]]
             retries=len(RETRY_DELAYS_SECONDS),
             retry_delay_seconds=RETRY_DELAYS_SECONDS,
             retry_jitter_factor=0.5,
-            retry_condition_fn=_may_pass,
+            retry_condition_fn=_fails_over_something_that_may_pass,
         )(compute_and_say_where)
 
     return decorate
@@ -78,11 +79,16 @@ def _stage_digest(context: TaskRunContext, parameters: dict[str, Any]) -> str:
     return digest
 
 
-def _may_pass(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
-    """Tell whether a stage failed over its input or output, and for a reason that may pass."""
+def _fails_over_something_that_may_pass(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
+    return may_pass(state.result(raise_on_failure=False))
+
+
+def may_pass(error: object) -> bool:
+    """Tell whether an error is one of input or output, and for a reason that may pass."""
     from botocore.exceptions import BotoCoreError
 
-    error = state.result(raise_on_failure=False)
+    if isinstance(error, TaskRunTimeoutError):
+        return False  # the stage had its time, as much as the user gave
     if isinstance(error, OSError):
         return error.errno not in _LASTING
     return isinstance(error, BotoCoreError)  # the network's errors; wrong keys are an OSError

@@ -37,7 +37,7 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        with self.log.open("ab") as log:
+        with self.log.open("wb") as log:  # what an earlier start wrote must not be read as this one's
             self.process = subprocess.Popen(
                 self.command, env={**unconfigured(), **self.environment}, stdout=log, stderr=log
             )

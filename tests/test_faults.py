@@ -210,7 +210,7 @@ def test_a_node_killed_in_a_training_by_two_workers(place: Place) -> None:
     finish(process)
     assert contents(command) == contents(undisturbed)
     with store_of(command) as store:
-        assert store.fs.glob(f"{store.checkpoints}/*") == []
+        assert store.fs.find(store.checkpoints) == []
 
 
 def test_the_flow_process_killed_then_run_again(place: Place) -> None:
@@ -356,7 +356,10 @@ def test_a_run_cancelled_in_prefect_stops_its_work(place: Place) -> None:
     process = command.start(["run", "--json", *GRID])
     wait_until(lambda: workers_at("shard"), process)
     with api_of(place) as client:
-        (run,) = (run for run in client.read_flow_runs() if run.state.is_running())
+        runs = [run for run in client.read_flow_runs() if run.state.is_running()]
+        run = max(
+            runs, key=lambda run: run.start_time
+        )  # one that was killed above counts as running for good
         client.set_flow_run_state(run.id, cancelling(), force=True)
         said = stopped_within_30_s(process)
         assert client.read_flow_run(run.id).state.is_cancelled()
@@ -376,12 +379,12 @@ def test_ctrl_c_stops_the_work_on_the_cluster(place: Place) -> None:
 
 def test_a_stage_that_lasts_too_long_is_given_up(place: Place) -> None:
     command = place.command("slow")
-    failed = command("run", "--stage-timeout", "3", *GRID, "--set", "source.epochs=2000")
+    failed = command("run", "--stage-timeout", "20", *GRID, "--set", "source.epochs=9000")
     assert failed.returncode == 1
     last = failed.stderr.splitlines()[-1]
     assert last.startswith(f"advfeat: 1 of {STAGES} stages failed and {STAGES - 2} that need them")
     assert "source model, seed 0: " in last
-    assert "3.0 second(s)" in last, "the time it had"
+    assert "20.0 second(s)" in last, "the time it had"
     wait_until(lambda: not workers_at("source model"))
 
 

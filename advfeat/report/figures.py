@@ -15,6 +15,9 @@ from advfeat.report.rows import Row
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 _BAR, _POINT, _CHANCE, _PUBLISHED = "#0072B2", "#000000", "#D55E00", "#E69F00"
 
+_SIDE = 96
+"""Pixels a side of an image in a sheet."""
+
 
 def accuracy_chart(rows: Sequence[Row]) -> str:
     """Draw target test accuracy by recipe as SVG: mean, 95 % interval, every seed, chance."""
@@ -59,3 +62,22 @@ def magnified(perturbation: NDArray[np.float32]) -> tuple[NDArray[np.float32], f
     largest = float(np.abs(perturbation).max())
     factor = 0.5 / largest if largest > 0 else 1.0
     return (0.5 + factor * perturbation).astype(np.float32), factor
+
+
+def svg_picture(svg: str) -> str:
+    """Encode a drawing as a data URI."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def tiled(pairs: Sequence[tuple[str, str]]) -> str:
+    """Set pictures in two rows, the first of each pair above the second; return the data URI of a PNG."""
+    gap = 4
+    sheet = Image.new("RGB", ((_SIDE + gap) * len(pairs), 2 * (_SIDE + gap)), "white")
+    for column, pair in enumerate(pairs):
+        for row, uri in enumerate(pair):
+            small = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+            large = small.resize((_SIDE, _SIDE), Image.Resampling.NEAREST)
+            sheet.paste(large.convert("RGB"), (column * (_SIDE + gap), row * (_SIDE + gap)))
+    file = io.BytesIO()
+    sheet.save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

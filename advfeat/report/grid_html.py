@@ -34,10 +34,30 @@ class GridContent:
     digests: Mapping[str, str]
 
 
-def render_grid(content: GridContent) -> str:
-    """Render table, charts, example images, cost, parameters, digests and commands."""
+@dataclass(frozen=True)
+class GridCharts:
+    """The charts of a grid as SVG."""
+
+    by_axis: Mapping[str, str]
+    by_pair: Mapping[tuple[str, str], str]
+    losses: str
+    confusions: Mapping[str, str]
+
+
+def draw(content: GridContent) -> GridCharts:
+    """Draw all charts of a grid."""
     varying = varying_axes(content.rows)
     pairs = list(combinations(varying, 2))[:_MOST_HEAT_MAPS]
+    return GridCharts(
+        by_axis={axis: axis_chart(content.rows, axis) for axis in varying},
+        by_pair={pair: heat_map(content.rows, *pair) for pair in pairs},
+        losses=loss_chart(content.losses),
+        confusions={data: confusion_matrix(*counted) for data, counted in content.confusions.items()},
+    )
+
+
+def render_grid(content: GridContent, charts: GridCharts) -> str:
+    """Render table, charts, example images, cost, parameters, digests and commands."""
     environment = templates()
     environment.filters["heading"] = heading
     return environment.get_template("grid.html").render(
@@ -45,11 +65,8 @@ def render_grid(content: GridContent) -> str:
         rows=content.rows,
         missing=content.missing,
         groups=groups(content.rows),
-        varying=varying,
-        axis_charts={axis: axis_chart(content.rows, axis) for axis in varying},
-        heat_maps={pair: heat_map(content.rows, *pair) for pair in pairs},
-        loss_chart=loss_chart(content.losses),
-        confusions={data: confusion_matrix(*counted) for data, counted in content.confusions.items()},
+        varying=varying_axes(content.rows),
+        charts=charts,
         examples=content.examples,
         total=content.total,
         parameters=yaml.safe_dump(dict(content.experiment), sort_keys=False, allow_unicode=True),

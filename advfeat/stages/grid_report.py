@@ -15,7 +15,9 @@ from advfeat.artifact import ArtifactRef, Manifest
 from advfeat.evaluation import predict
 from advfeat.grid import Point
 from advfeat.recipes import RECIPES
-from advfeat.report.grid_html import GridContent, render_grid
+from advfeat.report.figures import svg_picture, tiled
+from advfeat.report.grid_figures import heading
+from advfeat.report.grid_html import GridCharts, GridContent, draw, render_grid
 from advfeat.report.groups import groups
 from advfeat.report.rows import Cost, Row, recipe_row
 from advfeat.stage import Stage
@@ -29,33 +31,19 @@ _MOST_EXAMPLES = 6
 """Places of the grid whose images are shown."""
 
 
-def grid_report_stage(
-    title: str, points: Sequence[Point], made_of: Sequence[dict[str, str]], missing: int
-) -> Stage:
-    """Return the stage that compares the finished points of a grid, of which ``missing`` more failed."""
-    return Stage(
-        kind="grid_report",
-        title="report",
-        parameters={
-            "title": title,
-            "points": [point.model_dump(mode="json") for point in points],
-            "missing": missing,
-        },
-        inputs={
-            f"{number}/{role}": digest
-            for number, roles in enumerate(made_of)
-            for role, digest in roles.items()
-        },
-    )
-
-
 def write_grid_report(stage: Stage, store: Store) -> ArtifactRef:
-    """Write ``report.html`` and the rows as JSON, CSV and Parquet; needs nothing but the store."""
+    """Write ``report.html`` and the rows as JSON, CSV and Parquet; needs nothing but the store.
+
+    ``pictures.json`` holds a few of the report's pictures as data URIs by heading, for other pages.
+    """
 
     def build(folder: Path) -> dict[str, Any]:
         grid = _FinishedGrid(stage, store)
         rows = grid.rows()
-        (folder / "report.html").write_text(render_grid(grid.content(rows)))
+        content = grid.content(rows)
+        charts = draw(content)
+        (folder / "report.html").write_text(render_grid(content, charts))
+        (folder / "pictures.json").write_text(json.dumps(_pictures(content, charts)))
         records = [row.model_dump(mode="json") for row in rows]
         (folder / "rows.json").write_text(json.dumps(records, indent=2))
         table = pd.json_normalize(records)
@@ -64,6 +52,15 @@ def write_grid_report(stage: Stage, store: Store) -> ArtifactRef:
         return {}
 
     return store.write_stage(stage, build)
+
+
+def _pictures(content: GridContent, charts: GridCharts) -> dict[str, str]:
+    found = {f"Accuracy against {heading(axis)}": svg_picture(svg) for axis, svg in charts.by_axis.items()}
+    for (first, second), svg in list(charts.by_pair.items())[:1]:
+        found[f"Accuracy by {heading(first)} and {heading(second)}"] = svg_picture(svg)
+    place, shown = next(iter(content.examples.items()))
+    found[f"Original and training images, {place}"] = tiled([(e.original, e.adversarial) for e in shown])
+    return found
 
 
 class _FinishedGrid:

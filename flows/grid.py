@@ -1,0 +1,109 @@
+"""A grid as a flow run: one DAG for all its points, then a report over those that were finished."""
+
+import time
+from collections.abc import Sequence
+from typing import Annotated
+
+from prefect import State, get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Cancelled
+from pydantic import Field
+
+from advfeat.errors import RunCancelledError, StageFailedError
+from advfeat.grid import Grid, Point, points, title_of
+from advfeat.plan import Outlook, Plan, build_grid_plan, grid_report, outlook
+from advfeat.report.rows import read_rows
+from advfeat.spec import RecipeName
+from advfeat.store import Store
+from flows.artifacts import Progress, publish_results
+from flows.display import Display
+from flows.patience import patiently
+from flows.ray_cluster import has_gpus
+from flows.result import RunResult, StageCounts
+from flows.walk import Walk
+
+StagesAtOnce = Annotated[
+    int | None,
+    Field(ge=1, le=100_000, description="stages that are computed at the same time; as many as fit if unset"),
+]
+
+
+def run_grid(
+    recipe: RecipeName,
+    grid: Grid,
+    store: str,
+    stages_at_once: int | None,
+    stage_timeout_seconds: float | None,
+) -> RunResult | State[RunResult]:
+    """Compute all points of a grid and their report, whatever the store does not hold already.
+
+    Raises ``InputError`` before anything is computed if the grid cannot be, and ``StageFailedError``
+    in the end if a point failed; the report then holds the others.
+    """
+    began = time.monotonic()
+    place = Store(store)
+    wanted = points(recipe, grid)
+    title = title_of(recipe, grid)
+    plan = build_grid_plan(wanted, on_gpus=has_gpus())
+    outlooks = outlook(Plan(plan.stages), place)
+    with Display(outlooks, to_come=1) as display:
+        extent = extent_of(wanted, outlooks)
+        display.say(f"{title}: {extent}")
+        get_run_logger().info("%s: %s", title, extent)
+        progress = Progress(recipe, extent, total=len(outlooks) + 1)
+        walk = Walk(
+            place,
+            display,
+            timeout_seconds=stage_timeout_seconds,
+            at_once=stages_at_once,
+            on_finished=progress.finished,
+        )
+        failure: StageFailedError | None = None
+        try:
+            walk.run(outlooks)
+        except RunCancelledError as cancelled:
+            return Cancelled(message=str(cancelled))
+        except StageFailedError as error:
+            failure = error
+        done = _finished(plan.made_of, place)
+        if not done and failure is not None:
+            raise failure
+        report = grid_report(
+            title,
+            [wanted[number] for number in done],
+            [plan.made_of[number] for number in done],
+            missing=len(wanted) - len(done),
+        )
+        walk.run(outlook(Plan((report,)), place))
+    total = len(outlooks) + 1
+    result = RunResult(
+        run=str(flow_run.get_id()),
+        seconds=round(time.monotonic() - began, 1),
+        rows=tuple(read_rows(place, report.digest)),
+        stages=StageCounts(total=total, computed=walk.computed, cached=total - walk.computed),
+        report=report.digest,
+        store=place.uri,
+    )
+    publish_results(recipe, title, result, place)
+    if failure is not None:
+        missing = len(wanted) - len(done)
+        raise StageFailedError(
+            f"{missing} of {len(wanted)} experiments failed; the report holds the rest. {failure}"
+        )
+    return result
+
+
+def extent_of(wanted: Sequence[Point], outlooks: Sequence[Outlook]) -> str:
+    """Say how much a grid is: experiments, stages, and how many of those are cached."""
+    cached = sum(entry.state == "cached" for entry in outlooks)
+    return f"{len(wanted)} experiments, {len(outlooks)} stages and a report, {cached} of them cached"
+
+
+def _finished(made_of: Sequence[dict[str, str]], store: Store) -> list[int]:
+    """Return the numbers of the points whose artifacts are all there."""
+    states = patiently(lambda: store.states(sorted({d for roles in made_of for d in roles.values()})))
+    return [
+        number
+        for number, roles in enumerate(made_of)
+        if all(states[digest][0] is not None for digest in roles.values())
+    ]
