@@ -10,9 +10,9 @@ from typing import Any
 from prefect import Task, get_run_logger, task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
-from prefect.exceptions import TaskRunTimeoutError
 from prefect.runtime import flow_run
 from prefect.serializers import JSONSerializer
+from prefect.task_engine import TaskRunTimeoutError
 
 from advfeat.board import reporter
 from advfeat.progress import Progress
