@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -47,7 +48,10 @@ class PrefectServer:
         self.log = folder / "server.log"
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
         environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
-        environment |= SERVER_SETTINGS | {"PREFECT_HOME": str(folder.resolve())}
+        environment |= SERVER_SETTINGS | {
+            "PREFECT_HOME": str(folder.resolve()),
+            "PREFECT_SERVER_UI_API_URL": self.url,  # or its pages ask port 4200
+        }
         with self.log.open("wb") as log:
             # A session of its own, so that Ctrl-C reaches the run alone, which then ends the server.
             self._guard = subprocess.Popen(
@@ -100,27 +104,34 @@ def prefect_server(home: Path = HOME) -> Iterator[PrefectServer]:
             server.stop()
 
 
-@contextlib.contextmanager
-def local_ray() -> Iterator[None]:
-    """Start a Ray on this machine's cores and end it at the end.
+def local_ray_arguments() -> dict[str, Any]:
+    """Make ``ray.init`` start a Ray on this machine's cores, and return what it is told.
 
     Its nodes and workers share a token that nobody else knows. Ray reads it once, when it is first
     imported in a process: nothing may have imported it before.
     """
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    return {
+        "address": "local",  # never a cluster that happens to run on this machine
+        "namespace": RAY_NAMESPACE,
+        "num_cpus": usable_cores(),
+        "object_store_memory": _RAY_OBJECT_STORE_BYTES,
+        "include_dashboard": False,
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+    }
+
+
+@contextlib.contextmanager
+def local_ray() -> Iterator[None]:
+    """Start a Ray on this machine's cores and end it at the end; see ``local_ray_arguments``."""
+    arguments = local_ray_arguments()
     import ray
 
-    ray.init(
-        "local",  # never a cluster that happens to run on this machine
-        namespace=RAY_NAMESPACE,
-        num_cpus=usable_cores(),
-        object_store_memory=_RAY_OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-    )
+    ray.init(**arguments)
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ import advfeat
 import flows
 import tasks
 from advfeat.errors import InputError
-from advfeat.local import RAY_NAMESPACE
+from advfeat.local import RAY_NAMESPACE, local_ray_arguments
 
 if TYPE_CHECKING:
     from prefect_ray import RayTaskRunner
@@ -38,10 +38,11 @@ def configured_address() -> str | None:
 
 def configured_runner() -> "RayTaskRunner[Any]":
     """Return a task runner on the configured cluster; without one, on a Ray of the run's own."""
+    address = configured_address()
+    arguments = local_ray_arguments() if address is None else {"address": address, **init_arguments()}
     from prefect_ray import RayTaskRunner
 
-    address = configured_address()
-    return RayTaskRunner() if address is None else RayTaskRunner(address, init_arguments())
+    return RayTaskRunner(arguments.pop("address"), arguments)
 
 
 def has_gpus() -> bool:

@@ -142,8 +142,8 @@ def prefect_service(folder: Path) -> PrefectService:
     settings = SERVER_SETTINGS | {
         "PREFECT_HOME": str(folder),
         "PREFECT_SERVER_API_AUTH_STRING": credentials,
+        "PREFECT_SERVER_UI_API_URL": (url := f"http://127.0.0.1:{port}/api"),
     }
-    url = f"http://127.0.0.1:{port}/api"
     server = Server(command, folder / "prefect.log", lambda: _answers_http(f"{url}/health"), settings)
     return PrefectService(server, {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": credentials})
 

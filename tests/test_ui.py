@@ -1,0 +1,176 @@
+"""What a researcher does in Prefect's user interface, in a real browser: fill in the form, submit, look."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from playwright.sync_api import Locator, Page, sync_playwright
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.objects import FlowRun
+
+from advfeat.store import Store
+from tests.command import unconfigured
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PICTURES = os.environ.get("ADVFEAT_PICTURES")
+"""A folder for pictures of the pages, for the documentation; none are kept if unset."""
+
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium: apt-get install chromium")
+
+QUICK = ("data.train_size=256", "data.test_size=200", "source.epochs=3", "target.epochs=3")
+STAGES = 2 + 1 + 2 * (2 * (2 + 3)) + 1  # 2 sources, images; for 2 eps x 2 seeds 2 shards and 3 more; report
+
+
+@dataclass
+class Interface:
+    """A Prefect server whose deployments are served, a browser's page, and the store that runs use."""
+
+    address: str
+    client: SyncPrefectClient
+    page: Page
+    store: Path
+
+    def open_form(self, recipe: str) -> None:
+        """Open the form of a recipe's deployment."""
+        deployment = self.client.read_deployment_by_name(f"{recipe}/local")
+        self.page.goto(f"{self.address}/deployments/deployment/{deployment.id}/run")
+        self.field("Seeds").wait_for()
+
+    def field(self, label: str) -> Locator:
+        """Return a field of the form by its label."""
+        text = self.page.locator(".schema-form-property__label").get_by_text(
+            f"{label} (Optional)", exact=True
+        )
+        return self.page.locator(".schema-form-property").filter(has=text).last
+
+    def add(self, label: str, *values: object) -> None:
+        """Add values to a list of the form."""
+        inputs = self.field(label).locator("input, textarea")
+        for value in values:
+            there = inputs.count()
+            self.field(label).get_by_role("button", name="Add item").click()
+            inputs.nth(there).fill(str(value))
+
+    def submit(self) -> FlowRun:
+        """Submit the form and return the run that it made."""
+        known = {run.id for run in self.client.read_flow_runs()}
+        self.page.get_by_role("button", name="Submit").click()
+        self.page.wait_for_url("**/deployments/deployment/*?tab=Runs")
+        (run,) = (run for run in self.client.read_flow_runs() if run.id not in known)
+        return run
+
+    def wait_until_final(self, run: FlowRun, seconds: float = 240) -> FlowRun:
+        """Wait until a run ends, however it does."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            run = self.client.read_flow_run(run.id)
+            if run.state is not None and run.state.is_final():
+                return run
+            time.sleep(1)
+        raise TimeoutError(str(run.state))
+
+    def picture(self, name: str) -> None:
+        """Keep a picture of the page for the documentation, if asked to."""
+        if PICTURES is not None:
+            self.page.screenshot(path=Path(PICTURES) / f"{name}.png")
+
+    def artifact(self, run: FlowRun, key: str) -> Any:
+        """Return what a run published under a key."""
+        of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+        (found,) = [entry for entry in self.client.read_artifacts(artifact_filter=of_run) if entry.key == key]
+        return found.data
+
+
+@pytest.fixture(scope="module")
+def interface(tmp_path_factory: pytest.TempPathFactory, prefect_api: dict[str, str]) -> Iterator[Interface]:
+    folder = tmp_path_factory.mktemp("interface")
+    store = folder / "store"
+    api = prefect_api["PREFECT_API_URL"]
+    environment = {**unconfigured(), **prefect_api, "ADVFEAT_STORE": str(store)}
+    serving = subprocess.Popen([sys.executable, "-m", "flows.serve"], env=environment, cwd=folder)
+    try:
+        with sync_playwright() as playwright, SyncPrefectClient(api) as client:
+            browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1280, "height": 2400})
+            page.set_default_timeout(60_000)
+            _wait_until_served(client)
+            yield Interface(api.removesuffix("/api"), client, page, store)
+            browser.close()
+    finally:
+        children = psutil.Process(serving.pid).children(recursive=True)
+        serving.terminate()
+        serving.wait(60)
+        _, left = psutil.wait_procs(children, timeout=30)
+        assert left == []
+
+
+def _wait_until_served(client: SyncPrefectClient) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with suppress(Exception):
+            if str(client.read_deployment_by_name("d_det/local").status).endswith("READY"):
+                return
+        time.sleep(0.5)
+    raise TimeoutError("nobody serves the deployments")
+
+
+def test_a_grid_from_form_to_numbers(interface: Interface) -> None:
+    interface.open_form("d_det")
+    interface.add("Eps", 0.5, 1.5)
+    interface.add("Settings", *QUICK)
+    interface.field("Seeds").locator(".p-draggable-list__item").last.locator("button").first.click()
+    interface.picture("form")
+    submitted = time.monotonic()
+    run = interface.submit()
+    while not list(interface.store.glob("artifacts/*")):
+        assert time.monotonic() - submitted < 60
+        time.sleep(0.2)
+    run = interface.wait_until_final(run)
+    assert run.state is not None
+    assert run.state.is_completed(), run.state.message
+    assert run.name == "d_det · digits · eps 0.5, 1.5 · 2 seeds"
+
+    table = json.loads(interface.artifact(run, "d-det-results"))
+    (report,) = [m for m in Store(str(interface.store)).manifests() if m.stage == "grid_report"]
+    rows = json.loads(Store(str(interface.store)).read(report.digest, "rows.json"))
+    assert [(row["axes"]["eps"], row["axes"]["seed"]) for row in rows] == [
+        (eps, seed) for eps in (0.5, 1.5) for seed in (0, 1)
+    ]
+    assert [line["test accuracy"] for line in table] == [
+        f"{100 * row['test_accuracy']:.1f} %" for row in rows
+    ]
+
+    interface.page.goto(f"{interface.address}/runs/flow-run/{run.id}?tab=Artifacts")
+    interface.page.get_by_text("d-det-results").first.wait_for()
+    interface.picture("run")
+    interface.page.goto(f"{interface.address}/artifacts/key/d-det-results")
+    for line in table:
+        interface.page.get_by_text(line["test accuracy"]).first.wait_for()
+    interface.picture("results")
+    interface.page.goto(f"{interface.address}/artifacts/key/d-det-report")
+    chart = interface.page.locator("img").first
+    chart.wait_for()
+    assert chart.evaluate("image => image.naturalWidth") > 100, "the browser draws the chart"
+    interface.picture("report")
+
+
+def test_a_wrong_value_is_told_before_any_run(interface: Interface) -> None:
+    before = len(interface.client.read_flow_runs())
+    interface.open_form("d_det")
+    interface.add("Eps", -1)
+    interface.page.get_by_role("button", name="Submit").click()
+    interface.page.wait_for_timeout(5000)
+    interface.picture("wrong")
+    print(interface.page.inner_text("body"))
+    assert len(interface.client.read_flow_runs()) == before
