@@ -29,6 +29,7 @@ from referencing.jsonschema import DRAFT202012
 
 from advfeat import __version__
 from advfeat.experiment_file import load_experiment
+from advfeat.grid import GRIDS
 from flows.cli import app
 from tests.command import unconfigured
 from tests.topology import COMPOSE, ROOT, SERVICES, Topology
@@ -299,14 +300,19 @@ def test_deployments_on_a_prefect_server(prefect_api: dict[str, str], tmp_path: 
         "--all",
         **names,
     )
-    body = json.dumps({"sort": "NAME_ASC"}).encode()
+    body = json.dumps({"sort": "NAME_ASC", "deployments": {"tags": {"all_": ["advfeat"]}}}).encode()
     answer = request(f"{prefect_api['PREFECT_API_URL']}/deployments/filter", body)
-    assert [deployment["name"] for deployment in answer] == ["docker", "kubernetes", "process"]
+    answer = [deployment for deployment in answer if deployment["work_pool_name"] is not None]
     for deployment in answer:
         assert deployment["work_pool_name"] == deployment["name"]
-        assert deployment["entrypoint"] == "flows.experiment.learning_from_errors"
         assert deployment["parameters"]["store"] == "s3://advfeat"
         assert deployment["pull_steps"] in ([], None)
+    forms = {(entry["name"], entry["entrypoint"]) for entry in answer if "recipes" in entry["entrypoint"]}
+    pools = ("docker", "kubernetes", "process")
+    assert forms == {(pool, f"flows.recipes.{recipe}") for pool in pools for recipe in GRIDS}
+    answer = [entry for entry in answer if entry["entrypoint"] == "flows.experiment.learning_from_errors"]
+    assert [deployment["name"] for deployment in answer] == ["docker", "kubernetes", "process"]
+    for deployment in answer:
         assert deployment["global_concurrency_limit"]["limit"] == 1
         (schedule,) = deployment["schedules"]
         assert (schedule["active"], schedule["schedule"]["cron"]) == (False, "0 2 * * *")

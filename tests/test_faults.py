@@ -210,7 +210,7 @@ def test_a_node_killed_in_a_training_by_two_workers(place: Place) -> None:
     finish(process)
     assert contents(command) == contents(undisturbed)
     with store_of(command) as store:
-        assert store.fs.find(store.checkpoints) == []
+        assert [path for path in store.fs.find(store.checkpoints) if "/checkpoints/" in path] == []
 
 
 def test_the_flow_process_killed_then_run_again(place: Place) -> None:
@@ -312,12 +312,15 @@ def test_a_corrupted_shard_found_on_read(place: Place) -> None:
 
 def test_a_node_whose_clock_is_an_hour_ahead(place: Place) -> None:
     """In a shared folder nothing asks the time; S3 refuses the node's requests, and the run says why."""
-    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
-    if library is None:
-        pytest.skip("needs Debian's libfaketime")
+    startup = place.folder / "startup"
+    startup.mkdir()
+    (startup / "sitecustomize.py").write_text(
+        "import datetime, time_machine\n"
+        "later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)\n"
+        "time_machine.travel(later, tick=True).start()\n"
+    )
     node = place.ray.workers[1]
-    ahead = {"LD_PRELOAD": str(library), "FAKETIME": "+3600", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-    skewed = Server(node.command, node.log, node.answers, {**node.environment, **ahead})
+    skewed = Server(node.command, node.log, node.answers, {**node.environment, "PYTHONPATH": str(startup)})
     node.kill()
     try:
         with skewed.running():
@@ -326,13 +329,13 @@ def test_a_node_whose_clock_is_an_hour_ahead(place: Place) -> None:
             command.succeed("run", "--json", *GRID)
             assert contents(command) == place.undisturbed
             with store_of(command) as store:
-                created = [manifest.created for manifest in store.manifests()]
-            assert any(datetime.fromisoformat(time) > began + timedelta(minutes=50) for time in created)
+                created = [datetime.fromisoformat(manifest.created) for manifest in store.manifests()]
+            assert any(moment > began + timedelta(minutes=50) for moment in created), "it did its share"
 
             refused = place.command("skewed")
             failed = refused("run", "--json", *GRID)
             assert failed.returncode == 1
-            assert "difference between the request time" in failed.stderr.splitlines()[-1]
+            assert "difference between the request time" in failed.stderr
     finally:
         node.start()
     refused.succeed("run", "--json", *GRID)

@@ -151,8 +151,8 @@ def test_a_grid_from_form_to_numbers(interface: Interface) -> None:
         f"{100 * row['test_accuracy']:.1f} %" for row in rows
     ]
 
-    interface.page.goto(f"{interface.address}/runs/flow-run/{run.id}?tab=Artifacts")
-    interface.page.get_by_text("d-det-results").first.wait_for()
+    interface.page.goto(f"{interface.address}/runs/flow-run/{run.id}")
+    interface.page.get_by_text("Completed").first.wait_for()
     interface.picture("run")
     interface.page.goto(f"{interface.address}/artifacts/key/d-det-results")
     for line in table:
@@ -170,7 +170,6 @@ def test_a_wrong_value_is_told_before_any_run(interface: Interface) -> None:
     interface.open_form("d_det")
     interface.add("Eps", -1)
     interface.page.get_by_role("button", name="Submit").click()
-    interface.page.wait_for_timeout(5000)
+    interface.page.get_by_text("-1 is less than or equal to the minimum of 0").wait_for()
     interface.picture("wrong")
-    print(interface.page.inner_text("body"))
     assert len(interface.client.read_flow_runs()) == before
