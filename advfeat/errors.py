@@ -36,5 +36,9 @@ class RunCancelledError(AdvfeatError):
         super().__init__("the run was cancelled in Prefect; what was finished is kept")
 
 
+class StoreRefusedError(AdvfeatError):
+    """The store does not let a node read or write; asking again does not help."""
+
+
 class ServerStartError(AdvfeatError):
     """A local server did not start or did not answer in time."""

@@ -108,11 +108,17 @@ def _walk(shards: int, folder: Path) -> float:
     from tasks.stage_task import stage_task
 
     began = time.monotonic()
-    stages = (
+    parts = tuple(
         Stage(kind="shard", title=f"no-op shard {number}", parameters={"number": number, "of": shards})
         for number in range(shards)
     )
-    plan = Plan(tuple(stages))
+    whole = Stage(
+        kind="dataset",
+        title="no-op data set",
+        parameters={"of": shards},
+        parts=tuple(part.digest for part in parts),
+    )
+    plan = Plan((*parts, whole))
 
     @flow(name="scale", task_runner=RayTaskRunner())
     def walk_no_op_shards() -> None:
@@ -121,16 +127,18 @@ def _walk(shards: int, folder: Path) -> float:
         with Display(outlooks) as display:
             walk.Walk(store, display).run(outlooks)
 
-    real = walk.TASKS["shard"]
-    walk.TASKS["shard"] = stage_task("no-op shard")(_no_op_shard)
+    real = dict(walk.TASKS)
+    walk.TASKS.update(
+        {"shard": stage_task("no-op shard")(_no_op), "dataset": stage_task("no-op set")(_no_op)}
+    )
     try:
         walk_no_op_shards()
     finally:
-        walk.TASKS["shard"] = real
+        walk.TASKS.update(real)
     return time.monotonic() - began
 
 
-def _no_op_shard(stage: Any, store: str, after: list[Any]) -> dict[str, Any]:  # noqa: ARG001 — Prefect draws the graph of it
+def _no_op(stage: Any, store: str, after: list[Any]) -> dict[str, Any]:  # noqa: ARG001 — Prefect draws the graph of it
     from advfeat.store import Store
 
     def build(folder: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ published whole and never overwritten: a claim that is lost costs time, never a 
 """
 
 import contextlib
+import contextvars
 import logging
 import threading
 from types import TracebackType
@@ -28,7 +29,11 @@ class Claims:
     def __init__(self) -> None:
         self._leases: dict[str, UUID] = {}
         self._ended = threading.Event()
-        self._renewal = threading.Thread(target=self._renew, daemon=True, name="claim-renewal")
+        # Which server is asked may be a setting of this context alone, which threads do not inherit.
+        here = contextvars.copy_context()
+        self._renewal = threading.Thread(
+            target=here.run, args=(self._renew,), daemon=True, name="claim-renewal"
+        )
 
     def __enter__(self) -> Self:
         self._renewal.start()

@@ -15,6 +15,7 @@ from prefect.serializers import JSONSerializer
 from prefect.task_engine import TaskRunTimeoutError
 
 from advfeat.board import reporter
+from advfeat.errors import StoreRefusedError
 from advfeat.progress import Progress
 from advfeat.stage import Stage
 
@@ -47,7 +48,10 @@ def stage_task(name: str) -> Callable[[StageFunction], Task[Any, dict[str, Any]]
             get_run_logger().info(
                 "%s: computing on %s, process %d", stage.title, platform.node(), os.getpid()
             )
-            return compute(stage, store, after)
+            try:
+                return compute(stage, store, after)
+            except PermissionError as error:
+                raise StoreRefusedError(_refusal(store, error)) from error
 
         return task(
             name=name,
@@ -72,6 +76,12 @@ def board_name() -> str:
 def stage_progress(stage: Stage) -> Progress | None:
     """Return where a stage reports its progress."""
     return reporter(board_name(), stage.title)
+
+
+def _refusal(store: str, error: PermissionError) -> str:
+    clock = "its keys, and its clock: S3 refuses one that is wrong by 15 minutes"
+    remedy = clock if store.startswith("s3://") else "who may read and write there"
+    return f"{store} refuses node {platform.node()} ({error}); check {remedy}"
 
 
 def _stage_digest(context: TaskRunContext, parameters: dict[str, Any]) -> str:
