@@ -28,6 +28,7 @@ from advfeat.plan import Outlook
 from advfeat.stage import Stage, StageKind
 from advfeat.store import Store
 from flows.claims import Claims
+from flows.constant_settings import constant_settings
 from flows.display import Display
 from flows.new_tries import NewTries
 from flows.patience import patiently
@@ -108,7 +109,7 @@ class Walk:
         self._entries = entries
         self._claim_of = {part: stage.digest for stage in _stages(entries) for part in stage.parts}
         self._failures = []
-        with Claims() as self._claims:
+        with constant_settings(), Claims() as self._claims:
             try:
                 self._walk(entries)
             except BaseException:

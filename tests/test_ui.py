@@ -83,12 +83,13 @@ class Interface:
     def picture(self, name: str) -> None:
         """Keep a picture of the page for the documentation, if asked to."""
         if PICTURES is not None:
-            self.page.screenshot(path=Path(PICTURES) / f"{name}.png")
+            self.page.screenshot(path=Path(PICTURES) / f"prefect-{name}.png")
 
-    def artifact(self, run: FlowRun, key: str) -> Any:
-        """Return what a run published under a key."""
+    def open_artifact(self, run: FlowRun, key: str) -> Any:
+        """Open the page of what a run published under a key; return what was published."""
         of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
         (found,) = [entry for entry in self.client.read_artifacts(artifact_filter=of_run) if entry.key == key]
+        self.page.goto(f"{self.address}/artifacts/artifact/{found.id}")
         return found.data
 
 
@@ -141,7 +142,7 @@ def test_a_grid_from_form_to_numbers(interface: Interface) -> None:
     assert run.state.is_completed(), run.state.message
     assert run.name == "d_det · digits · eps 0.5, 1.5 · 2 seeds"
 
-    table = json.loads(interface.artifact(run, "d-det-results"))
+    table = json.loads(interface.open_artifact(run, "d-det-results"))
     (report,) = [m for m in Store(str(interface.store)).manifests() if m.stage == "grid_report"]
     rows = json.loads(Store(str(interface.store)).read(report.digest, "rows.json"))
     assert [(row["axes"]["eps"], row["axes"]["seed"]) for row in rows] == [
@@ -151,18 +152,17 @@ def test_a_grid_from_form_to_numbers(interface: Interface) -> None:
         f"{100 * row['test_accuracy']:.1f} %" for row in rows
     ]
 
-    interface.page.goto(f"{interface.address}/runs/flow-run/{run.id}")
-    interface.page.get_by_text("Completed").first.wait_for()
-    interface.picture("run")
-    interface.page.goto(f"{interface.address}/artifacts/key/d-det-results")
     for line in table:
         interface.page.get_by_text(line["test accuracy"]).first.wait_for()
     interface.picture("results")
-    interface.page.goto(f"{interface.address}/artifacts/key/d-det-report")
+    interface.open_artifact(run, "d-det-report")
     chart = interface.page.locator("img").first
     chart.wait_for()
     assert chart.evaluate("image => image.naturalWidth") > 100, "the browser draws the chart"
     interface.picture("report")
+    interface.page.goto(f"{interface.address}/runs/flow-run/{run.id}")
+    interface.page.get_by_text("Completed").first.wait_for()
+    interface.picture("run")
 
 
 def test_a_wrong_value_is_told_before_any_run(interface: Interface) -> None:
