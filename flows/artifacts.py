@@ -98,7 +98,7 @@ def _markdown(title: str, result: RunResult, store: Store) -> str:
             f"Chance: {percent(result.rows[0].chance)}.",
             "\n".join(lines),
             *shown,
-            f"Whole report: `{store.artifact_uri(result.report)}` or `advfeat report {result.run}`; "
+            f"Whole report: `advfeat report {result.report[:12]} --store {store.uri}`; "
             f"data sets: `advfeat ls --store {store.uri}`.",
         ]
     )

@@ -179,6 +179,18 @@ def show(digest: Digest, store: StoreURI = DEFAULT_STORE) -> None:
 
 
 @app.command()
+def report(digest: Digest, store: StoreURI = DEFAULT_STORE) -> None:
+    """Copy a report out of the store and print where it is; a run prints its report's digest."""
+    place = _readable(store)
+    manifest = place.manifest(place.resolve(digest))
+    if manifest.stage not in ("report", "grid_report"):
+        raise InputError(
+            "digest", digest, f"is a {manifest.stage}, not a report", "list them with: advfeat ls"
+        )
+    print(_local_copy(place, manifest.digest, manifest.stage.replace("_", "-")))
+
+
+@app.command()
 def verify(
     digest: Annotated[str | None, typer.Argument(metavar="DIGEST", help="one; all if unset")] = None,
     store: StoreURI = DEFAULT_STORE,

@@ -6,6 +6,8 @@ cluster and the store that the environment names.
 
 import os
 
+os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "2")  # seconds until a submitted run is seen
+
 from prefect import serve
 from prefect.deployments.runner import RunnerDeployment
 from prefect.types.entrypoint import EntrypointType

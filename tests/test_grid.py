@@ -147,6 +147,10 @@ def test_a_grid_from_the_command_line(served_command: Command) -> None:
     ]
     assert first["stages"]["computed"] == first["stages"]["total"]
 
+    reports = [e for e in json.loads(served_command.succeed("ls", "--json")) if e["stage"] == "grid_report"]
+    page = Path(served_command.succeed("report", reports[0]["digest"][:10]).strip())
+    assert page.read_bytes() == Path(first["report"]).read_bytes()
+
     more = ("--set", "eps=[0.5,1.0,1.5]", "--set", "seeds=[0,1]")
     second = json.loads(served_command.succeed("grid", "d_det", "--json", *more, *settings))
     new = second["stages"]["total"] - first["stages"]["total"]

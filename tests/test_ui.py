@@ -80,10 +80,12 @@ class Interface:
             time.sleep(1)
         raise TimeoutError(str(run.state))
 
-    def picture(self, name: str) -> None:
+    def picture(self, name: str, height: int = 2400) -> None:
         """Keep a picture of the page for the documentation, if asked to."""
         if PICTURES is not None:
-            self.page.screenshot(path=Path(PICTURES) / f"prefect-{name}.png")
+            self.page.wait_for_timeout(3000)  # graphs move into place
+            upper: Any = {"x": 0, "y": 0, "width": 1280, "height": height}
+            self.page.screenshot(path=Path(PICTURES) / f"prefect-{name}.png", clip=upper)
 
     def open_artifact(self, run: FlowRun, key: str) -> Any:
         """Open the page of what a run published under a key; return what was published."""
@@ -98,7 +100,7 @@ def interface(tmp_path_factory: pytest.TempPathFactory, prefect_api: dict[str, s
     folder = tmp_path_factory.mktemp("interface")
     store = folder / "store"
     api = prefect_api["PREFECT_API_URL"]
-    environment = {**unconfigured(), **prefect_api, "ADVFEAT_STORE": str(store)}
+    environment = {**unconfigured(), **prefect_api, "ADVFEAT_STORE": store.name}
     serving = subprocess.Popen([sys.executable, "-m", "flows.serve"], env=environment, cwd=folder)
     try:
         with sync_playwright() as playwright, SyncPrefectClient(api) as client:
@@ -154,15 +156,15 @@ def test_a_grid_from_form_to_numbers(interface: Interface) -> None:
 
     for line in table:
         interface.page.get_by_text(line["test accuracy"]).first.wait_for()
-    interface.picture("results")
+    interface.picture("results", height=480)
     interface.open_artifact(run, "d-det-report")
     chart = interface.page.locator("img").first
     chart.wait_for()
     assert chart.evaluate("image => image.naturalWidth") > 100, "the browser draws the chart"
-    interface.picture("report")
+    interface.picture("report", height=960)
     interface.page.goto(f"{interface.address}/runs/flow-run/{run.id}")
     interface.page.get_by_text("Completed").first.wait_for()
-    interface.picture("run")
+    interface.picture("run", height=1000)
 
 
 def test_a_wrong_value_is_told_before_any_run(interface: Interface) -> None:
