@@ -15,6 +15,10 @@ class InputError(AdvfeatError):
         super().__init__(f"{field}: {value!r} {problem}; {remedy}")
         self.field = field
         self.value = value
+        self._arguments = (field, value, problem, remedy)
+
+    def __reduce__(self) -> tuple[type["InputError"], tuple[str, object, str, str]]:
+        return type(self), self._arguments  # a worker's error reaches the run whole
 
 
 class DamagedArtifactError(AdvfeatError):
@@ -38,6 +42,10 @@ class RunCancelledError(AdvfeatError):
 
 class StoreRefusedError(AdvfeatError):
     """The store does not let a node read or write; asking again does not help."""
+
+
+class FigureOutsideError(AdvfeatError):
+    """A result left the interval in which it was expected."""
 
 
 class ServerStartError(AdvfeatError):

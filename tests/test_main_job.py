@@ -1,6 +1,8 @@
 """The main job as a user runs it: default preset, embedded Prefect server and Ray, local store."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from advfeat.experiment_file import load_experiment
 from advfeat.plan import build_plan
 from advfeat.store import Store
-from tests.command import Command
+from tests.command import Command, unconfigured
 from tests.inline import compute
 
 Json = dict[str, Any]
@@ -132,6 +134,27 @@ def test_lost_artifacts_are_told_and_computed_again(home: Command, first: Json) 
     assert result["stages"] == {"total": 65, "computed": 2, "cached": 63}
     assert result["rows"] == first["rows"]
     assert home.succeed("verify").splitlines()[-1].endswith(" 0 damaged")
+
+
+CHECK = """
+import sys
+from flows.regression import Expected, regression
+figures = tuple(Expected(recipe=recipe, low=low, high=1) for recipe, low in (("clean", 0.9), ("d_det", 0.99)))
+regression(sys.argv[1], expected=figures)
+"""
+
+
+def test_the_scheduled_check_fails_when_a_figure_left_its_interval(
+    home: Command, first: Json, prefect_api: dict[str, str]
+) -> None:
+    command = [sys.executable, "-c", CHECK, str(home.folder / ".advfeat" / "store")]
+    done = subprocess.run(
+        command, env={**unconfigured(), **prefect_api}, capture_output=True, text=True, check=False
+    )
+    mean = rows(first)["d_det"]["test_accuracy"]
+    assert f"FigureOutsideError: d_det: {mean:.3f} is not in 0.990 to 1.000" in done.stderr
+    assert "clean: " not in done.stderr.splitlines()[-1]
+    assert "[65/65] report: cached" in done.stderr
 
 
 def test_the_store_holds_no_pickle(home: Command, first: Json) -> None:
