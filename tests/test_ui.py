@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
 
+from advfeat.grid import load_grid, points
+from advfeat.plan import build_grid_plan
 from advfeat.store import Store
 from tests.command import unconfigured
 
@@ -29,7 +31,6 @@ PICTURES = os.environ.get("ADVFEAT_PICTURES")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium: apt-get install chromium")
 
 QUICK = ("data.train_size=256", "data.test_size=200", "source.epochs=3", "target.epochs=3")
-STAGES = 2 + 1 + 2 * (2 * (2 + 3)) + 1  # 2 sources, images; for 2 eps x 2 seeds 2 shards and 3 more; report
 
 
 @dataclass
@@ -70,15 +71,22 @@ class Interface:
         (run,) = (run for run in self.client.read_flow_runs() if run.id not in known)
         return run
 
-    def wait_until_final(self, run: FlowRun, seconds: float = 240) -> FlowRun:
-        """Wait until a run ends, however it does."""
+    def ended(self, run: FlowRun) -> bool:
+        """Tell whether a run has ended, however it did."""
+        state = self.client.read_flow_run(run.id).state
+        return state is not None and state.is_final()
+
+    def wait_until_final(self, run: FlowRun) -> FlowRun:
+        """Wait until a run ends and return it as it is then."""
+        self.wait_until(lambda: self.ended(run))
+        return self.client.read_flow_run(run.id)
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 240) -> None:
+        """Wait until a condition holds."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            run = self.client.read_flow_run(run.id)
-            if run.state is not None and run.state.is_final():
-                return run
-            time.sleep(1)
-        raise TimeoutError(str(run.state))
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
 
     def picture(self, name: str, height: int = 2400) -> None:
         """Keep a picture of the page for the documentation, if asked to."""
@@ -136,9 +144,8 @@ def test_a_grid_from_form_to_numbers(interface: Interface) -> None:
     interface.picture("form")
     submitted = time.monotonic()
     run = interface.submit()
-    while not list(interface.store.glob("artifacts/*")):
-        assert time.monotonic() - submitted < 60
-        time.sleep(0.2)
+    interface.wait_until(lambda: any(interface.store.glob("artifacts/*")), seconds=60)
+    print(f"the first stage was there {time.monotonic() - submitted:.1f} s after the form was submitted")
     run = interface.wait_until_final(run)
     assert run.state is not None
     assert run.state.is_completed(), run.state.message
@@ -175,3 +182,35 @@ def test_a_wrong_value_is_told_before_any_run(interface: Interface) -> None:
     interface.page.get_by_text("-1 is less than or equal to the minimum of 0").wait_for()
     interface.picture("wrong")
     assert len(interface.client.read_flow_runs()) == before
+
+
+def test_a_retry_computes_what_failed_alone(interface: Interface) -> None:
+    """A link to nowhere stands where one evaluation's folder belongs; without it the run is retried."""
+    grid = load_grid("d_det", ["eps=[0.5,1.5]", "seeds=[0,1]", "steps=3", *QUICK])
+    failing = build_grid_plan(points("d_det", grid)).made_of[0]["evaluation"]
+    obstacle = interface.store / "artifacts" / failing
+    obstacle.parent.mkdir(parents=True, exist_ok=True)
+    obstacle.symlink_to("nowhere")
+    interface.open_form("d_det")
+    interface.add("Eps", 0.5, 1.5)
+    interface.add("Steps", 3)
+    interface.add("Settings", *QUICK)
+    interface.field("Seeds").locator(".p-draggable-list__item").last.locator("button").first.click()
+    run = interface.wait_until_final(interface.submit())
+    assert run.state is not None
+    assert run.state.is_failed()
+    assert "1 of 4 experiments failed; the report holds the rest" in str(run.state.message)
+    assert len(json.loads(interface.open_artifact(run, "d-det-results"))) == 3
+
+    obstacle.unlink()
+    before = set(interface.store.glob("artifacts/*/manifest.json"))
+    interface.page.goto(f"{interface.address}/runs/flow-run/{run.id}")
+    interface.page.get_by_role("button", name="Retry").click()
+    interface.page.get_by_role("button", name="Retry").last.click()  # and confirm
+    interface.wait_until(lambda: not interface.ended(run))
+    run = interface.wait_until_final(run)
+    assert run.state is not None
+    assert run.state.is_completed(), run.state.message
+    new = set(interface.store.glob("artifacts/*/manifest.json")) - before
+    stages = sorted(json.loads(path.read_text())["stage"] for path in new)
+    assert stages == ["evaluation", "grid_report"]
