@@ -119,10 +119,11 @@ def interface(tmp_path_factory: pytest.TempPathFactory, prefect_api: dict[str, s
             yield Interface(api.removesuffix("/api"), client, page, store)
             browser.close()
     finally:
-        children = psutil.Process(serving.pid).children(recursive=True)
+        # A run is final in Prefect some seconds before its process has ended its Ray.
+        runs = psutil.Process(serving.pid).children(recursive=True)
+        _, left = psutil.wait_procs(runs, timeout=60)
         serving.terminate()
         serving.wait(60)
-        _, left = psutil.wait_procs(children, timeout=30)
         assert left == []
 
 
