@@ -117,10 +117,8 @@ class _FinishedGrid:
         source = roles.get("source_model")
         agreement = None
         if source is not None:
-            same = self._predictions(roles["evaluation"])[1] == self._source_predictions(
-                source, roles["images"]
-            )
-            agreement = float(np.mean(same))
+            of_source = _predictions_of_model(self._store.uri, source, roles["images"])
+            agreement = float(np.mean(self._predictions(roles["evaluation"])[1] == of_source))
         return row.model_copy(
             update={
                 "axes": point.axes,
@@ -129,9 +127,6 @@ class _FinishedGrid:
                 "command": point.command,
             }
         )
-
-    def _source_predictions(self, source: str, images: str) -> NDArray[np.int64]:
-        return _predictions_of_model(self._store.uri, source, images)
 
     def _predictions(self, evaluation: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         table = read_table(self._store.read(evaluation, "predictions.parquet"))
