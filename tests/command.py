@@ -20,10 +20,8 @@ QUICK_ASSIGNMENTS = (
     *("data.train_size=384", "data.test_size=300", "seeds=[0]"),
     *("source.epochs=4", "target.epochs=4", "attack.steps=5"),
 )
-# One of them as options of the command, for tests of what happens around the computing.
-QUICK = tuple(
-    word for assignment in (*QUICK_ASSIGNMENTS, "recipes=[d_rand]") for word in ("--set", assignment)
-)
+QUICK = tuple(word for assignment in QUICK_ASSIGNMENTS for word in ("--set", assignment))
+QUICK_D_RAND = (*QUICK, "--set", "recipes=[d_rand]")
 
 
 def unconfigured() -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import ray
 
-from tests.command import QUICK, Command
+from tests.command import QUICK_D_RAND, Command
 from tests.servers import BUCKET, ray_cluster, s3_client
 
 
@@ -23,9 +23,9 @@ def flow_runs(api: str) -> list[dict[str, object]]:
 def test_a_run_on_s3(served_command: Command, s3: dict[str, str]) -> None:
     served_command.extra = {**served_command.extra, **s3}
     store = ("--store", f"s3://{BUCKET}/runs/one")
-    first = json.loads(served_command.succeed("run", "--json", *QUICK, *store))
+    first = json.loads(served_command.succeed("run", "--json", *QUICK_D_RAND, *store))
     assert first["stages"]["computed"] == first["stages"]["total"]
-    second = json.loads(served_command.succeed("run", "--json", *QUICK, *store))
+    second = json.loads(served_command.succeed("run", "--json", *QUICK_D_RAND, *store))
     assert second["stages"]["cached"] == second["stages"]["total"]
     assert second["rows"] == first["rows"]
     listed = json.loads(served_command.succeed("ls", "--json", *store))
@@ -35,7 +35,7 @@ def test_a_run_on_s3(served_command: Command, s3: dict[str, str]) -> None:
         if entry["digest"]
         == next(
             plan["digest"]
-            for plan in json.loads(served_command.succeed("plan", "--json", *QUICK, *store))
+            for plan in json.loads(served_command.succeed("plan", "--json", *QUICK_D_RAND, *store))
             if plan["title"] == "data set d_rand, seed 0"
         )
     ]
@@ -52,9 +52,9 @@ def test_a_run_on_a_users_server_and_cluster(tmp_path: Path, prefect_api: dict[s
     before = len(flow_runs(prefect_api["PREFECT_API_URL"]))
     with ray_cluster(tmp_path, cores=2) as cluster:
         command = Command(tmp_path, prefect_api | cluster)
-        result = json.loads(command.succeed("run", "--json", *QUICK))
+        result = json.loads(command.succeed("run", "--json", *QUICK_D_RAND))
         assert command.left_processes(10) == [], "no server, no Ray of our own; workers end with the run"
-        again = json.loads(command.succeed("run", "--json", *QUICK, "--set", "attack.eps=0.7"))
+        again = json.loads(command.succeed("run", "--json", *QUICK_D_RAND, "--set", "attack.eps=0.7"))
         assert again["stages"]["computed"] > 0, "the cluster still works"
     assert result["stages"]["computed"] == result["stages"]["total"]
     runs = {run["id"]: run for run in flow_runs(prefect_api["PREFECT_API_URL"])}
