@@ -108,11 +108,12 @@ def local_ray_arguments() -> dict[str, Any]:
     """Make ``ray.init`` start a Ray on this machine's cores, and return what it is told.
 
     Its nodes and workers share a token that nobody else knows. Ray reads it once, when it is first
-    imported in a process: nothing may have imported it before.
+    imported in a process: where something imported it before, there is no token, only the loopback.
     """
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
+    if "ray" not in sys.modules or "RAY_AUTH_TOKEN" in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     return {
         "address": "local",  # never a cluster that happens to run on this machine

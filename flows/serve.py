@@ -6,7 +6,11 @@ cluster and the store that the environment names.
 
 import os
 
+from advfeat.local import local_ray_arguments
+
 os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "2")  # seconds until a submitted run is seen
+if not os.environ.get("RAY_ADDRESS"):
+    local_ray_arguments()  # the runs inherit its token, which must be there before Ray is imported
 
 from prefect import serve
 from prefect.deployments.runner import RunnerDeployment
