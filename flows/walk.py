@@ -92,7 +92,7 @@ class Walk:
         self._entries: dict[str, Outlook] = {}
         self._claim_of: dict[str, str] = {}
         self._made_meanwhile: dict[str, bool] = {}
-        self._claims = Claims()
+        self._claims: Claims
         self._done: SimpleQueue[StageFuture] = SimpleQueue()
         self._last_inquiry = time.monotonic()
         self._failures: list[str] = []

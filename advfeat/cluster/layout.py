@@ -141,9 +141,8 @@ class Layout:
             MARK: str(self.folder),
             "PREFECT_HOME": str(self.data("prefect")),
             "PREFECT_SERVER_API_AUTH_STRING": self.credentials().prefect,
-            "PREFECT_SERVER_UI_API_URL": self.variables(state)[
-                "PREFECT_API_URL"
-            ],  # or its pages ask port 4200
+            # Otherwise the server's pages ask port 4200.
+            "PREFECT_SERVER_UI_API_URL": self.variables(state)["PREFECT_API_URL"],
             "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
             "RAY_USAGE_STATS_ENABLED": "0",
             # A node that is gone is found in seconds, one that hangs within 15.
