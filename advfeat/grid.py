@@ -133,6 +133,9 @@ _FIELDS = {
 }
 """The axes besides data and seeds, in the order of names, and the field of the experiment that each sets."""
 
+AXES = ("data", *_FIELDS)
+"""All axes but the seeds, in the order of names."""
+
 
 class Point(BaseModel):
     """One experiment of a grid, of one recipe and one seed, and its place on the axes."""
@@ -205,6 +208,17 @@ def points(recipe: RecipeName, grid: Grid) -> list[Point]:
     ]
 
 
+def axis_value(experiment: Experiment, recipe: str, axis: str) -> Value:
+    """Return where an experiment stands on an axis, given or not."""
+    if axis == "data":
+        return experiment.data.source
+    value: Any = experiment
+    for name in _field(recipe, axis).split("."):
+        value = getattr(value, name)
+    found: Value = value
+    return found
+
+
 def title_of(recipe: RecipeName, grid: Grid) -> str:
     """Say in a line what a grid runs: recipe, data, the values on its axes, seeds."""
     axes = grid.model_dump(exclude={"seeds", "combine", "settings", "limit"})
@@ -239,16 +253,17 @@ def _stretched(axes: Mapping[str, tuple[Value, ...]]) -> list[tuple[Value, ...]]
 
 
 def _point(recipe: RecipeName, axes: dict[str, Value], seed: int, settings: tuple[str, ...]) -> Point:
-    source = RECIPES[recipe].source or "source"
     assignments = [
-        f"{_FIELDS[axis].format(source=source)}={json.dumps(value)}"
-        for axis, value in axes.items()
-        if axis != "data"
+        f"{_field(recipe, axis)}={json.dumps(value)}" for axis, value in axes.items() if axis != "data"
     ]
     only = [f"recipes=[{recipe}]", f"seeds=[{seed}]"]
     point = Point(axes={**axes, "seed": seed}, assignments=(*settings, *assignments, *only))
     _ = point.experiment  # it fails here or not at all
     return point
+
+
+def _field(recipe: str, axis: str) -> str:
+    return _FIELDS[axis].format(source=RECIPES[recipe].source or "source")
 
 
 def _shown(name: str, values: Sequence[Any]) -> str:

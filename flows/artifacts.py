@@ -1,69 +1,66 @@
-"""What a grid shows in Prefect's user interface: progress, a table of results, and a report to read.
+"""What a run shows in Prefect's user interface: its results as a table and a report to read.
 
 Keys are stable, one set a recipe, so that the interface keeps the history of each.
 """
 
 import json
-import time
-from uuid import UUID
+import re
 
 from prefect.artifacts import (
     create_markdown_artifact,
-    create_progress_artifact,
     create_table_artifact,
-    update_progress_artifact,
 )
 
 from advfeat.report.groups import groups, varying_axes
 from advfeat.report.html import percent
-from advfeat.stage import Stage
 from advfeat.store import Store
 from flows.result import RunResult
-
-_SECONDS_BETWEEN_UPDATES = 2.0
-
-
-class Progress:
-    """The share of a grid's stages that are finished, as an artifact of the flow run."""
-
-    def __init__(self, recipe: str, extent: str, total: int) -> None:
-        self._total, self._finished = max(1, total), 0
-        self._last = time.monotonic()
-        created = create_progress_artifact(
-            progress=0.0, key=artifact_key(recipe, "progress"), description=extent
-        )
-        assert isinstance(created, UUID)
-        self._id = created
-
-    def finished(self, stage: Stage) -> None:
-        """Note that a stage is in the store."""
-        self._finished += 1
-        now = time.monotonic()
-        if self._finished == self._total or now - self._last >= _SECONDS_BETWEEN_UPDATES:
-            self._last = now
-            update_progress_artifact(
-                self._id, progress=100.0 * self._finished / self._total, description=f"last: {stage.title}"
-            )
 
 
 def publish_results(recipe: str, title: str, result: RunResult, store: Store) -> None:
     """Publish a grid's table and its report with plots, example images and links."""
+    publish_table(recipe, title, result)
+    create_markdown_artifact(
+        key=artifact_key(recipe, "report"), markdown=_markdown(recipe, title, result, store)
+    )
     create_table_artifact(
-        key=artifact_key(recipe, "results"),
+        key=artifact_key(recipe, "data-sets"),
+        table=_data_sets(result, store),
+        description=f"{title}: the data sets, Parquet, where they lie",
+    )
+
+
+def publish_table(flow: str, title: str, result: RunResult) -> None:
+    """Publish the rows of a run as a table."""
+    create_table_artifact(
+        key=artifact_key(flow, "results"),
         table=_table(result),
         description=f"{title}: one row an experiment",
     )
-    create_markdown_artifact(key=artifact_key(recipe, "report"), markdown=_markdown(title, result, store))
 
 
-def artifact_key(recipe: str, what: str) -> str:
+def artifact_key(subject: str, what: str) -> str:
     """Name an artifact: lower-case letters, digits and dashes."""
-    return f"{recipe.replace('_', '-')}-{what}"
+    return "-".join(re.findall("[a-z0-9]+", f"{subject} {what}".lower()))
+
+
+def _data_sets(result: RunResult, store: Store) -> list[dict[str, object]]:
+    """List the data sets behind a grid's report, each once."""
+    inputs = store.manifest(result.report).inputs
+    digests = dict.fromkeys(digest for role, digest in inputs.items() if role.endswith("/dataset"))
+    found = []
+    for manifest, _ in store.states(list(digests)).values():
+        if manifest is not None:
+            (file,) = manifest.files
+            uri = f"{store.artifact_uri(manifest.digest)}/{file.path}"
+            found.append({"images": manifest.metrics["train_size"], "bytes": file.bytes, "Parquet": uri})
+    return found
 
 
 def _table(result: RunResult) -> list[dict[str, object]]:
     return [
         {
+            "recipe": row.recipe,
             **row.axes,
             "test accuracy": percent(row.test_accuracy),
             "95 % interval": f"{percent(row.ci95[0])} to {percent(row.ci95[1])}",
@@ -76,7 +73,7 @@ def _table(result: RunResult) -> list[dict[str, object]]:
     ]
 
 
-def _markdown(title: str, result: RunResult, store: Store) -> str:
+def _markdown(recipe: str, title: str, result: RunResult, store: Store) -> str:
     varying = varying_axes(result.rows)
     heads = [*varying, "seeds", "test accuracy", "95 % interval"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
@@ -98,7 +95,7 @@ def _markdown(title: str, result: RunResult, store: Store) -> str:
             f"Chance: {percent(result.rows[0].chance)}.",
             "\n".join(lines),
             *shown,
-            f"Whole report: `advfeat report {result.report[:12]} --store {store.uri}`; "
-            f"data sets: `advfeat ls --store {store.uri}`.",
+            f"Whole report: `advfeat report {result.run[:8]} --store {store.uri}`; "
+            f"data sets: the artifact {artifact_key(recipe, 'data-sets')}.",
         ]
     )

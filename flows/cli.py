@@ -6,13 +6,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from advfeat.errors import AdvfeatError, InputError
-from flows import cluster_commands
+from flows import cluster_commands, store_commands
+from flows.options import DEFAULT_STORE, AsJSON, Assignments, RayAddress, Source, StageTimeout, StoreURI
+from flows.store_commands import local_copy
 
 app = typer.Typer(
     help="Experiments on learning from errors, as distributed workflows.",
@@ -21,27 +22,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-DEFAULT_STORE = "./.advfeat/store"
 EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
-
-Source = Annotated[str, typer.Argument(metavar="PRESET | FILE.yaml", help="experiment to run")]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="change a field, such as attack.eps=1.0"),
-]
-StoreURI = Annotated[
-    str, typer.Option("--store", envvar="ADVFEAT_STORE", help="folder or fsspec URI of the store")
-]
-AsJSON = Annotated[bool, typer.Option("--json", help="print one JSON value on standard output")]
-RayAddress = Annotated[
-    str | None,
-    typer.Option("--ray", envvar="RAY_ADDRESS", metavar="HOST:PORT", help="run on this Ray cluster"),
-]
-StageTimeout = Annotated[
-    float | None,
-    typer.Option("--stage-timeout", metavar="SECONDS", min=1, help="give up a stage after this time"),
-]
-Digest = Annotated[str, typer.Argument(metavar="DIGEST", help="digest, or enough of its start")]
 
 
 @app.command()
@@ -151,64 +132,22 @@ def plan(
 
 
 @app.command()
-def ls(store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:
-    """List the artifacts in the store."""
-    place = _readable(store)
-    references = sorted(
-        (manifest.reference(place.artifact_uri(manifest.digest)) for manifest in place.manifests()),
-        key=lambda reference: (reference.created, reference.stage, reference.digest),
-    )
-    if as_json:
-        shown = {"digest", "stage", "uri", "bytes", "created"}
-        print(json.dumps([reference.model_dump(include=shown) for reference in references]))
-        return
-    for reference in references:
-        print(
-            f"{reference.digest[:12]}  {reference.stage:12}  {reference.bytes:>13,} B  "
-            f"{reference.created}  {reference.uri}"
-        )
-
-
-@app.command()
-def show(digest: Digest, store: StoreURI = DEFAULT_STORE) -> None:
-    """Print the manifest of an artifact and where it lies."""
-    place = _readable(store)
-    manifest = place.manifest(place.resolve(digest))
-    content: dict[str, Any] = {"uri": place.artifact_uri(manifest.digest), **manifest.model_dump()}
-    print(json.dumps(content, indent=2))
-
-
-@app.command()
-def report(digest: Digest, store: StoreURI = DEFAULT_STORE) -> None:
-    """Copy a report out of the store and print where it is; a run prints its report's digest."""
-    place = _readable(store)
-    manifest = place.manifest(place.resolve(digest))
-    if manifest.stage not in ("report", "grid_report"):
-        raise InputError(
-            "digest", digest, f"is a {manifest.stage}, not a report", "list them with: advfeat ls"
-        )
-    print(_local_copy(place, manifest.digest, manifest.stage.replace("_", "-")))
-
-
-@app.command()
-def verify(
-    digest: Annotated[str | None, typer.Argument(metavar="DIGEST", help="one; all if unset")] = None,
+def deploy(
+    pool: Annotated[str, typer.Argument(metavar="POOL", help="work pool that runs them")],
     store: StoreURI = DEFAULT_STORE,
+    image: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="container image, for pools of containers")
+    ] = None,
 ) -> None:
-    """Read every byte again and compare it with the manifests; exit code 1 if anything is wrong."""
-    place = _readable(store)
-    digests = place.digests() if digest is None else [place.resolve(digest)]
-    damaged = 0
-    for entry in digests:
-        problem = place.verify(entry)
-        if problem is not None:
-            damaged += 1
-            print(f"{entry}  DAMAGED  {problem}")
-    print(f"{len(digests)} artifacts read, {damaged} damaged")
-    if damaged:
-        raise typer.Exit(EXIT_FAILURE)
+    """Offer the main job, the nightly check and a form for each recipe on your Prefect server."""
+    from advfeat.store import Store
+    from flows.deployments import deploy_to
+
+    for name in deploy_to(pool, Store(store).uri, image):
+        print(name)
 
 
+store_commands.register(app)
 cluster_commands.register(app)
 
 
@@ -249,19 +188,11 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _readable(store: str) -> Any:
-    from advfeat.store import Store
-
-    place = Store(store)
-    place.check_readable()
-    return place
-
-
 def _print_result(
     result: Any, place: Any, name: str, as_json: bool, print_table: Callable[[Any], None]
 ) -> None:
     """Print a run's result, with its report copied to where a browser can open it."""
-    page = _local_copy(place, result.report, name)
+    page = local_copy(place, result.report, name)
     result = result.model_copy(update={"report": str(page)})
     if as_json:
         print(result.model_dump_json())
@@ -270,16 +201,6 @@ def _print_result(
     stages = result.stages
     print(f"{stages.total} stages, {stages.computed} computed, {stages.cached} cached, {result.seconds} s")
     print(f"report: {page}")
-
-
-def _local_copy(place: Any, digest: str, name: str) -> Path:
-    """Copy a report out of the store, to where a browser can open it."""
-    from advfeat.local import HOME
-
-    page = HOME.resolve() / "reports" / f"{name}-{digest[:12]}.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_bytes(place.read(digest, "report.html"))
-    return page
 
 
 @contextlib.contextmanager

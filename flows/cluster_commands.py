@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.options import AsJSON
+
 if TYPE_CHECKING:
     from advfeat.cluster.control import ClusterStatus
-
-AsJSON = Annotated[bool, typer.Option("--json", help="print one JSON object on standard output")]
 
 
 def up(

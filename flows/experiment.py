@@ -1,29 +1,31 @@
 """The main job as a Prefect flow: spec -> plan -> stages -> rows and report."""
 
-import time
 from typing import Annotated
 
 from prefect import State, flow
-from prefect.runtime import flow_run
 from prefect.states import Cancelled
 from pydantic import Field
 
 from advfeat.errors import RunCancelledError
 from advfeat.plan import build_plan, outlook
-from advfeat.report.rows import read_rows
 from advfeat.spec import Experiment
 from advfeat.store import Store
+from flows.artifacts import publish_table
 from flows.display import Display
+from flows.progress_bars import LongStages
 from flows.ray_cluster import configured_runner, has_gpus
-from flows.result import RunResult, StageCounts
+from flows.recording import recorded
+from flows.result import RunResult
 from flows.walk import Walk
+
+NAME = "learning-from-errors"
 
 StageTimeout = Annotated[
     float | None, Field(gt=0, description="seconds after which a stage is given up; never if unset")
 ]
 
 
-@flow(name="learning-from-errors", flow_run_name="{experiment.name}", task_runner=configured_runner())
+@flow(name=NAME, flow_run_name="{experiment.name}", task_runner=configured_runner())
 def learning_from_errors(
     experiment: Experiment, store: str, stage_timeout_seconds: StageTimeout = None
 ) -> RunResult | State[RunResult]:
@@ -31,21 +33,16 @@ def learning_from_errors(
 
     ``store`` is an fsspec URI. Everything that the store already holds is taken from there.
     """
-    began = time.monotonic()
     place = Store(store)
     plan = build_plan(experiment, on_gpus=has_gpus())
     outlooks = outlook(plan, place)
-    with Display(outlooks) as display:
-        walk = Walk(place, display, timeout_seconds=stage_timeout_seconds)
-        try:
+    try:
+        with recorded(place, NAME, experiment.name) as recording, Display(outlooks) as display:
+            walk = Walk(place, display, watchers=(LongStages(),), timeout_seconds=stage_timeout_seconds)
             walk.run(outlooks)
-        except RunCancelledError as cancelled:
-            return Cancelled(message=str(cancelled))
-    return RunResult(
-        run=str(flow_run.get_id()),
-        seconds=round(time.monotonic() - began, 1),
-        rows=tuple(read_rows(place, plan.report.digest)),
-        stages=StageCounts(total=len(outlooks), computed=walk.computed, cached=len(outlooks) - walk.computed),
-        report=plan.report.digest,
-        store=place.uri,
-    )
+            recording.results(plan.report.digest, total=len(outlooks), computed=walk.computed)
+            result = RunResult.of(recording.ended("completed"), place)
+            publish_table(NAME, experiment.name, result)
+    except RunCancelledError as cancelled:
+        return Cancelled(message=str(cancelled))
+    return result

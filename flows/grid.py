@@ -1,25 +1,24 @@
 """A grid as a flow run: one DAG for all its points, then a report over those that were finished."""
 
-import time
 from collections.abc import Sequence
 from typing import Annotated
 
 from prefect import State, get_run_logger
-from prefect.runtime import flow_run
 from prefect.states import Cancelled
 from pydantic import Field
 
 from advfeat.errors import RunCancelledError, StageFailedError
 from advfeat.grid import Grid, Point, points, title_of
 from advfeat.plan import Outlook, Plan, build_grid_plan, grid_report, outlook
-from advfeat.report.rows import read_rows
 from advfeat.spec import RecipeName
 from advfeat.store import Store
-from flows.artifacts import Progress, publish_results
+from flows.artifacts import publish_results
 from flows.display import Display
 from flows.patience import patiently
+from flows.progress_bars import GridProgress, LongStages
 from flows.ray_cluster import has_gpus
-from flows.result import RunResult, StageCounts
+from flows.recording import recorded
+from flows.result import RunResult
 from flows.walk import Walk
 
 StagesAtOnce = Annotated[
@@ -40,57 +39,55 @@ def run_grid(
     Raises ``InputError`` before anything is computed if the grid cannot be, and ``StageFailedError``
     in the end if a point failed; the report then holds the others.
     """
-    began = time.monotonic()
     place = Store(store)
     wanted = points(recipe, grid)
     title = title_of(recipe, grid)
     plan = build_grid_plan(wanted, on_gpus=has_gpus())
     outlooks = outlook(Plan(plan.stages), place)
-    with Display(outlooks, to_come=1) as display:
-        extent = extent_of(wanted, outlooks)
-        display.say(f"{title}: {extent}")
-        get_run_logger().info("%s: %s", title, extent)
-        progress = Progress(recipe, extent, total=len(outlooks) + 1)
-        walk = Walk(
-            place,
-            display,
-            timeout_seconds=stage_timeout_seconds,
-            at_once=stages_at_once,
-            on_finished=progress.finished,
-        )
-        failure: StageFailedError | None = None
-        try:
-            walk.run(outlooks)
-        except RunCancelledError as cancelled:
-            return Cancelled(message=str(cancelled))
-        except StageFailedError as error:
-            failure = error
-        done = _finished(plan.made_of, place)
-        if not done and failure is not None:
-            raise failure
-        report = grid_report(
-            title,
-            [wanted[number] for number in done],
-            [plan.made_of[number] for number in done],
-            missing=len(wanted) - len(done),
-        )
-        walk.run(outlook(Plan((report,)), place))
-    total = len(outlooks) + 1
-    result = RunResult(
-        run=str(flow_run.get_id()),
-        seconds=round(time.monotonic() - began, 1),
-        rows=tuple(read_rows(place, report.digest)),
-        stages=StageCounts(total=total, computed=walk.computed, cached=total - walk.computed),
-        report=report.digest,
-        store=place.uri,
-    )
-    publish_results(recipe, title, result, place)
-    if failure is not None:
-        missing = len(wanted) - len(done)
-        raise StageFailedError(
-            f"{missing} of {len(wanted)} experiments failed; the report holds the rest. {failure}"
-        )
+    extent = extent_of(wanted, outlooks)
+    get_run_logger().info("%s: %s", title, extent)
+    try:
+        with recorded(place, recipe, title) as recording, Display(outlooks, to_come=1) as display:
+            display.say(f"{title}: {extent}")
+            watchers = (GridProgress(recipe, extent, total=len(outlooks) + 1), LongStages())
+            walk = Walk(
+                place,
+                display,
+                watchers=watchers,
+                timeout_seconds=stage_timeout_seconds,
+                at_once=stages_at_once,
+            )
+            failure = _failure(walk, outlooks)
+            done = _finished(plan.made_of, place)
+            if not done and failure is not None:
+                raise failure
+            missing = len(wanted) - len(done)
+            report = grid_report(
+                title,
+                [wanted[number] for number in done],
+                [plan.made_of[number] for number in done],
+                missing=missing,
+            )
+            walk.run(outlook(Plan((report,)), place))
+            recording.results(report.digest, total=len(outlooks) + 1, computed=walk.computed)
+            result = RunResult.of(recording.ended("completed"), place)
+            publish_results(recipe, title, result, place)
+            if failure is not None:
+                raise StageFailedError(
+                    f"{missing} of {len(wanted)} experiments failed; the report holds the rest. {failure}"
+                )
+    except RunCancelledError as cancelled:
+        return Cancelled(message=str(cancelled))
     return result
+
+
+def _failure(walk: Walk, outlooks: Sequence[Outlook]) -> StageFailedError | None:
+    """Walk the plan; return what failed, when all else has been computed."""
+    try:
+        walk.run(outlooks)
+    except StageFailedError as failure:
+        return failure
+    return None
 
 
 def extent_of(wanted: Sequence[Point], outlooks: Sequence[Outlook]) -> str:

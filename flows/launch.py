@@ -132,7 +132,7 @@ def prefect_api() -> Iterator[PrefectServer | None]:
     configured = get_current_settings().api.url
     if configured:
         os.environ["PREFECT_API_URL"] = configured
-        _check_api(configured)
+        check_api(configured)
         yield None
         return
     home = (HOME / "prefect").resolve()
@@ -144,7 +144,8 @@ def prefect_api() -> Iterator[PrefectServer | None]:
             _deliver_records()
 
 
-def _check_api(url: str) -> None:
+def check_api(url: str) -> None:
+    """Raise ``InputError`` if no Prefect server answers at the address of its API."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:

@@ -2,17 +2,9 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from advfeat.report.rows import Row
-
-
-class StageCounts(BaseModel):
-    """How many stages the plan has, and what became of them."""
-
-    model_config = ConfigDict(frozen=True)
-
-    total: int
-    computed: int
-    cached: int
+from advfeat.report.rows import Row, read_rows
+from advfeat.runs import RunRecord, StageCounts
+from advfeat.store import Store
 
 
 class RunResult(BaseModel):
@@ -26,3 +18,18 @@ class RunResult(BaseModel):
     stages: StageCounts
     report: str
     store: str
+
+    @classmethod
+    def of(cls, record: RunRecord, store: Store) -> "RunResult":
+        """Return the result of a run that has a report."""
+        assert record.report is not None
+        assert record.stages is not None
+        assert record.seconds is not None
+        return cls(
+            run=record.run,
+            seconds=record.seconds,
+            rows=tuple(read_rows(store, record.report)),
+            stages=record.stages,
+            report=record.report,
+            store=store.uri,
+        )

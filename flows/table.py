@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from advfeat.comparison import Comparison
 from advfeat.report.groups import groups, varying_axes
 from advfeat.report.html import percent
 from advfeat.report.rows import Row
+from advfeat.runs import RunRecord
 
 _NUMBERS = (
     "images used",
@@ -36,8 +38,7 @@ def print_grid(title: str, rows: Sequence[Row]) -> None:
             percent(group.mean),
             f"{percent(low)} to {percent(high)}",
         )
-    console = Console()
-    console = Console(width=max(console.width, 120))
+    console = _wide_console()
     console.print(table)
     console.print(
         f"Chance: {percent(rows[0].chance)}. 95 % intervals: Student's t over seeds, Wilson over test images "
@@ -63,8 +64,7 @@ def print_rows(rows: Sequence[Row]) -> None:
             percent(row.chance),
             percent(row.published.test_accuracy if row.published else None),
         )
-    console = Console()
-    console = Console(width=max(console.width, 120))
+    console = _wide_console()
     console.print(table)
     over = "Student's t over seeds" if rows[0].ci95_over == "seeds" else "Wilson over test images"
     seeds = ", ".join(map(str, rows[0].seeds))
@@ -77,3 +77,56 @@ def print_rows(rows: Sequence[Row]) -> None:
                 highlight=False,
             )
     console.print("* Data set and net of the published figures differ from this run's.", highlight=False)
+
+
+def print_runs(records: Sequence[RunRecord]) -> None:
+    """Print one line a run on standard output."""
+    table = Table("run", "state", "began (UTC)", title="runs of this store")
+    for heading in ("seconds", "stages", "cached"):
+        table.add_column(heading, justify="right")
+    table.add_column("what")
+    table.add_column("report")
+    for record in records:
+        stages = record.stages
+        table.add_row(
+            record.run[:8],
+            record.state,
+            record.began[:16].replace("T", " "),
+            "" if record.seconds is None else f"{record.seconds:,.0f}",
+            "" if stages is None else str(stages.total),
+            "" if stages is None else str(stages.cached),
+            record.title,
+            (record.report or "")[:12],
+        )
+    _wide_console().print(table)
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Print the parameters that differ, then one line a place, on standard output."""
+    console = _wide_console()
+    parameters = Table("parameter", "first", "second", title="parameters that differ")
+    for change in comparison.changes:
+        parameters.add_row(change.field, ", ".join(change.first), ", ".join(change.second))
+    console.print(parameters if comparison.changes else "no parameter differs", highlight=False)
+    axes = list(comparison.differences[0].place)
+    results = Table("recipe", title="test accuracy on clean images")
+    for heading in (*axes, "first", "second", "difference", "95 % interval"):
+        results.add_column(heading.replace("_", " "), justify="right")
+    for entry in comparison.differences:
+        results.add_row(
+            entry.recipe,
+            *(str(entry.place[axis]) for axis in axes),
+            *(percent(side.mean if side else None) for side in (entry.first, entry.second)),
+            percent(entry.difference),
+            "–" if entry.ci95 is None else f"{percent(entry.ci95[0])} to {percent(entry.ci95[1])}",
+        )
+    console.print(results)
+    console.print(
+        "Difference: second minus first. Interval: Student's t over paired seeds where both have the same, "
+        "else Welch's.",
+        highlight=False,
+    )
+
+
+def _wide_console() -> Console:
+    return Console(width=max(Console().width, 120))

@@ -2,13 +2,13 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from graphlib import TopologicalSorter
 from hashlib import sha256
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import httpx
@@ -22,7 +22,7 @@ from prefect.runtime import flow_run
 from prefect_ray.context import remote_options
 from ray.exceptions import RayTaskError
 
-from advfeat.board import create_board, read_board
+from advfeat.board import StageProgress, create_board, read_board
 from advfeat.errors import AdvfeatError, DamagedArtifactError, RunCancelledError, StageFailedError
 from advfeat.plan import Outlook
 from advfeat.stage import Stage, StageKind
@@ -62,6 +62,16 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_BETWEEN_INQUIRIES = 3.0
 
 
+class Watcher(Protocol):
+    """Who is told how a walk goes on."""
+
+    def finished(self, stage: Stage, how: str) -> None:
+        """Note that a stage is in the store: cached, computed, or computed by another run."""
+
+    def running(self, stages: Mapping[str, StageProgress]) -> None:
+        """Note how far the running stages are, by title."""
+
+
 class Walk:
     """One pass over the stages of a plan, each after what it needs.
 
@@ -74,15 +84,15 @@ class Walk:
         store: Store,
         display: Display,
         *,
+        watchers: Iterable[Watcher] = (),
         timeout_seconds: float | None = None,
         at_once: int | None = None,
-        on_finished: Callable[[Stage], None] | None = None,
     ) -> None:
         self._store = store
         self._display = display
         self._timeout_seconds = timeout_seconds
         self._at_once = at_once
-        self._on_finished = on_finished
+        self._watchers: tuple[Watcher, ...] = (display, *watchers)
         self._storage = _result_storage(store)
         self._states: dict[str, StageState] = {}
         self._running: dict[StageFuture, Stage] = {}
@@ -145,9 +155,8 @@ class Walk:
         return self._at_once is None or len(self._running) < self._at_once
 
     def _tell(self, stage: Stage, how: str) -> None:
-        self._display.finished(stage, how)
-        if self._on_finished is not None:
-            self._on_finished(stage)
+        for watcher in self._watchers:
+            watcher.finished(stage, how)
 
     def _start(self, entry: Outlook) -> bool:
         """Start a stage; return whether it is finished at once."""
@@ -211,7 +220,9 @@ class Walk:
             try:
                 return self._finished(self._done.get(timeout=_SECONDS_BETWEEN_LOOKS))
             except Empty:
-                self._display.running(read_board(self._board))
+                stages = read_board(self._board)
+                for watcher in self._watchers:
+                    watcher.running(stages)
             if time.monotonic() - self._last_inquiry > _SECONDS_BETWEEN_INQUIRIES:
                 self._last_inquiry = time.monotonic()
                 _stop_if_cancelled()

@@ -1,0 +1,83 @@
+"""What a store knows of the runs that used it: one small record each, beside the artifacts.
+
+They need no Prefect server to be read: whichever server a run belonged to, its results are here.
+"""
+
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from advfeat.errors import InputError
+from advfeat.store import Store
+
+RunState = Literal["running", "completed", "failed", "cancelled", "interrupted"]
+
+
+class StageCounts(BaseModel):
+    """How many stages the plan has, and what became of them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    total: int
+    computed: int
+    cached: int
+
+
+class RunRecord(BaseModel):
+    """One flow run. One that was killed stays ``running``; ``report`` is a digest."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run: str
+    flow: str
+    title: str
+    state: RunState
+    began: str
+    seconds: float | None = None
+    stages: StageCounts | None = None
+    report: str | None = None
+
+
+def keep_record(store: Store, record: RunRecord) -> None:
+    """Write the record of a run, in place of an earlier one."""
+    store.put(_path(store, record.run), record.model_dump_json().encode())
+
+
+def read_records(store: Store) -> list[RunRecord]:
+    """Read the records of all runs, the oldest first; what is no record is left out."""
+    found: list[RunRecord] = []
+    if not (paths := store.fs.glob(_path(store, "*"))):
+        return found
+    for content in store.fs.cat(paths, on_error="omit").values():
+        try:
+            found.append(RunRecord.model_validate(json.loads(content)))
+        except (ValidationError, ValueError):
+            continue
+    return sorted(found, key=lambda record: (record.began, record.run))
+
+
+def report_named(store: Store, name: str) -> str:
+    """Return the digest of the report that the start of a run's id, or of a digest, names.
+
+    Raises ``InputError`` if it names none, or several.
+    """
+    runs = [record for record in read_records(store) if record.run.startswith(name)]
+    if len(runs) > 1:
+        raise InputError("run", name, f"fits {len(runs)} runs", "give more of its id: advfeat runs")
+    if runs:
+        if runs[0].report is None:
+            raise InputError("run", name, f"has no report, it is {runs[0].state}", "list all: advfeat runs")
+        return runs[0].report
+    matches = [digest for digest in store.digests() if digest.startswith(name)]
+    if len(matches) != 1:
+        problem = "names no run and no report" if not matches else f"fits {len(matches)} artifacts"
+        raise InputError("run", name, f"{problem} in {store.uri}", "list them with: advfeat runs")
+    stage = store.manifest(matches[0]).stage
+    if stage not in ("report", "grid_report"):
+        raise InputError("run", name, f"is a {stage}, not a report", "list runs with: advfeat runs")
+    return matches[0]
+
+
+def _path(store: Store, run: str) -> str:
+    return f"{store.root}/runs/{run}.json"

@@ -1,0 +1,62 @@
+"""What this project offers on a Prefect server: the main job, a form for each recipe, the nightly check."""
+
+from typing import Any
+
+from prefect import Flow
+from prefect.client.orchestration import get_client
+from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import get_current_settings
+from prefect.types.entrypoint import EntrypointType
+
+from advfeat.errors import InputError
+from advfeat.experiment_file import load_experiment
+from flows.experiment import learning_from_errors
+from flows.launch import check_api
+from flows.recipes import FLOWS
+from flows.regression import regression
+
+
+def main_job(name: str, store: str) -> RunnerDeployment:
+    """Describe the deployment of the main job, on the preset digits."""
+    experiment = load_experiment("digits").model_dump(mode="json")
+    return _deployment(learning_from_errors, name, {"experiment": experiment, "store": store})
+
+
+def grids(name: str, store: str) -> list[RunnerDeployment]:
+    """Describe the deployments of all recipes."""
+    return [_deployment(flow, name, {"store": store}) for flow in FLOWS.values()]
+
+
+def deploy_to(pool: str, store: str, image: str | None) -> list[str]:
+    """Create or renew all deployments, named after a work pool that is there, and return their names.
+
+    Raises ``InputError`` if no server is configured or it has no such pool.
+    """
+    if not (api := get_current_settings().api.url):
+        raise InputError(
+            "PREFECT_API_URL", api, "names no server", "set it to the server that runs are sent to"
+        )
+    check_api(api)
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_pool(pool)
+        except ObjectNotFound:
+            remedy = f"create it: prefect work-pool create {pool} --type process"
+            raise InputError("pool", pool, f"is not on {api}", remedy) from None
+    check = _deployment(regression, pool, {"store": store})
+    found = [main_job(pool, store), *grids(pool, store), check]
+    for deployment in found:
+        deployment.apply(work_pool_name=pool, image=image)
+    return [f"{deployment.flow_name}/{deployment.name}" for deployment in found]
+
+
+def _deployment(flow: Flow[..., Any], name: str, parameters: dict[str, Any]) -> RunnerDeployment:
+    return RunnerDeployment.from_flow(
+        flow,
+        name=name,
+        description=flow.description,
+        parameters=parameters,
+        tags=["advfeat", flow.name],
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )

@@ -1,0 +1,51 @@
+"""``advfeat deploy``: forms and schedules on a user's Prefect server, run by a worker of a pool."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from prefect.client.orchestration import SyncPrefectClient
+
+from advfeat.grid import GRIDS
+from advfeat.runs import read_records
+from advfeat.store import Store
+from tests.command import Command, unconfigured
+
+QUICK = ("data.train_size=256", "data.test_size=200", "target.epochs=2")
+
+
+def prefect(folder: Path, api: dict[str, str], *arguments: str) -> None:
+    command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
+    done = subprocess.run(
+        command, env={**unconfigured(), **api}, cwd=folder, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_cannot_be_deployed_is_refused_in_a_line(command: Command, served_command: Command) -> None:
+    for advfeat, problem in ((command, "names no server"), (served_command, "'nowhere' is not on http")):
+        refused = advfeat("deploy", "nowhere")
+        assert refused.returncode == 2
+        (line,) = refused.stderr.splitlines()
+        assert problem in line
+
+
+def test_a_worker_runs_what_was_deployed(
+    served_command: Command, prefect_api: dict[str, str], tmp_path: Path
+) -> None:
+    prefect(tmp_path, prefect_api, "work-pool", "create", "here", "--type", "process")
+    names = served_command.succeed("deploy", "here", "--store", str(tmp_path / "store")).split()
+    assert set(names) == {f"{flow}/here" for flow in ("learning-from-errors", "regression", *GRIDS)}
+    with SyncPrefectClient(prefect_api["PREFECT_API_URL"]) as client:
+        deployment = client.read_deployment_by_name("clean/here")
+        grid = {"seeds": [0], "settings": QUICK}
+        run = client.create_flow_run_from_deployment(deployment.id, parameters={"grid": grid})
+        prefect(tmp_path, prefect_api, "worker", "start", "--pool", "here", "--run-once")
+        state = client.read_flow_run(run.id).state
+    assert state is not None
+    assert state.is_completed(), state.message
+    (record,) = read_records(Store(str(tmp_path / "store")))
+    assert (record.run, record.flow, record.state) == (str(run.id), "clean", "completed")
+    assert record.title == "clean · digits · 1 seed"
+    assert record.stages is not None
+    assert record.stages.computed == record.stages.total == 5

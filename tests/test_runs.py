@@ -1,0 +1,163 @@
+"""What a store tells of the runs that used it, and how two of them compare."""
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from scipy import stats
+
+from advfeat.board import StageProgress
+from advfeat.comparison import compare
+from advfeat.errors import InputError, RunCancelledError
+from advfeat.experiment_file import load_experiment
+from advfeat.grid import load_grid, points
+from advfeat.plan import build_grid_plan, build_plan, grid_report
+from advfeat.runs import RunRecord, StageCounts, keep_record, read_records, report_named
+from advfeat.stage import Stage
+from advfeat.store import Store
+from flows.progress_bars import LongStages
+from flows.recording import recorded
+from tests.inline import compute, compute_all
+
+QUICK = ("data.train_size=256", "data.test_size=200", "target.epochs=2", "source.epochs=2", "attack.steps=3")
+
+
+def record(run: str, **fields: Any) -> RunRecord:
+    return RunRecord(
+        **{"run": run, "flow": "d_det", "title": "a grid", "state": "running", "began": "2026"} | fields
+    )
+
+
+def test_records_survive_and_what_is_none_is_left_out(store: Store) -> None:
+    assert read_records(store) == []
+    counts = StageCounts(total=3, computed=1, cached=2)
+    first, second = record("aa-1", began="2026-01"), record("ab-2", began="2026-02", stages=counts)
+    for entry in (second, first):
+        keep_record(store, entry)
+    store.put(f"{store.root}/runs/torn.json", b'{"run": "x')
+    assert read_records(store) == [first, second]
+    ended = second.model_copy(update={"state": "completed", "seconds": 2.5})
+    keep_record(store, ended)
+    assert read_records(store) == [first, ended]
+
+
+def test_names_that_lead_to_no_report_are_refused_in_a_line(local_store: Store) -> None:
+    for entry in (record("aa-1"), record("ab-2", state="failed")):
+        keep_record(local_store, entry)
+    for name, problem in (("a", "fits 2 runs"), ("ab", "has no report, it is failed"), ("c", "names no run")):
+        with pytest.raises(InputError) as refused:
+            report_named(local_store, name)
+        assert problem in str(refused.value)
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        (None, "completed"),
+        (RunCancelledError(), "cancelled"),
+        (ValueError(), "failed"),
+        (KeyboardInterrupt(), "interrupted"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_record_says_how_a_run_ended(local_store: Store, end: BaseException | None, state: str) -> None:
+    try:
+        with recorded(local_store, "d_det", "a grid") as recording:
+            (begun,) = read_records(local_store)
+            assert begun.state == "running"
+            recording.results("f" * 64, total=4, computed=1)
+            if end is not None:
+                raise end
+    except (RunCancelledError, ValueError, KeyboardInterrupt):
+        assert end is not None
+    (ended,) = read_records(local_store)
+    assert (ended.state, ended.report) == (state, "f" * 64)
+    assert ended.stages == StageCounts(total=4, computed=1, cached=3)
+    assert ended.seconds is not None
+
+
+def report_of_grid(store: Store, *assignments: str) -> Stage:
+    wanted = points("d_det", load_grid("d_det", [*assignments, *QUICK]))
+    plan = build_grid_plan(wanted)
+    report = grid_report("a grid", wanted, plan.made_of)
+    for stage in (*plan.stages, report):
+        compute(stage, store)
+    return report
+
+
+def test_two_grids_side_by_side(local_store: Store) -> None:
+    """They share eps 1.5; the second one's target models are smoothed."""
+    first = report_of_grid(local_store, "eps=[0.5,1.5]", "seeds=[0,1]")
+    second = report_of_grid(local_store, "eps=[1.5]", "seeds=[0,1]", "target.label_smoothing=0.2")
+    found = compare(local_store, first.digest, second.digest)
+    assert {change.field: (change.first, change.second) for change in found.changes} == {
+        "target.label_smoothing": (("0.0",), ("0.2",)),
+        "attack.eps": (("0.5", "1.5"), ("1.5",)),
+    }
+    alone, both = found.differences
+    assert (alone.place, alone.second, alone.difference) == ({"eps": 0.5}, None, None)
+    assert both.place == {"eps": 1.5}
+    assert both.first is not None
+    assert both.second is not None
+    pairs = [(both.first.accuracies[seed], both.second.accuracies[seed]) for seed in (0, 1)]
+    differences = [after - before for before, after in pairs]
+    assert both.difference == pytest.approx(np.mean(differences))
+    half = stats.t.ppf(0.975, 1) * np.std(differences, ddof=1) / 2**0.5
+    assert both.ci95 == pytest.approx((both.difference - half, both.difference + half))
+
+    same = compare(local_store, first.digest, first.digest)
+    assert same.changes == ()
+    assert [entry.difference for entry in same.differences] == [0, 0]
+
+
+def test_an_experiment_beside_a_grid(local_store: Store) -> None:
+    """A run of several recipes stands at the place that its own eps gives it."""
+    experiment = load_experiment("digits", [*QUICK, "seeds=[3]", "recipes=[clean,d_det]", "attack.eps=0.5"])
+    plan = build_plan(experiment)
+    compute_all(plan, local_store)
+    grid = report_of_grid(local_store, "eps=[0.5,1.5]", "seeds=[3]")
+    found = {
+        (entry.recipe, entry.place["eps"]): entry
+        for entry in compare(local_store, plan.report.digest, grid.digest).differences
+    }
+    assert found.keys() == {("clean", 0.5), ("d_det", 0.5), ("d_det", 1.5)}
+    assert found["d_det", 0.5].difference == 0
+    assert found["d_det", 0.5].ci95 is None
+    assert found["clean", 0.5].second is None
+
+
+@given(st.integers(0, 100), st.integers(1, 100))
+def test_a_stages_time_left_follows_its_rate(done: int, seconds: int) -> None:
+    progress = StageProgress(done=done, total=100, seconds=seconds)
+    assert progress.seconds_left == (None if done == 0 else pytest.approx((100 - done) * seconds / done))
+
+
+def test_a_stage_that_lasts_has_a_bar_in_prefect(prefect_api: dict[str, str]) -> None:
+    stage = Stage(kind="target_model", title="target model d_det, seed 7, eps 0.5", parameters={})
+
+    @flow
+    def watched() -> None:
+        bars = LongStages()
+        now = time.monotonic()
+        while time.monotonic() < now + 2.1:
+            time.sleep(0.1)
+        bars.running({stage.title: StageProgress(30, 120, 60.0), "short": StageProgress(1, 2, 1.0)})
+        bars.finished(stage, "computed")
+
+    api = prefect_api["PREFECT_API_URL"]
+    with temporary_settings({PREFECT_API_URL: api}), SyncPrefectClient(api) as client:
+        watched()
+        key = ArtifactFilterKey(like_="target-model-d-det-seed-7-eps-0-5-progress")
+        (bar,) = client.read_artifacts(artifact_filter=ArtifactFilter(key=key))
+        assert (bar.type, bar.data) == ("progress", 100.0)
+        assert not client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(like_="short%"))
+        )
