@@ -1,15 +1,13 @@
 """Charts of a grid as SVG: accuracy along axes, heat maps, learning curves, confusion matrices."""
 
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from advfeat.report.drawing import svg_figure
 from advfeat.report.groups import over_other_axes
 from advfeat.report.rows import Row
 
@@ -28,7 +26,7 @@ def axis_chart(rows: Sequence[Row], axis: str) -> str:
     """Draw test accuracy against one axis: the mean over all others, with its interval over seeds."""
     values = _values(rows, axis)
     along = _places(values)
-    with _drawing(6.5, 3.4) as (figure, drawing):
+    with svg_figure(6.5, 3.4) as (figure, drawing):
         axes = figure.add_subplot()
         for group in _lines(rows, axis):
             at = [along[row.axes[axis]] for row in group]
@@ -56,7 +54,7 @@ def heat_map(rows: Sequence[Row], first: str, second: str) -> str:
     for i, j in np.ndindex(cells.shape):
         here = [r.test_accuracy for r in rows if (r.axes[first], r.axes[second]) == (left[i], right[j])]
         cells[i, j] = 100 * np.mean(here) if here else np.nan
-    with _drawing(1.6 + 0.9 * len(right), 1.4 + 0.5 * len(left)) as (figure, drawing):
+    with svg_figure(1.6 + 0.9 * len(right), 1.4 + 0.5 * len(left)) as (figure, drawing):
         axes = figure.add_subplot()
         _tiles(axes, cells, "{:.1f}")
         axes.set_yticks(range(len(left)), [str(value) for value in left])
@@ -72,7 +70,7 @@ def loss_chart(curves: Mapping[str, Sequence[float]]) -> str:
         spread = np.linspace(0, len(chosen) - 1, _MOST_CURVES).round().astype(int)
         chosen = [chosen[number] for number in spread]
     colours = matplotlib.colormaps[_COLOURS](np.linspace(0, 0.95, len(chosen)))
-    with _drawing(6.5, 3.4 + 0.1 * len(chosen)) as (figure, drawing):
+    with svg_figure(6.5, 3.4 + 0.1 * len(chosen)) as (figure, drawing):
         axes = figure.add_subplot()
         for (name, losses), colour in zip(chosen, colours, strict=True):
             axes.plot(range(1, len(losses) + 1), losses, color=colour, marker=".", label=name)
@@ -86,26 +84,13 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
     """Draw how often each class (rows) was taken for each (columns), as shares of the class."""
     shares = 100 * counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     side = 2.0 + 0.42 * len(classes)
-    with _drawing(side, side) as (figure, drawing):
+    with svg_figure(side, side) as (figure, drawing):
         axes = figure.add_subplot()
         _tiles(axes, shares, "{:.0f}")
         axes.set_xticks(range(len(classes)), classes, rotation=90)
         axes.set_yticks(range(len(classes)), classes)
         axes.set(xlabel="predicted class", ylabel="true class", title="share of the true class, %")
     return drawing[0]
-
-
-@contextmanager
-def _drawing(width: float, height: float) -> Iterator[tuple[Figure, list[str]]]:
-    """Give a figure and a list that holds its SVG afterwards."""
-    result: list[str] = []
-    with matplotlib.rc_context({"svg.hashsalt": "advfeat", "font.size": 9}):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, result
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    svg = file.getvalue()
-    result.append(svg[svg.index("<svg") :])
 
 
 def _tiles(axes: Any, percentages: NDArray[np.float64], form: str) -> None:
