@@ -2,7 +2,7 @@
 
 from math import prod
 
-from advfeat.spec import Attack, ModelName, TrainSpec
+from advfeat.spec import ModelName, TrainSpec
 
 FORWARD_MFLOP: dict[ModelName, float] = {
     "cnn": 58,
@@ -30,10 +30,10 @@ def forward_flop(model: TrainSpec, image_shape: tuple[int, ...]) -> float:
     return 1e6 * FORWARD_MFLOP[model.model] * growth * prod(image_shape[1:]) / 32**2
 
 
-def attack_seconds(attack: Attack, model: TrainSpec, image_shape: tuple[int, ...], *, on_gpu: bool) -> float:
-    """Return about how long one image is attacked, on one core or one GPU."""
+def attack_seconds(passes: int, model: TrainSpec, image_shape: tuple[int, ...], *, on_gpu: bool) -> float:
+    """Return about how long so many gradient steps of one image take, on one core or one GPU."""
     step = 2 * forward_flop(model, image_shape)  # forward, and as much again for the gradient
-    return attack.passes * step / _FLOP_PER_SECOND[on_gpu]
+    return passes * step / _FLOP_PER_SECOND[on_gpu]
 
 
 _PROCESS_BYTES = 700 << 20

@@ -208,7 +208,7 @@ def points(recipe: RecipeName, grid: Grid) -> list[Point]:
     ]
 
 
-def axis_value(experiment: Experiment, recipe: str, axis: str) -> Value:
+def axis_value(experiment: Experiment, recipe: RecipeName, axis: str) -> Value:
     """Return where an experiment stands on an axis, given or not."""
     if axis == "data":
         return experiment.data.source
@@ -262,7 +262,7 @@ def _point(recipe: RecipeName, axes: dict[str, Value], seed: int, settings: tupl
     return point
 
 
-def _field(recipe: str, axis: str) -> str:
+def _field(recipe: RecipeName, axis: str) -> str:
     return _FIELDS[axis].format(source=RECIPES[recipe].source or "source")
 
 

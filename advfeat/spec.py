@@ -23,7 +23,27 @@ ModelName = Literal[
 ]
 Augmentation = Literal["none", "flip-crop"]
 Schedule = Literal["one-cycle", "triangular"]
-RecipeName = Literal["clean", "d_rand", "d_det", "mislabeled", "shuffled"]
+RecipeName = Literal[
+    "clean",
+    "d_rand",
+    "d_det",
+    "least_likely",
+    "most_confused",
+    "robust_features",
+    "non_robust_features",
+    "transfer",
+    "mislabeled",
+    "cross_domain",
+    "two_dimensional",
+    "bugs_only",
+    "leakage",
+    "leakage_d_det",
+    "perturbation_on_noise",
+    "label_noise",
+    "shuffled",
+    "distillation",
+]
+Noise = Literal["uniform", "gaussian"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 NAMED_SOURCES = ("digits", "cifar10", "mnist", "fashion-mnist")
@@ -221,17 +241,120 @@ class TrainSpec(Spec):
         return self.epochs * (1 if self.adversarial is None else 1 + self.adversarial.passes)
 
 
-class Experiment(Spec):
+class Rebuilding(Spec):
+    """How images are rebuilt from a source model's representation (Ilyas et al. 2019, section 3.1)."""
+
+    steps: int = Field(default=200, ge=1, le=100_000, description="gradient steps")
+    step_size: float = Field(default=0.1, gt=0, le=1000, description="L2 length of a step, pixels in [0, 1]")
+
+
+class CrossDomain(Spec):
+    """How the source model labels images of another domain (Wallace 2019)."""
+
+    normalized: bool = Field(
+        default=True, description="give them the mean and standard deviation of the source model's images"
+    )
+    balanced: bool = Field(
+        default=False, description="draw as many images of each label that the source model gives"
+    )
+
+
+class TwoDimensionalSpec(Spec):
+    """Random points of the unit square, two networks, and the attack on the first."""
+
+    points: int = Field(default=32, ge=2, le=1000, description="points, uniform in the unit square")
+    eps: float = Field(
+        default=0.12, gt=0, le=1, description="radius of the l-infinity ball around each point"
+    )
+    steps: int = Field(default=40, ge=1, le=10_000, description="gradient steps of the attack")
+    hidden: int = Field(default=128, ge=1, le=4096, description="units of each of the two hidden layers")
+    epochs: int = Field(default=400, ge=1, le=100_000, description="steps of Adam, each on all points")
+    learning_rate: float = Field(default=0.01, gt=0, le=1, description="learning rate of Adam")
+
+
+class RecipeSettings(Spec):
+    """What single recipes let one choose; a data set's digest knows those of its own recipe alone."""
+
+    permutation: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None,
+        description="d_det: the class that the images of each class are perturbed towards; the next one if "
+        "unset",
+    )
+    label_noise: float = Field(
+        default=0.4, ge=0, le=1, description="label_noise: the share of images under a random other label"
+    )
+    noise: Noise = Field(
+        default="uniform",
+        description="perturbation_on_noise: pixels uniform in [0, 1], or Gaussian around 0.5",
+    )
+    rebuilding: Rebuilding = Field(
+        default=Rebuilding(), description="robust_features, non_robust_features: how images are rebuilt"
+    )
+    cross_domain: CrossDomain = Field(
+        default=CrossDomain(), description="cross_domain: how the other domain's images are labelled"
+    )
+
+    @field_validator("permutation")
+    @classmethod
+    def _each_class_once(cls, permutation: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if permutation is not None and sorted(permutation) != list(range(len(permutation))):
+            raise ValueError(f"does not name each of the classes 0 to {len(permutation) - 1} once")
+        return permutation
+
+
+class EvaluationSpec(Spec):
+    """What target models are tested on besides clean images."""
+
+    attack: UntargetedAttack | None = Field(
+        default=None, description="also test on adversarial examples of the target model itself"
+    )
+    autoattack: bool = Field(
+        default=False, description="also with AutoAttack (extra advfeat[autoattack]), at that norm and eps"
+    )
+
+    @model_validator(mode="after")
+    def _autoattack_has_a_radius(self) -> Self:
+        if self.autoattack and (self.attack is None or self.attack.norm == "l0"):
+            raise ValueError("autoattack needs an attack, which gives it its norm (l2, linf, l1) and eps")
+        return self
+
+
+class Experiment(RecipeSettings):
     """One run of the main job: source models, a data set per recipe, target models, evaluation."""
 
     name: str = Field(default="experiment", min_length=1, max_length=80, description="heading of the report")
     data: DataSpec = Field(description="the real images")
+    other_data: DataSpec | None = Field(
+        default=None, description="cross_domain: images of another domain, of the same size and channels"
+    )
     source: TrainSpec = Field(description="training of the source model that is attacked")
     weak_source: TrainSpec = Field(
         description="training of the weak source model whose errors label the images of mislabeled"
     )
+    robust_source: TrainSpec | None = Field(
+        default=None,
+        description="training of the robust source model of robust_features; it has an adversarial attack",
+    )
+    guards: int = Field(
+        default=4,
+        ge=1,
+        le=100,
+        description="bugs_only: how many further source models the examples must not transfer to",
+    )
     target: TrainSpec = Field(description="training of the target models")
     attack: TargetedAttack = Field(description="how adversarial examples are made")
+    evaluation: EvaluationSpec = Field(
+        default=EvaluationSpec(), description="what target models are tested on besides clean images"
+    )
+    two_dimensional: TwoDimensionalSpec = Field(
+        default=TwoDimensionalSpec(), description="two_dimensional: points, networks and attack"
+    )
+    leakage_eps: float = Field(
+        default=0.25,
+        gt=0,
+        le=1_000_000,
+        description="leakage: linear features count that stay useful within this L2 ball",
+    )
     recipes: tuple[RecipeName, ...] = Field(
         default=("clean", "d_rand", "d_det", "mislabeled", "shuffled"),
         min_length=1,
@@ -254,3 +377,12 @@ class Experiment(Spec):
         if len(set(entries)) != len(entries):
             raise ValueError("names an entry twice")
         return entries
+
+    @model_validator(mode="after")
+    def _recipes_have_what_they_need(self) -> Self:
+        robust = self.robust_source is not None and self.robust_source.adversarial is not None
+        if "robust_features" in self.recipes and not robust:
+            raise ValueError("robust_features needs a robust_source with an adversarial attack")
+        if "cross_domain" in self.recipes and self.other_data is None:
+            raise ValueError("cross_domain needs other_data, images of another domain")
+        return self

@@ -8,7 +8,16 @@ from pydantic import BaseModel, ConfigDict
 from advfeat.digest import stage_digest
 
 StageKind = Literal[
-    "images", "source_model", "dataset", "shard", "target_model", "evaluation", "report", "grid_report"
+    "images",
+    "source_model",
+    "dataset",
+    "shard",
+    "target_model",
+    "evaluation",
+    "leakage",
+    "two_dimensional",
+    "report",
+    "grid_report",
 ]
 
 # Raise a version when the same parameters and inputs give another artifact than before.
@@ -18,9 +27,11 @@ STAGE_VERSIONS: dict[StageKind, int] = {
     "dataset": 2,
     "shard": 2,
     "target_model": 3,
-    "evaluation": 1,
-    "report": 1,
-    "grid_report": 1,
+    "evaluation": 2,
+    "leakage": 1,
+    "two_dimensional": 1,
+    "report": 2,
+    "grid_report": 2,
 }
 
 

@@ -49,6 +49,12 @@ def image_array(table: pa.Table, pixel: type[Pixel]) -> NDArray[Pixel]:
         raise DamagedArtifactError(f"no images of a known shape in the table ({error})") from error
 
 
+def float_array(table: pa.Table, column: str) -> NDArray[np.float32]:
+    """Return a copy of a column of lists of one length as an array (N, length)."""
+    values = table.column(column).combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.array(values, np.float32).reshape(table.num_rows, -1)
+
+
 def int_array(table: pa.Table, column: str) -> NDArray[np.int64]:
     """Return a copy of an integer column as an int64 array."""
     return np.array(table.column(column).to_numpy(), dtype=np.int64)

@@ -54,7 +54,8 @@ def fit(
 ) -> models.Normalized:
     """Train a fresh network and return it in evaluation mode.
 
-    ``images`` are uint8 or float32 in [0, 1], (N, C, H, W); ``labels`` int64 (N,). The same arguments
+    ``images`` are uint8 or float32 in [0, 1], (N, C, H, W); ``labels`` int64 (N,), or float32
+    probabilities (N, classes) to be learned (distillation, Hinton et al. 2015). The same arguments
     give the same weights on the same machine, also if the training was interrupted and goes on from
     ``checkpoint``. With ``spec.adversarial`` the network sees adversarial examples only (Madry et al.
     2018), with ``spec.ema_decay`` the returned weights are the moving average. ``progress`` counts
@@ -69,6 +70,7 @@ def fit(
     where = device()
     identity = "" if checkpoint is None else _identity(images, labels, spec, classes, seed)
     images, labels = images.to(where), labels.to(where)
+    hard_labels = labels if labels.ndim == 1 else labels.argmax(1)
     model = _initialized(images, spec, classes, seed).to(where).to(memory_format=torch.channels_last)
     model.set_statistics(*_statistics(images))
     average = None if spec.ema_decay is None else _moving_average(model, spec.ema_decay)
@@ -101,7 +103,7 @@ def fit(
             with torch.autocast(where.type, torch.bfloat16, enabled=precision == "bf16"):
                 if spec.adversarial is not None:
                     attack_seed = derived_seed(seed, "adversarial", epoch, number * workers + rank)
-                    batch = _adversarial(model, batch, labels[here], spec.adversarial, attack_seed)
+                    batch = _adversarial(model, batch, hard_labels[here], spec.adversarial, attack_seed)
                 # A last, smaller batch is not worth a compilation of its own; workers need their wrapper.
                 logits = (network if len(rows) == spec.batch_size or workers > 1 else model)(batch)
             loss = F.cross_entropy(logits.float(), labels[here], label_smoothing=spec.label_smoothing)

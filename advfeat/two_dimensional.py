@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from advfeat.attacks import perturb
@@ -20,36 +19,13 @@ from advfeat.digest import derived_seed
 from advfeat.errors import InputError
 from advfeat.evaluation import predict
 from advfeat.models import Normalized
-from advfeat.spec import Attack, Seed, Spec
+from advfeat.spec import Attack, TwoDimensionalSpec
 
 SIDE = 200
 """The unit square is looked at in the middles of this many cells a side."""
 
 _MEAN, _STD = 0.5, 12**-0.5
 """Of a uniform coordinate in [0, 1]."""
-
-
-class TwoDimensionalSpec(Spec):
-    """Random points of the unit square, two networks, and the attack on the first."""
-
-    points: int = Field(default=32, ge=2, le=1000, description="points, uniform in the unit square")
-    eps: float = Field(
-        default=0.12, gt=0, le=1, description="radius of the l-infinity ball around each point"
-    )
-    steps: int = Field(default=40, ge=1, le=10_000, description="gradient steps of the attack")
-    hidden: int = Field(default=128, ge=1, le=4096, description="units of each of the two hidden layers")
-    epochs: int = Field(default=400, ge=1, le=100_000, description="steps of Adam, each on all points")
-    learning_rate: float = Field(default=0.01, gt=0, le=1, description="learning rate of Adam")
-    seeds: tuple[Seed, ...] = Field(
-        default=tuple(range(20)), min_length=1, max_length=1000, description="one repetition a seed"
-    )
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_are_unique(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) != len(seeds):
-            raise ValueError("names a seed twice")
-        return seeds
 
 
 @dataclass(frozen=True)

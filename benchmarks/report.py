@@ -16,6 +16,7 @@ from rich.table import Table as RichTable
 
 from advfeat.spec import Spec
 from benchmarks.attacks import Figures as AttackFigures
+from benchmarks.grids import Figures as GridFigures
 from benchmarks.growth import Figures as GrowthFigures
 from benchmarks.machine import Machine, Peaks
 from benchmarks.scale import Figures as ScaleFigures
@@ -52,11 +53,12 @@ class Report(Spec):
     growth: Part[GrowthFigures] | None = None
     training: Part[TrainingFigures] | None = None
     scale: Part[ScaleFigures] | None = None
+    grids: Part[GridFigures] | None = None
 
     def markdown(self) -> str:
         """Return the report as Markdown."""
         lines = [f"# Benchmarks: {self.machine.title}", "", *_markdown(self.machine.table())]
-        for part in (self.peaks, self.attacks, self.growth, self.training, self.scale):
+        for part in (self.peaks, self.attacks, self.growth, self.training, self.scale, self.grids):
             if part is not None:
                 for table in part.figures.tables():
                     lines += _markdown(table)
@@ -108,7 +110,7 @@ def show(table: Table) -> None:
 
 def say(text: str) -> None:
     """Print one line of progress beside the results."""
-    Console(stderr=True).print(text, style="dim", highlight=False)
+    Console(stderr=True).print(text, style="dim", highlight=False, markup=False)
 
 
 def _markdown(table: Table) -> list[str]:

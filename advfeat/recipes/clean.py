@@ -1,6 +1,6 @@
 """The training images under their own labels: the ceiling that every other recipe is held against."""
 
-from advfeat.recipes.recipe import Given, Labels, Published, Recipe
+from advfeat.recipes.recipe import Claim, Given, Labels, Published, Recipe
 
 
 def relabel(given: Given) -> Labels:
@@ -11,8 +11,8 @@ def relabel(given: Given) -> Labels:
 CLEAN = Recipe(
     name="clean",
     summary="images under their own labels",
-    source=None,
-    perturbed=False,
+    claim=Claim(teaches=True, because="it is ordinary training"),
     published=Published(0.953, "CIFAR-10, ResNet-50", "Ilyas et al. 2019, table 1"),
+    source=None,
     relabel=relabel,
 )

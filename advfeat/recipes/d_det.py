@@ -1,22 +1,39 @@
 """D_det: adversarial examples under the next class's label (Ilyas et al. 2019, section 3.2).
 
 What is left of the true class in the image now points to the wrong label, so a target model that
-is right on clean images has learned from the perturbations, against the rest of the image.
+is right on clean images has learned from the perturbations, against the rest of the image. Any other
+permutation of the classes than the next one may be set.
 """
 
-from advfeat.recipes.recipe import Given, Labels, Published, Recipe
+import numpy as np
+
+from advfeat.errors import InputError
+from advfeat.recipes.perturbed import perturbed
+from advfeat.recipes.recipe import Claim, Given, Labels, Published, Recipe
 
 
 def relabel(given: Given) -> Labels:
-    """Move each label to the next class, the last one to the first."""
-    return (given.labels + 1) % given.classes
+    """Move each label to the next class, the last one to the first, or as the permutation says."""
+    permutation = given.settings.permutation
+    if permutation is None:
+        return (given.labels + 1) % given.classes
+    if len(permutation) != given.classes:
+        raise InputError(
+            "permutation",
+            permutation,
+            f"names {len(permutation)} classes, the images have {given.classes}",
+            f"name each of 0 to {given.classes - 1} once",
+        )
+    return np.asarray(permutation, np.int64)[given.labels]
 
 
 D_DET = Recipe(
     name="d_det",
     summary="adversarial images under the next class's label",
-    source="source",
-    perturbed=True,
+    claim=Claim(teaches=True, because="perturbations are features, stronger than what is left of the image"),
     published=Published(0.437, "CIFAR-10, ResNet-50, L2 eps 0.5, 100 steps", "Ilyas et al. 2019, table 1"),
+    source="source",
     relabel=relabel,
+    make=perturbed,
+    settings=("attack", "permutation"),
 )

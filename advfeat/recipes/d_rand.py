@@ -6,7 +6,8 @@ about it: whatever a target model learns, it learns from the perturbations.
 
 import numpy as np
 
-from advfeat.recipes.recipe import Given, Labels, Published, Recipe
+from advfeat.recipes.perturbed import perturbed
+from advfeat.recipes.recipe import Claim, Given, Labels, Published, Recipe
 
 
 def relabel(given: Given) -> Labels:
@@ -17,8 +18,10 @@ def relabel(given: Given) -> Labels:
 D_RAND = Recipe(
     name="d_rand",
     summary="adversarial images under random target labels",
-    source="source",
-    perturbed=True,
+    claim=Claim(teaches=True, because="only the perturbations go with the labels, and they are features"),
     published=Published(0.633, "CIFAR-10, ResNet-50, L2 eps 0.5, 100 steps", "Ilyas et al. 2019, table 1"),
+    source="source",
     relabel=relabel,
+    make=perturbed,
+    settings=("attack",),
 )

@@ -5,24 +5,24 @@ Every image that the source model labels correctly is dropped; each one left has
 
 import numpy as np
 
-from advfeat.recipes.recipe import DROPPED, Given, Labels, Published, Recipe
+from advfeat.recipes.recipe import DROPPED, Claim, Given, Labels, Published, Recipe
 
 
 def relabel(given: Given) -> Labels:
     """Give each image the source model's prediction where it is wrong; drop the others."""
-    predictions = given.predict()
+    predictions = given.predictions()
     return np.where(predictions == given.labels, DROPPED, predictions)
 
 
 MISLABELED = Recipe(
     name="mislabeled",
     summary="unperturbed images under a weak source's wrong predictions",
-    source="weak_source",
-    perturbed=False,
+    claim=Claim(teaches=True, because="errors tell how the source model sees, and so what it had learned"),
     published=Published(
         0.497,
         "CIFAR-10, ResNet-18, source of 2 epochs (63.1 %), 18,768 images",
         "Wallace 2019, distill.pub/2019/advex-bugs-discussion/response-6",
     ),
+    source="weak_source",
     relabel=relabel,
 )

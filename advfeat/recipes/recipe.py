@@ -1,28 +1,61 @@
-"""What a recipe is: which label each image gets, and whether it is perturbed towards it."""
+"""What a recipe is: which label each image gets, how the images are made, and what it is said to teach."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from advfeat.spec import RecipeName
+from advfeat.models import Normalized
+from advfeat.progress import Progress
+from advfeat.spec import RecipeName, RecipeSettings, TargetedAttack
 
 Labels = NDArray[np.int64]
 DROPPED = -1
 """The label of an image that the data set leaves out."""
 
+SourceRole = Literal["source", "weak_source", "robust_source"]
+
 
 @dataclass(frozen=True)
 class Given:
-    """What a recipe may look at when it labels the training images."""
+    """What a recipe may look at when it labels the images."""
 
     labels: Labels
+    """The images' own labels; those of the other domain where the images are of one."""
     classes: int
     rng: np.random.Generator
-    predict: Callable[[], Labels]
-    """Returns the source model's predictions for all training images."""
+    settings: RecipeSettings
+    probabilities: Callable[[], NDArray[np.float32]]
+    """Returns the source model's probabilities for all images, (N, classes)."""
+
+    def predictions(self) -> Labels:
+        """Return the source model's predictions for all images."""
+        return np.asarray(self.probabilities().argmax(1), np.int64)
+
+
+@dataclass(frozen=True)
+class Making:
+    """What a recipe may look at when it makes the images of some rows from their originals.
+
+    Images are float32 (n, C, H, W) in [0, 1]; ``rows`` are their places among all ``count`` images.
+    """
+
+    originals: Tensor
+    labels: Tensor
+    """The labels that they will carry, int64 (n,)."""
+    own_labels: Tensor
+    rows: Sequence[int]
+    count: int
+    originals_of: Callable[[Sequence[int]], Tensor]
+    source_model: Normalized
+    guards: Sequence[Normalized]
+    attack: TargetedAttack | None
+    settings: RecipeSettings
+    seed: int
+    progress: Progress | None
 
 
 @dataclass(frozen=True)
@@ -38,13 +71,43 @@ class Published:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """What is said of a recipe: that it teaches the classes, or that it does not."""
+
+    teaches: bool
+    because: str
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """One way to turn (images, labels, source model) into a training set of errors."""
+    """One way to turn (images, labels, source model) into a training set."""
 
     name: RecipeName
     summary: str
-    source: Literal["source", "weak_source"] | None
-    perturbed: bool
+    claim: Claim
     published: Published | None
+    source: SourceRole | None
     relabel: Callable[[Given], Labels]
-    """Returns the label of each training image, or ``DROPPED``."""
+    """Returns the label of each image, or ``DROPPED``."""
+    sample: Callable[[Given, Labels], NDArray[np.int64]] | None = None
+    """Returns the rows that are used, ascending, some of them perhaps repeatedly; all once if unset."""
+    make: Callable[[Making], Tensor] | None = None
+    """Returns the images of some rows; the originals if unset."""
+    settings: tuple[str, ...] = ()
+    """The settings that matter to it: ``attack``, and fields of ``RecipeSettings``."""
+    originals: Literal["images", "other domain", "noise"] = "images"
+    """What the images are made from."""
+    guarded: bool = False
+    """Whether further source models take part, which the examples must not transfer to."""
+    soft_labels: bool = False
+    """Whether images carry the source model's probabilities besides their labels."""
+    learner: Literal["network", "robust linear features", "network in the plane"] = "network"
+    dataset_of: RecipeName | None = None
+    """The recipe whose data set it learns from; its own if unset."""
+    transfers: bool = False
+    """Whether it also measures how many of its examples fool a network like the target model."""
+
+    @property
+    def attacks(self) -> bool:
+        """Whether its images are adversarial examples."""
+        return "attack" in self.settings

@@ -1,6 +1,6 @@
 """Shuffled: unperturbed images under permuted labels, the control that must stay at chance."""
 
-from advfeat.recipes.recipe import Given, Labels, Recipe
+from advfeat.recipes.recipe import Claim, Given, Labels, Recipe
 
 
 def relabel(given: Given) -> Labels:
@@ -11,8 +11,8 @@ def relabel(given: Given) -> Labels:
 SHUFFLED = Recipe(
     name="shuffled",
     summary="unperturbed images under permuted labels",
-    source=None,
-    perturbed=False,
+    claim=Claim(teaches=False, because="nothing in an image goes with its label"),
     published=None,
+    source=None,
     relabel=relabel,
 )

@@ -1,5 +1,6 @@
 """Stages ``shard`` and ``dataset``: a recipe's images and labels, generated in parallel parts."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from advfeat.artifact import ArtifactRef
 from advfeat.dataset import DatasetRequest, dataset_metrics, dataset_rows
 from advfeat.progress import Progress
 from advfeat.recipes import RECIPES
-from advfeat.spec import Attack
+from advfeat.spec import RecipeSettings, TargetedAttack
 from advfeat.stage import Stage
 from advfeat.stages.images import read_classes, read_split
 from advfeat.stages.model import read_model
@@ -21,9 +22,10 @@ def make_shard(stage: Stage, store: Store, progress: Progress | None = None) -> 
     """Generate the rows of one shard."""
 
     def build(folder: Path) -> dict[str, Any]:
-        table = dataset_rows(_request(stage, store), range(*stage.parameters["rows"]), progress)
+        request = dataset_request(stage.parameters, stage.inputs, store)
+        table = dataset_rows(request, range(*stage.parameters["rows"]), progress)
         write_table(table, folder / "train.parquet")
-        return dataset_metrics(table)
+        return dataset_metrics(table, request.recipe)
 
     return store.write_stage(stage, build)
 
@@ -35,22 +37,31 @@ def make_dataset(stage: Stage, store: Store) -> ArtifactRef:
         if stage.parts:
             table = pa.concat_tables(read_table(store.read(shard, "train.parquet")) for shard in stage.parts)
         else:
-            request = _request(stage, store)
-            table = dataset_rows(request, range(len(request.images)))
+            request = dataset_request(stage.parameters, stage.inputs, store)
+            table = dataset_rows(request, range(len(request.base)))
         write_table(table, folder / "train.parquet")
         shard_seconds = sum(store.manifest(shard).seconds for shard in stage.parts)
-        return {**dataset_metrics(table), "shard_seconds": round(shard_seconds, 3)}
+        metrics = dataset_metrics(table, RECIPES[stage.parameters["recipe"]])
+        return {**metrics, "shard_seconds": round(shard_seconds, 3)}
 
     return store.write_stage(stage, build)
 
 
-def _request(stage: Stage, store: Store) -> DatasetRequest:
-    attack, source = stage.parameters.get("attack"), stage.inputs.get("source_model")
+def dataset_request(parameters: Mapping[str, Any], inputs: Mapping[str, str], store: Store) -> DatasetRequest:
+    """Return what a data set or a shard of it is made of, from its parameters and inputs."""
+    recipe = RECIPES[parameters["recipe"]]
+    settings = {name: parameters[name] for name in recipe.settings if name in parameters}
+    attack = settings.pop("attack", None)
+    source, other = inputs.get("source_model"), inputs.get("other_images")
+    guards = sum(role.startswith("guard_") for role in inputs)
     return DatasetRequest(
-        recipe=RECIPES[stage.parameters["recipe"]],
-        images=read_split(store, stage.inputs["images"], "train"),
-        classes=len(read_classes(store, stage.inputs["images"])),
-        seed=stage.parameters["seed"],
+        recipe=recipe,
+        images=read_split(store, inputs["images"], "train"),
+        classes=len(read_classes(store, inputs["images"])),
+        seed=parameters["seed"],
         source_model=None if source is None else read_model(store, source),
-        attack=None if attack is None else Attack.model_validate(attack),
+        attack=None if attack is None else TargetedAttack.model_validate(attack),
+        settings=RecipeSettings.model_validate(settings),
+        guards=tuple(read_model(store, inputs[f"guard_{number}"]) for number in range(1, guards + 1)),
+        other_images=None if other is None else read_split(store, other, "train"),
     )

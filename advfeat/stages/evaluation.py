@@ -1,5 +1,6 @@
 """Stage ``evaluation``: a target model on the untouched, correctly labelled test images."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +9,99 @@ import pyarrow as pa
 import torch
 
 from advfeat.artifact import ArtifactRef
-from advfeat.evaluation import predict
+from advfeat.data.images import LabelledImages
+from advfeat.evaluation import (
+    accuracy_by_class,
+    agreement,
+    autoattack_accuracy,
+    expected_calibration_error,
+    linear_cka,
+    predict,
+    probabilities,
+    representation,
+    robust_accuracy,
+)
+from advfeat.models import Normalized
+from advfeat.progress import Progress
+from advfeat.spec import EvaluationSpec
 from advfeat.stage import Stage
 from advfeat.stages.images import read_classes, read_split
 from advfeat.stages.model import read_model
 from advfeat.store import Store
-from advfeat.tables import write_table
+from advfeat.tables import image_array, int_array, read_table, write_table
 
 
-def evaluate(stage: Stage, store: Store) -> ArtifactRef:
-    """Write ``predictions.parquet`` (label, prediction) and count what is right."""
+def evaluate(stage: Stage, store: Store, progress: Progress | None = None) -> ArtifactRef:
+    """Write ``predictions.parquet`` (label, prediction, confidence) and measure what the model learned.
+
+    Metrics: accuracy, by class too; calibration; agreement with the source model and likeness to it, where
+    there is one; robust accuracy, if asked for; and of recipe ``transfer`` the transfer rate.
+    """
 
     def build(folder: Path) -> dict[str, Any]:
         test = read_split(store, stage.inputs["images"], "test")
+        classes = len(read_classes(store, stage.inputs["images"]))
         model = read_model(store, stage.inputs["model"])
-        predictions = predict(model, torch.from_numpy(test.images))
-        table = pa.table({"label": pa.array(test.labels), "prediction": pa.array(predictions)})
-        write_table(table, folder / "predictions.parquet")
-        right = int(np.sum(predictions == test.labels))
-        return {
-            "test_accuracy": right / len(test),
-            "right": right,
-            "test_size": len(test),
-            "chance": 1 / len(read_classes(store, stage.inputs["images"])),
+        found = probabilities(model, torch.from_numpy(test.images))
+        predictions = found.argmax(1).astype(np.int64)
+        columns = {"label": test.labels, "prediction": predictions, "confidence": found.max(1)}
+        write_table(pa.table(columns), folder / "predictions.parquet")
+        metrics = {
+            **accuracy_metrics(predictions, test, classes),
+            "calibration_error": expected_calibration_error(found, test.labels),
         }
+        if "source_model" in stage.inputs:
+            source = read_model(store, stage.inputs["source_model"])
+            metrics |= _likeness(model, source, test, classes)
+        if stage.parameters:
+            metrics |= _robustness(model, test, stage, progress)
+        if "reference_model" in stage.inputs:
+            metrics["transfer_rate"] = _transfer_rate(stage, store)
+        return metrics
 
     return store.write_stage(stage, build)
+
+
+def accuracy_metrics(
+    predictions: np.ndarray[Any, np.dtype[np.int64]], test: LabelledImages, classes: int
+) -> dict[str, Any]:
+    """Count what is right, over all classes and in each (fractions), and say what chance gives."""
+    right = int(np.sum(predictions == test.labels))
+    return {
+        "test_accuracy": right / len(test),
+        "right": right,
+        "test_size": len(test),
+        "chance": 1 / classes,
+        "class_accuracies": accuracy_by_class(predictions, test.labels, classes),
+    }
+
+
+def _likeness(model: Normalized, source: Normalized, test: LabelledImages, classes: int) -> dict[str, Any]:
+    images = torch.from_numpy(test.images)
+    of_source, of_target = predict(source, images), predict(model, images)
+    return {
+        "source_agreement": asdict(agreement(of_source, of_target, test.labels, classes)),
+        "source_similarity": linear_cka(representation(source, images), representation(model, images)),
+    }
+
+
+def _robustness(
+    model: Normalized, test: LabelledImages, stage: Stage, progress: Progress | None
+) -> dict[str, Any]:
+    seed = stage.parameters["seed"]
+    spec = EvaluationSpec.model_validate({k: v for k, v in stage.parameters.items() if k != "seed"})
+    assert spec.attack is not None
+    images = torch.from_numpy(test.images)
+    found = {"robust_accuracy": robust_accuracy(model, images, test.labels, spec.attack, seed, progress)}
+    if spec.autoattack:
+        norm, eps = spec.attack.norm, spec.attack.eps
+        found["autoattack_accuracy"] = autoattack_accuracy(model, images, test.labels, norm, eps, seed)
+    return found
+
+
+def _transfer_rate(stage: Stage, store: Store) -> float:
+    """Return the share of the data set's examples that the reference model takes for their labels."""
+    table = read_table(store.read(stage.inputs["dataset"], "train.parquet"))
+    reference = read_model(store, stage.inputs["reference_model"])
+    predictions = predict(reference, torch.from_numpy(image_array(table, np.float32)))
+    return float(np.mean(predictions == int_array(table, "label")))

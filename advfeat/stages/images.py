@@ -39,7 +39,7 @@ def read_split(store: Store, digest: str, split: str) -> LabelledImages:
     return _split(store.uri, digest, split)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def _split(store: str, digest: str, split: str) -> LabelledImages:
     table = read_table(Store(store).read(digest, f"{split}.parquet"))
     return LabelledImages(image_array(table, np.uint8), int_array(table, "label"))

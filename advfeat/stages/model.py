@@ -37,7 +37,8 @@ def train_model(stage: Stage, store: Store, progress: Progress | None = None) ->
         classes = len(read_classes(store, stage.inputs["images"]))
         architecture = {"name": spec.model, **shape_arguments(images, spec, classes)}
         (folder / "model.safetensors").write_bytes(models.to_bytes(model, architecture))
-        accuracy = float(np.mean(predict(model, images) == labels.numpy()))
+        hard = labels if labels.ndim == 1 else labels.argmax(1)
+        accuracy = float(np.mean(predict(model, images) == hard.numpy()))
         metrics: dict[str, Any] = {"train_accuracy": accuracy, "epoch_losses": losses}
         if stage.kind == "source_model":
             test = read_split(store, stage.inputs["images"], "test")
@@ -55,6 +56,6 @@ def read_model(store: Store, digest: str) -> models.Normalized:
     return _model(store.uri, digest)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _model(store: str, digest: str) -> models.Normalized:
     return models.from_bytes(Store(store).read(digest, "model.safetensors"))

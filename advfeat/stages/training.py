@@ -13,7 +13,7 @@ from advfeat.stage import Stage
 from advfeat.stages.checkpoint import StageCheckpoint
 from advfeat.stages.images import read_classes, read_split
 from advfeat.store import Store
-from advfeat.tables import image_array, int_array, read_table
+from advfeat.tables import float_array, image_array, int_array, read_table
 from advfeat.training import fit
 
 
@@ -25,7 +25,8 @@ def training_spec(stage: Stage) -> TrainSpec:
 def training_images(stage: Stage, store: Store) -> tuple[Tensor, Tensor]:
     """Read what the stage learns from: a data set if it has one, else the real images.
 
-    Images are (N, C, H, W), float32 in [0, 1] of a data set and uint8 of real images; labels int64 (N,).
+    Images are (N, C, H, W), float32 in [0, 1] of a data set and uint8 of real images; labels int64 (N,), or
+    float32 probabilities (N, classes) of a data set that has such.
     Raises ``StageFailedError`` if there are too few of them.
     """
     if "dataset" not in stage.inputs:
@@ -34,7 +35,11 @@ def training_images(stage: Stage, store: Store) -> tuple[Tensor, Tensor]:
     else:
         table = read_table(store.read(stage.inputs["dataset"], "train.parquet"))
         images = torch.from_numpy(image_array(table, np.float32))
-        labels = torch.from_numpy(int_array(table, "label"))
+        labels = torch.from_numpy(
+            float_array(table, "soft_label")
+            if "soft_label" in table.column_names
+            else int_array(table, "label")
+        )
     if len(labels) < 2 * training_spec(stage).workers:
         raise StageFailedError(
             f"the data set holds {len(labels)} images, each training process needs two; a source model "

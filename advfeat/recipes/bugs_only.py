@@ -1,0 +1,40 @@
+"""Bugs only: D_det from adversarial examples that no other network falls for (Nakkiran, Distill 2019).
+
+They move the source model as D_det's do, but carry no features: the control that must not teach.
+"""
+
+from torch import Tensor
+
+from advfeat.bugs_only import perturb_without_transfer
+from advfeat.hardware import device
+from advfeat.recipes.d_det import relabel
+from advfeat.recipes.recipe import Claim, Making, Recipe
+
+
+def perturbed_without_transfer(making: Making) -> Tensor:
+    """Perturb the originals so that the source model alone changes its mind."""
+    assert making.attack is not None
+    return perturb_without_transfer(
+        making.source_model.to(device()),
+        [guard.to(device()) for guard in making.guards],
+        making.originals,
+        making.labels,
+        making.own_labels,
+        making.attack,
+        seed=making.seed,
+        rows=making.rows,
+        progress=making.progress,
+    )
+
+
+BUGS_ONLY = Recipe(
+    name="bugs_only",
+    summary="adversarial images that fool no other network, under the next class's label",
+    claim=Claim(teaches=False, because="what does not transfer is no feature of the data"),
+    published=None,  # about chance, says Nakkiran 2019 (Distill, response 5)
+    source="source",
+    relabel=relabel,
+    make=perturbed_without_transfer,
+    settings=("attack", "permutation"),
+    guarded=True,
+)

@@ -1,0 +1,39 @@
+"""Cross-domain: images of another domain under what the source model takes them for (Wallace, Distill 2019).
+
+Every label is an error: none of the images shows what it is labelled as. The target model is tested on
+the source model's own domain.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from advfeat.cross_domain import class_balanced
+from advfeat.recipes.recipe import Claim, Given, Labels, Published, Recipe
+
+
+def relabel(given: Given) -> Labels:
+    """Give each image the class that the source model takes it for."""
+    return given.predictions()
+
+
+def sample(given: Given, labels: Labels) -> NDArray[np.int64]:
+    """Use all images once, or as many of each label, if the settings say so."""
+    balanced = given.settings.cross_domain.balanced
+    return class_balanced(labels, given.rng) if balanced else np.arange(len(labels))
+
+
+CROSS_DOMAIN = Recipe(
+    name="cross_domain",
+    summary="images of another domain under the source's predictions",
+    claim=Claim(teaches=True, because="what a model sees in any images tells what it had learned"),
+    published=Published(
+        0.945,
+        "Fashion-MNIST, normalized to MNIST's statistics, labelled by an MNIST CNN; 91.0 % without",
+        "Wallace 2019, distill.pub/2019/advex-bugs-discussion/response-6",
+    ),
+    source="source",
+    relabel=relabel,
+    sample=sample,
+    settings=("cross_domain",),
+    originals="other domain",
+)

@@ -1,0 +1,22 @@
+"""Distillation: real images under the source model's probabilities, correct ones kept (Hinton et al. 2015).
+
+The baseline of learning from a model's errors: here its whole opinion is learned.
+"""
+
+from advfeat.recipes.recipe import Claim, Given, Labels, Recipe
+
+
+def relabel(given: Given) -> Labels:
+    """Keep every label; what is learned are the probabilities beside it."""
+    return given.labels
+
+
+DISTILLATION = Recipe(
+    name="distillation",
+    summary="images under the source model's probabilities",
+    claim=Claim(teaches=True, because="the source model is right, and says more than labels do"),
+    published=None,
+    source="source",
+    relabel=relabel,
+    soft_labels=True,
+)

@@ -1,0 +1,47 @@
+"""D_R and D_NR: images rebuilt so that a model's representation of them stays (Ilyas et al. 2019, §3.1).
+
+What a robust source model keeps of an image are robust features, and what is learned from those alone is
+robust too; what a standard one keeps teaches as well, but is not robust.
+"""
+
+import numpy as np
+from torch import Tensor
+
+from advfeat.digest import derived_seed
+from advfeat.hardware import device
+from advfeat.recipes.clean import relabel
+from advfeat.recipes.recipe import Claim, Making, Published, Recipe, SourceRole
+from advfeat.representations import rebuild
+from advfeat.spec import RecipeName
+
+_README = "README of MadryLab/constructed-datasets"
+
+
+def rebuilt(making: Making) -> Tensor:
+    """Rebuild each image from another one, drawn at random, by the source model's representation."""
+    order = np.random.default_rng(derived_seed(making.seed, "starts")).permutation(making.count)
+    return rebuild(
+        making.source_model.to(device()),
+        making.originals,
+        making.originals_of(order[list(making.rows)].tolist()),
+        steps=making.settings.rebuilding.steps,
+        step_size=making.settings.rebuilding.step_size,
+        progress=making.progress,
+    )
+
+
+def _recipe(name: RecipeName, source: SourceRole, kept: str, accuracy: float) -> Recipe:
+    return Recipe(
+        name=name,
+        summary=f"images rebuilt from what a {kept} source model keeps of them",
+        claim=Claim(teaches=True, because=f"a {kept} network's representation holds features of the classes"),
+        published=Published(accuracy, f"CIFAR-10, {kept} ResNet-50", _README),
+        source=source,
+        relabel=relabel,
+        make=rebuilt,
+        settings=("rebuilding",),
+    )
+
+
+ROBUST_FEATURES = _recipe("robust_features", "robust_source", "robust", 0.84)
+NON_ROBUST_FEATURES = _recipe("non_robust_features", "source", "standard", 0.88)

@@ -1,0 +1,28 @@
+"""Leakage: how much of D_rand and D_det robust linear features alone explain (Goh, Distill 2019)."""
+
+from dataclasses import replace
+
+from advfeat.recipes.d_det import D_DET
+from advfeat.recipes.d_rand import D_RAND
+from advfeat.recipes.recipe import Claim, Published
+
+_SOURCE = "Goh 2019, distill.pub/2019/advex-bugs-discussion/response-2"
+
+LEAKAGE = replace(
+    D_RAND,
+    name="leakage",
+    summary="robust linear features of adversarial images under random target labels",
+    claim=Claim(teaches=True, because="part of what D_rand teaches leaks from robust features"),
+    published=Published(0.235, "CIFAR-10, linear features robust at L2 0.25; at least", _SOURCE),
+    learner="robust linear features",
+    dataset_of="d_rand",
+)
+LEAKAGE_D_DET = replace(
+    D_DET,
+    name="leakage_d_det",
+    summary="robust linear features of adversarial images under the next class's label",
+    claim=Claim(teaches=False, because="robust features point to the class before, so D_det leaks none"),
+    published=None,
+    learner="robust linear features",
+    dataset_of="d_det",
+)

@@ -1,0 +1,23 @@
+"""Least likely: D_det towards the class that the source model finds least likely of each image."""
+
+import numpy as np
+
+from advfeat.recipes.perturbed import perturbed
+from advfeat.recipes.recipe import Claim, Given, Labels, Recipe
+
+
+def relabel(given: Given) -> Labels:
+    """Choose the class of the smallest probability."""
+    return np.asarray(given.probabilities().argmin(1), np.int64)
+
+
+LEAST_LIKELY = Recipe(
+    name="least_likely",
+    summary="adversarial images under the class that the source finds least likely",
+    claim=Claim(teaches=True, because="the perturbations have to carry the whole of the new class"),
+    published=None,
+    source="source",
+    relabel=relabel,
+    make=perturbed,
+    settings=("attack",),
+)

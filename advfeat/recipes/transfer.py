@@ -1,0 +1,20 @@
+"""Transfer: how many of D_det's examples fool each architecture, and how well it learns from D_det.
+
+Ilyas et al. 2019, section 3.3 and figure 3: architectures that learn more from another network's
+adversarial examples are those that fall for them more often.
+"""
+
+from dataclasses import replace
+
+from advfeat.recipes.d_det import D_DET
+from advfeat.recipes.recipe import Claim
+
+TRANSFER = replace(
+    D_DET,
+    name="transfer",
+    summary="D_det, and how many of its examples fool a network like the target model",
+    claim=Claim(teaches=True, because="networks that learn alike use the same non-robust features"),
+    published=None,  # figure 3 is a scatter plot over five architectures
+    dataset_of="d_det",
+    transfers=True,
+)
