@@ -1,0 +1,100 @@
+"""Accuracy under attack: an image counts if it is right as it is, and right under the attack."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from advfeat.attacks import perturb
+from advfeat.balls import BALLS, within
+from advfeat.digest import derived_seed
+from advfeat.engine import REFERENCE
+from advfeat.errors import InputError
+from advfeat.evaluation.predictions import predict
+from advfeat.hardware import device, true_fp32
+from advfeat.spec import Norm, UntargetedAttack
+from advfeat.training import as_pixels
+
+_AUTOATTACK_NORMS: dict[Norm, str] = {"l2": "L2", "linf": "Linf", "l1": "L1"}
+_AUTOATTACK_BATCH_SIZE = 512
+_FEWEST_CLASSES = 4
+"""The targeted DLR loss of AutoAttack compares the logits of the four most likely classes."""
+
+
+def robust_accuracy(
+    model: nn.Module, images: Tensor, labels: NDArray[np.int64], attack: UntargetedAttack, seed: int
+) -> float:
+    """Return the share of images that are right, also under projected gradient descent with restarts.
+
+    ``images`` are uint8 or float32 in [0, 1], (N, C, H, W), N at least one; ``labels`` int64 (N,).
+    Random starts are drawn from ``seed`` and an image's place. This is an upper bound: a stronger
+    attack finds more (Madry et al. 2018). Raises ``InputError`` for labels that the model has no class
+    for.
+    """
+    pixels = as_pixels(images)
+    right = np.flatnonzero(predict(model, pixels) == labels)
+    adversarial = perturb(
+        model,
+        pixels[right],
+        torch.from_numpy(labels[right]),
+        attack,
+        seed=derived_seed(seed, "robustness"),
+        rows=right.tolist(),
+    )
+    return int(np.sum(predict(model, adversarial) == labels[right])) / len(labels)
+
+
+def autoattack_accuracy(
+    model: nn.Module, images: Tensor, labels: NDArray[np.int64], norm: Norm, eps: float, seed: int
+) -> float:
+    """Return the share of images that are right, also under the standard version of AutoAttack.
+
+    Four attacks in turn, each on what the ones before have left: APGD on the cross-entropy, APGD on the
+    targeted DLR loss, targeted FAB, and Square with 5,000 queries (Croce & Hein 2020, "Reliable
+    evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks"),
+    computed by ``pyautoattack`` in float32. ``images`` are uint8 or float32 in [0, 1], (N, C, H, W), N and
+    sides of five pixels at least; ``labels`` int64 (N,); ``eps`` is in pixels of [0, 1]. Its random
+    numbers belong to a batch, not to an image: the figure belongs to all images together, not to parts.
+
+    Raises ``InputError`` where the extra ``autoattack`` is not installed, for l0, and for models of
+    fewer than four classes.
+    """
+    if norm not in _AUTOATTACK_NORMS:
+        known = ", ".join(_AUTOATTACK_NORMS)
+        raise InputError("norm", norm, "is none that AutoAttack knows", f"choose one of {known}")
+    try:
+        from pyautoattack import AutoAttack
+    except ImportError as error:
+        raise InputError(
+            "autoattack", "pyautoattack", "is not installed", "pip install 'advfeat[autoattack]'"
+        ) from error
+    where, pixels, truth = device(), as_pixels(images), torch.from_numpy(labels)
+    network = REFERENCE.prepare(model).to(where)
+    with torch.random.fork_rng(), true_fp32():
+        ensemble = AutoAttack(
+            network,
+            norm=_AUTOATTACK_NORMS[norm],
+            eps=eps,
+            seed=derived_seed(seed, "autoattack"),
+            device=where,
+        )
+        wrong_classes = _classes(network, pixels[:1].to(where)) - 1
+        for part in (ensemble.apgd_targeted, ensemble.fab):
+            part.n_target_classes = min(part.n_target_classes, wrong_classes)
+        found, _ = ensemble.run_standard_evaluation(pixels, truth, batch_size=_AUTOATTACK_BATCH_SIZE)
+    adversarial = within(pixels, found, BALLS[norm], eps)
+    right = (predict(network, pixels) == labels) & (predict(network, adversarial) == labels)
+    return int(np.sum(right)) / len(labels)
+
+
+@torch.no_grad()
+def _classes(network: nn.Module, image: Tensor) -> int:
+    classes = int(network(image).shape[1])
+    if classes < _FEWEST_CLASSES:
+        raise InputError(
+            "classes",
+            classes,
+            "are fewer than AutoAttack can tell apart",
+            f"use robust_accuracy, or a model of {_FEWEST_CLASSES} classes or more",
+        )
+    return classes
