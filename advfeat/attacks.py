@@ -51,13 +51,13 @@ def perturb(
     With ``attack.norm == "l2"``, ``targeted`` and no random start this is the attack of Ilyas et al.
     (2019), section 3.2. Raises ``InputError`` for images or labels that cannot be attacked.
     """
-    _check(images, labels)
+    check_attackable(images, labels)
     if not len(images):
         return images.clone()
     engine = engine or choose_engine(model, images[:1], attack.precision, len(images) * attack.passes)
     places = range(len(images)) if rows is None else rows
     with _undisturbed(model), torch.no_grad(), true_fp32():
-        _check_classes(model, images, labels)
+        check_classes(model, images, labels)
         attempts = _Attempts(model, images, labels, attack, engine, progress)
         best = attempts.run(_starts(images, attack, seed, places, attempt=0))
         if attack.restarts:
@@ -230,7 +230,8 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _check(images: Tensor, labels: Tensor) -> None:
+def check_attackable(images: Tensor, labels: Tensor) -> None:
+    """Raise ``InputError`` unless there are images in [0, 1] with one integer for each."""
     if images.ndim != 4 or images.dtype != torch.float32:
         raise InputError(
             "images",
@@ -254,8 +255,9 @@ def _check(images: Tensor, labels: Tensor) -> None:
         )
 
 
-def _check_classes(model: nn.Module, images: Tensor, labels: Tensor) -> None:
-    classes = model(images[:1].to(device_of(model))).shape[1]
+def check_classes(model: nn.Module, images: Tensor, labels: Tensor) -> int:
+    """Return how many classes the model has; raise ``InputError`` for a label that is none of them."""
+    classes: int = model(images[:1].to(device_of(model))).shape[1]
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or highest >= classes:
         raise InputError(
@@ -264,3 +266,4 @@ def _check_classes(model: nn.Module, images: Tensor, labels: Tensor) -> None:
             f"is no class of a model that has {classes}",
             f"give class numbers from 0 to {classes - 1}",
         )
+    return classes
