@@ -64,8 +64,7 @@ def build_plan(experiment: Experiment, *, on_gpus: bool = False) -> Plan:
     for seed in experiment.seeds:
         for recipe in experiment.recipes:
             roles = layout.add_recipe(RECIPES[recipe], seed)
-            reported = roles.keys() - {"target_model"}  # the report looks at what was made with it
-            made_of |= {f"{recipe}/{seed}/{role}": roles[role] for role in roles if role in reported}
+            made_of |= {f"{recipe}/{seed}/{role}": digest for role, digest in roles.items()}
     described = experiment.model_dump(mode="json", exclude={"shards": True, "data": {"root"}})
     stages.add(Stage(kind="report", title="report", parameters={"experiment": described}, inputs=made_of))
     return Plan(tuple(stages))

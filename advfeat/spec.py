@@ -46,7 +46,7 @@ RecipeName = Literal[
 Noise = Literal["uniform", "gaussian"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
-NAMED_SOURCES = ("digits", "cifar10", "mnist", "fashion-mnist")
+NAMED_SOURCES = ("digits", "photo-patches", "cifar10", "mnist", "fashion-mnist")
 _L0_STEP = 0.5
 SOURCE_PREFIXES = ("folder:", "parquet:")
 
@@ -75,7 +75,7 @@ class DataSpec(Spec):
     """Which real images are used, and how they are split."""
 
     source: str = Field(
-        description="digits, cifar10, mnist, fashion-mnist, folder:PATH (one folder a class) or "
+        description="digits, photo-patches, cifar10, mnist, fashion-mnist, folder:PATH (one folder a class) or "
         "parquet:PATH-OR-URI (Hugging Face image layout)"
     )
     root: str | None = Field(
@@ -333,7 +333,8 @@ class Experiment(RecipeSettings):
     )
     robust_source: TrainSpec | None = Field(
         default=None,
-        description="training of the robust source model of robust_features; it has an adversarial attack",
+        description="training of the robust source model of robust_features, with an adversarial attack; "
+        "without that attack it is the standard source model of non_robust_features",
     )
     guards: int = Field(
         default=4,
@@ -378,11 +379,22 @@ class Experiment(RecipeSettings):
             raise ValueError("names an entry twice")
         return entries
 
+    @property
+    def standard_source(self) -> TrainSpec | None:
+        """The robust source model's training without its attack."""
+        return self.robust_source and self.robust_source.model_copy(update={"adversarial": None})
+
+    @property
+    def data_specs(self) -> tuple[DataSpec, ...]:
+        """All real images that take part."""
+        other = self.other_data if "cross_domain" in self.recipes else None
+        return (self.data,) if other is None else (self.data, other)
+
     @model_validator(mode="after")
     def _recipes_have_what_they_need(self) -> Self:
         robust = self.robust_source is not None and self.robust_source.adversarial is not None
-        if "robust_features" in self.recipes and not robust:
-            raise ValueError("robust_features needs a robust_source with an adversarial attack")
+        if {"robust_features", "non_robust_features"} & set(self.recipes) and not robust:
+            raise ValueError("needs a robust_source with an adversarial attack for robust_features")
         if "cross_domain" in self.recipes and self.other_data is None:
-            raise ValueError("cross_domain needs other_data, images of another domain")
+            raise ValueError("needs other_data, images of another domain, for cross_domain")
         return self

@@ -35,7 +35,7 @@ from flows.patience import patiently
 from flows.repairs import Repairs
 from flows.resources import resources, shortage
 from tasks.dataset import dataset, shard
-from tasks.evaluation import evaluation
+from tasks.evaluation import evaluation, leakage, two_dimensional
 from tasks.images import images
 from tasks.model import source_model, target_model
 from tasks.report import grid_report, report
@@ -52,6 +52,8 @@ TASKS: dict[StageKind, StageTask] = {
     "dataset": dataset,
     "target_model": target_model,
     "evaluation": evaluation,
+    "leakage": leakage,
+    "two_dimensional": two_dimensional,
     "report": report,
     "grid_report": grid_report,
 }

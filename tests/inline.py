@@ -7,7 +7,9 @@ from advfeat.stages.dataset import make_dataset, make_shard
 from advfeat.stages.evaluation import evaluate
 from advfeat.stages.grid_report import write_grid_report
 from advfeat.stages.images import write_images
+from advfeat.stages.leakage import measure_leakage
 from advfeat.stages.model import train_model
+from advfeat.stages.plane import write_plane
 from advfeat.stages.report import write_report
 from advfeat.store import Store
 
@@ -18,6 +20,8 @@ _COMPUTATIONS = {
     "dataset": make_dataset,
     "target_model": train_model,
     "evaluation": evaluate,
+    "leakage": measure_leakage,
+    "two_dimensional": write_plane,
     "report": write_report,
     "grid_report": write_grid_report,
 }

@@ -43,9 +43,8 @@ def test_cost_of_a_network_is_near_what_is_counted(name: ModelName) -> None:
 
 
 def test_a_gpu_gets_larger_shards() -> None:
-    attack = TargetedAttack(norm="l2", eps=0.5, steps=100)
     seconds = {
-        on_gpu: attack_seconds(attack, TrainSpec(model="resnet18"), (3, 32, 32), on_gpu=on_gpu)
+        on_gpu: attack_seconds(100, TrainSpec(model="resnet18"), (3, 32, 32), on_gpu=on_gpu)
         for on_gpu in (False, True)
     }
     assert 3 < seconds[False] < 10, "ResNet-18, 100 steps: 2.2e11 FLOP, seconds on a core"

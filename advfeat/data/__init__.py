@@ -53,6 +53,10 @@ def open_source(spec: DataSpec) -> Source:
         from advfeat.data.digits import DigitsSource
 
         return DigitsSource(spec)
+    if kind == "photo-patches":
+        from advfeat.data.photo_patches import PhotoPatches
+
+        return PhotoPatches(spec)
     from advfeat.data.torchvision_sets import TorchvisionSource
 
     return TorchvisionSource(kind, spec)

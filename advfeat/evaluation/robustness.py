@@ -12,6 +12,7 @@ from advfeat.engine import REFERENCE
 from advfeat.errors import InputError
 from advfeat.evaluation.predictions import predict
 from advfeat.hardware import device, true_fp32
+from advfeat.progress import Progress
 from advfeat.spec import Norm, UntargetedAttack
 from advfeat.training import as_pixels
 
@@ -22,7 +23,12 @@ _FEWEST_CLASSES = 4
 
 
 def robust_accuracy(
-    model: nn.Module, images: Tensor, labels: NDArray[np.int64], attack: UntargetedAttack, seed: int
+    model: nn.Module,
+    images: Tensor,
+    labels: NDArray[np.int64],
+    attack: UntargetedAttack,
+    seed: int,
+    progress: Progress | None = None,
 ) -> float:
     """Return the share of images that are right, also under projected gradient descent with restarts.
 
@@ -40,6 +46,7 @@ def robust_accuracy(
         attack,
         seed=derived_seed(seed, "robustness"),
         rows=right.tolist(),
+        progress=progress,
     )
     return int(np.sum(predict(model, adversarial) == labels[right])) / len(labels)
 

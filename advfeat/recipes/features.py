@@ -44,4 +44,4 @@ def _recipe(name: RecipeName, source: SourceRole, kept: str, accuracy: float) ->
 
 
 ROBUST_FEATURES = _recipe("robust_features", "robust_source", "robust", 0.84)
-NON_ROBUST_FEATURES = _recipe("non_robust_features", "source", "standard", 0.88)
+NON_ROBUST_FEATURES = _recipe("non_robust_features", "standard_source", "standard", 0.88)

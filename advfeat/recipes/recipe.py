@@ -16,7 +16,7 @@ Labels = NDArray[np.int64]
 DROPPED = -1
 """The label of an image that the data set leaves out."""
 
-SourceRole = Literal["source", "weak_source", "robust_source"]
+SourceRole = Literal["source", "weak_source", "robust_source", "standard_source"]
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ class GridContent:
     confusions: Mapping[str, tuple[NDArray[np.int64], Sequence[str]]]
     """Counts by true and predicted class, and the names of the classes, for each data set."""
     examples: Mapping[str, Sequence[Example]]
+    planes: Mapping[str, str]
+    """Pictures of the plane as SVG, where that is what is learned."""
     total: Cost
     experiment: Mapping[str, Any]
     digests: Mapping[str, str]
@@ -40,7 +42,7 @@ class GridCharts:
 
     by_axis: Mapping[str, str]
     by_pair: Mapping[tuple[str, str], str]
-    losses: str
+    losses: str | None
     confusions: Mapping[str, str]
 
 
@@ -51,7 +53,7 @@ def draw(content: GridContent) -> GridCharts:
     return GridCharts(
         by_axis={axis: axis_chart(content.rows, axis) for axis in varying},
         by_pair={pair: heat_map(content.rows, *pair) for pair in pairs},
-        losses=loss_chart(content.losses),
+        losses=loss_chart(content.losses) if content.losses else None,
         confusions={data: confusion_matrix(*counted) for data, counted in content.confusions.items()},
     )
 
@@ -68,6 +70,7 @@ def render_grid(content: GridContent, charts: GridCharts) -> str:
         varying=varying_axes(content.rows),
         charts=charts,
         examples=content.examples,
+        planes=content.planes,
         total=content.total,
         parameters=yaml.safe_dump(dict(content.experiment), sort_keys=False, allow_unicode=True),
         digests=content.digests,

@@ -27,9 +27,10 @@ def render(
     experiment: Mapping[str, Any],
     rows: Sequence[Row],
     examples: Mapping[str, Sequence[Example]],
+    planes: Mapping[str, str],
     digests: Mapping[str, str],
 ) -> str:
-    """Render rows, chart, example images by recipe, parameters and digests."""
+    """Render rows, chart, example images and pictures of the plane by recipe, parameters and digests."""
     return (
         templates()
         .get_template("report.html")
@@ -38,6 +39,7 @@ def render(
             rows=rows,
             chart=accuracy_chart(rows),
             examples=examples,
+            planes=planes,
             digests=digests,
             parameters=yaml.safe_dump(dict(experiment), sort_keys=False, allow_unicode=True),
         )
@@ -54,7 +56,19 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
+    environment.filters["points"] = points
+    environment.filters["share"] = share
     return environment
+
+
+def share(fraction: float | None) -> str:
+    """Write a number in [0, 1] with two decimals; a dash if there is none."""
+    return "–" if fraction is None else f"{fraction:.2f}"
+
+
+def points(difference: float | None) -> str:
+    """Write a difference of two fractions in percentage points; a dash if there is none."""
+    return "–" if difference is None else f"{100 * difference:+.1f}"
 
 
 def percent(fraction: float | None) -> str:

@@ -1,16 +1,18 @@
 """One row a recipe: what went in, what came out, with its interval, and what was published."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from advfeat.artifact import Manifest
 from advfeat.intervals import mean_interval, wilson_interval
 from advfeat.recipes import Published, Recipe
 from advfeat.spec import RecipeName, Seed
 from advfeat.store import Store
+from advfeat.verdict import Verdict, verdict
 
 Metrics = Mapping[str, Any]
 
@@ -40,17 +42,43 @@ class Row(BaseModel):
     chance: float
     attack_success: float | None
     train_size: int
-    wrong_label_share: float
+    wrong_label_share: float | None
     mean_perturbation_norm: float | None
     source_accuracy: float | None
     published: Published | None
+    teaches: bool
+    """Whether the recipe is said to teach the classes."""
+    claim: str
+    """Why."""
+    verdict: Verdict
+    """Whether the interval bears the claim out, against chance."""
+    class_accuracies: tuple[float | None, ...] | None = None
+    """Test accuracy of each class, mean over seeds."""
+    calibration_error: float | None = None
+    """Expected calibration error, in [0, 1]."""
+    source_agreement: float | None = None
+    """Share of test images on which target and source model predict the same."""
+    source_agreement_by_chance: float | None = None
+    """What their two accuracies alone would give."""
+    source_error_agreement: float | None = None
+    """The same share of the images that the source model gets wrong."""
+    source_error_agreement_by_chance: float | None = None
+    source_similarity: float | None = None
+    """Linear CKA of the two networks' representations of the test images, in [0, 1]."""
+    robust_accuracy: float | None = None
+    autoattack_accuracy: float | None = None
+    transfer_rate: float | None = None
+    """Share of the adversarial examples that a network like the target model takes for their labels."""
     axes: dict[str, str | int | float] = {}
     """In a grid, the row's values on the axes."""
-    source_agreement: float | None = None
-    """In a grid, the share of test images on which target and source model predict the same."""
     cost: Cost | None = None
     command: str | None = None
     """In a grid, what computes this row alone."""
+
+    @property
+    def difference(self) -> float | None:
+        """Test accuracy minus the published one, as fractions; None where none was published."""
+        return None if self.published is None else self.test_accuracy - self.published.test_accuracy
 
 
 def recipe_row(
@@ -81,11 +109,55 @@ def recipe_row(
         chance=evaluations[0]["chance"],
         attack_success=_mean(datasets, "attack_success"),
         train_size=round(float(np.mean([metrics["train_size"] for metrics in datasets]))),
-        wrong_label_share=_mean(datasets, "wrong_label_share") or 0.0,
+        wrong_label_share=_mean(datasets, "wrong_label_share"),
         mean_perturbation_norm=_mean(datasets, "mean_perturbation_norm"),
         source_accuracy=_mean(sources, "test_accuracy"),
         published=recipe.published,
+        teaches=recipe.claim.teaches,
+        claim=recipe.claim.because,
+        verdict=verdict(recipe.claim, interval, evaluations[0]["chance"]),
+        class_accuracies=_mean_of_classes(evaluations),
+        **{name: _mean(evaluations, name) for name in _MEASURES},
+        **_agreement(evaluations),
     )
+
+
+_MEASURES = (
+    "calibration_error",
+    "source_similarity",
+    "robust_accuracy",
+    "autoattack_accuracy",
+    "transfer_rate",
+)
+
+
+def _agreement(evaluations: Sequence[Metrics]) -> dict[str, float | None]:
+    found = [entry["source_agreement"] for entry in evaluations if "source_agreement" in entry]
+    return {
+        "source_agreement": _mean(found, "overall"),
+        "source_agreement_by_chance": _mean(found, "overall_by_chance"),
+        "source_error_agreement": _mean(found, "on_errors"),
+        "source_error_agreement_by_chance": _mean(found, "on_errors_by_chance"),
+    }
+
+
+def _mean_of_classes(evaluations: Sequence[Metrics]) -> tuple[float | None, ...] | None:
+    if "class_accuracies" not in evaluations[0]:
+        return None
+    by_class = zip(*(entry["class_accuracies"] for entry in evaluations), strict=True)
+    return tuple(_mean([{"of": value} for value in values], "of") for values in by_class)
+
+
+def cost_of(manifests: Iterable[Manifest]) -> Cost:
+    """Add up what artifacts took to make."""
+    seconds, core_seconds, size = 0.0, 0.0, 0
+    for manifest in manifests:
+        training = manifest.parameters.get("training", {})
+        shards = manifest.metrics.get("shard_seconds", 0.0)
+        seconds += manifest.seconds + shards
+        core_seconds += manifest.seconds * training.get("threads", 1) * training.get("workers", 1) + shards
+        size += manifest.bytes
+    return Cost(seconds=round(seconds, 3), core_hours=round(core_seconds / 3600, 6), bytes=size)
 
 
 def read_rows(store: Store, digest: str) -> list[Row]:
@@ -94,5 +166,5 @@ def read_rows(store: Store, digest: str) -> list[Row]:
 
 
 def _mean(metrics: Sequence[Metrics], name: str) -> float | None:
-    values = [entry[name] for entry in metrics if entry[name] is not None]
+    values = [entry[name] for entry in metrics if entry.get(name) is not None]
     return float(np.mean(values)) if values else None

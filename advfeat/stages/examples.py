@@ -1,32 +1,37 @@
 """Images of a data set for a report to show."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from advfeat.data.images import LabelledImages
+from advfeat.recipes import RECIPES
 from advfeat.report.figures import magnified, picture
 from advfeat.report.html import Example
+from advfeat.stages.dataset import dataset_request
+from advfeat.stages.images import read_classes
 from advfeat.store import Store
 from advfeat.tables import image_array, int_array, read_table
 
 _EXAMPLES = 4
 
 
-def examples(store: Store, dataset: str, originals: LabelledImages, classes: Sequence[str]) -> list[Example]:
+def examples(store: Store, dataset: str) -> list[Example]:
     """Read a few images of a data set, spread over it, and what was done to them."""
+    manifest = store.manifest(dataset)
+    request = dataset_request(manifest.parameters, manifest.inputs, store)
+    classes = read_classes(store, manifest.inputs["images"])
+    own_classes = read_classes(store, manifest.inputs.get("other_images", manifest.inputs["images"]))
     table = read_table(store.read(dataset, "train.parquet"))
     spread = np.linspace(0, table.num_rows - 1, _EXAMPLES + 2).astype(int)[1:-1]
     table = table.take(np.unique(spread))
+    originals = request.originals(int_array(table, "index")).numpy()
+    is_noise = RECIPES[manifest.parameters["recipe"]].originals == "noise"
     found = []
-    for index, image, label, true_label in zip(
-        int_array(table, "index"),
+    for original, image, label, own_label in zip(
+        originals,
         image_array(table, np.float32),
         int_array(table, "label"),
-        int_array(table, "original_label"),
+        table.column("original_label").to_pylist(),
         strict=True,
     ):
-        original = (originals.images[index] / 255).astype(np.float32)
         perturbation, factor = magnified(image - original)
         found.append(
             Example(
@@ -34,7 +39,7 @@ def examples(store: Store, dataset: str, originals: LabelledImages, classes: Seq
                 perturbation=picture(perturbation) if (image != original).any() else None,
                 magnification=factor,
                 adversarial=picture(image),
-                original_label=classes[true_label],
+                original_label="none, noise" if is_noise else own_classes[own_label],
                 label=classes[label],
             )
         )

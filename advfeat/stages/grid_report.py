@@ -1,29 +1,26 @@
 """Stage ``grid_report``: a row an experiment as JSON, CSV and Parquet, and one HTML file to look at."""
 
 import json
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
-from advfeat.artifact import ArtifactRef, Manifest
-from advfeat.evaluation import predict
+from advfeat.artifact import ArtifactRef
 from advfeat.grid import Point
 from advfeat.recipes import RECIPES
 from advfeat.report.figures import svg_picture, tiled
 from advfeat.report.grid_figures import heading
 from advfeat.report.grid_html import GridCharts, GridContent, draw, render_grid
 from advfeat.report.groups import groups
-from advfeat.report.rows import Cost, Row, recipe_row
+from advfeat.report.html import Example
+from advfeat.report.rows import Row, cost_of, recipe_row
 from advfeat.stage import Stage
 from advfeat.stages.examples import examples
-from advfeat.stages.images import read_classes, read_split
-from advfeat.stages.model import read_model
+from advfeat.stages.images import read_classes
 from advfeat.store import Store
 from advfeat.tables import int_array, read_table
 
@@ -58,8 +55,10 @@ def _pictures(content: GridContent, charts: GridCharts) -> dict[str, str]:
     found = {f"Accuracy against {heading(axis)}": svg_picture(svg) for axis, svg in charts.by_axis.items()}
     for (first, second), svg in list(charts.by_pair.items())[:1]:
         found[f"Accuracy by {heading(first)} and {heading(second)}"] = svg_picture(svg)
-    place, shown = next(iter(content.examples.items()))
-    found[f"Original and training images, {place}"] = tiled([(e.original, e.adversarial) for e in shown])
+    for place, shown in list(content.examples.items())[:1]:
+        found[f"Original and training images, {place}"] = tiled([(e.original, e.adversarial) for e in shown])
+    for place, plane in list(content.planes.items())[:1]:
+        found[f"The plane, {place}"] = svg_picture(plane)
     return found
 
 
@@ -91,13 +90,14 @@ class _FinishedGrid:
             rows=rows,
             missing=self._stage.parameters["missing"],
             losses={
-                self._place(n): self._metrics(n, "target_model")["epoch_losses"] for n in first_of_groups
+                self._place(n): self._metrics(n, "target_model")["epoch_losses"]
+                for n in first_of_groups
+                if "target_model" in self._made_of[n]
             },
-            confusions={
-                data: self._confusion(data) for data in dict.fromkeys(str(r.axes["data"]) for r in rows)
-            },
-            examples={self._place(number): self._examples(number) for number in shown},
-            total=_cost(self._manifests.values()),
+            confusions={} if self._in_the_plane else self._confusions(),
+            examples={} if self._in_the_plane else {self._place(n): self._examples(n) for n in shown},
+            planes={self._place(n): self._plane(n) for n in shown} if self._in_the_plane else {},
+            total=cost_of(self._manifests.values()),
             experiment=self._points[0].experiment.model_dump(mode="json"),
             digests=self._stage.inputs,
         )
@@ -114,16 +114,10 @@ class _FinishedGrid:
             found["evaluation"],
             found.get("source_model", []),
         )
-        source = roles.get("source_model")
-        agreement = None
-        if source is not None:
-            of_source = _predictions_of_model(self._store.uri, source, roles["images"])
-            agreement = float(np.mean(self._predictions(roles["evaluation"])[1] == of_source))
         return row.model_copy(
             update={
                 "axes": point.axes,
-                "source_agreement": agreement,
-                "cost": _cost(manifests),
+                "cost": cost_of(manifests),
                 "command": point.command,
             }
         )
@@ -131,6 +125,15 @@ class _FinishedGrid:
     def _predictions(self, evaluation: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         table = read_table(self._store.read(evaluation, "predictions.parquet"))
         return int_array(table, "label"), int_array(table, "prediction")
+
+    @property
+    def _in_the_plane(self) -> bool:
+        (recipe,) = self._points[0].experiment.recipes
+        return RECIPES[recipe].learner == "network in the plane"
+
+    def _confusions(self) -> dict[str, tuple[NDArray[np.int64], tuple[str, ...]]]:
+        names = dict.fromkeys(str(point.axes["data"]) for point in self._points)
+        return {data: self._confusion(data) for data in names}
 
     def _confusion(self, data: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """Count true against predicted classes, over all rows of a data set."""
@@ -145,10 +148,11 @@ class _FinishedGrid:
             np.add.at(counts, self._predictions(roles["evaluation"]), 1)
         return counts, classes
 
-    def _examples(self, number: int) -> Any:
-        roles = self._made_of[number]
-        originals = read_split(self._store, roles["images"], "train")
-        return examples(self._store, roles["dataset"], originals, read_classes(self._store, roles["images"]))
+    def _examples(self, number: int) -> list[Example]:
+        return examples(self._store, self._made_of[number]["dataset"])
+
+    def _plane(self, number: int) -> str:
+        return self._store.read(self._made_of[number]["evaluation"], "picture.svg").decode()
 
     def _metrics(self, number: int, role: str) -> dict[str, Any]:
         return self._manifests[self._made_of[number][role]].metrics
@@ -157,20 +161,3 @@ class _FinishedGrid:
         return ", ".join(
             f"{axis} {value}" for axis, value in self._points[number].axes.items() if axis != "seed"
         )
-
-
-@lru_cache(maxsize=64)
-def _predictions_of_model(store: str, model: str, images: str) -> NDArray[np.int64]:
-    test = read_split(Store(store), images, "test")
-    return predict(read_model(Store(store), model), torch.from_numpy(test.images))
-
-
-def _cost(manifests: Iterable[Manifest]) -> Cost:
-    seconds, core_seconds, size = 0.0, 0.0, 0
-    for manifest in manifests:
-        training = manifest.parameters.get("training", {})
-        shards = manifest.metrics.get("shard_seconds", 0.0)
-        seconds += manifest.seconds + shards
-        core_seconds += manifest.seconds * training.get("threads", 1) * training.get("workers", 1) + shards
-        size += manifest.bytes
-    return Cost(seconds=round(seconds, 3), core_hours=round(core_seconds / 3600, 6), bytes=size)

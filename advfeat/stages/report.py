@@ -1,4 +1,4 @@
-"""Stage ``report``: rows as JSON and Parquet, and one HTML file to look at."""
+"""Stage ``report``: rows as JSON, Markdown and Parquet, and one HTML file to look at."""
 
 import json
 from pathlib import Path
@@ -6,31 +6,32 @@ from typing import Any
 
 import pandas as pd
 
-from advfeat.artifact import ArtifactRef
+from advfeat.artifact import ArtifactRef, Manifest
 from advfeat.recipes import RECIPES
 from advfeat.report.html import render
-from advfeat.report.rows import Row, recipe_row
+from advfeat.report.markdown import markdown_table
+from advfeat.report.rows import Row, cost_of, recipe_row
 from advfeat.stage import Stage
 from advfeat.stages.examples import examples
-from advfeat.stages.images import read_classes, read_split
 from advfeat.store import Store
 
 
 def write_report(stage: Stage, store: Store) -> ArtifactRef:
-    """Write ``report.html``, ``rows.json`` and ``rows.parquet``; needs nothing but the store."""
+    """Write ``report.html``, ``report.md``, ``rows.json`` and ``rows.parquet`` from the store alone."""
 
     def build(folder: Path) -> dict[str, Any]:
         experiment = stage.parameters["experiment"]
+        first_seed = experiment["seeds"][0]
         rows = [_row(stage, store, recipe) for recipe in experiment["recipes"]]
-        originals = read_split(store, stage.inputs["images"], "train")
-        classes = read_classes(store, stage.inputs["images"])
-        shown = {
-            recipe: examples(
-                store, stage.inputs[f"{recipe}/{experiment['seeds'][0]}/dataset"], originals, classes
-            )
-            for recipe in experiment["recipes"]
-        }
-        (folder / "report.html").write_text(render(experiment, rows, shown, stage.inputs))
+        shown, planes = {}, {}
+        for recipe in experiment["recipes"]:
+            digest = stage.inputs[f"{recipe}/{first_seed}/dataset"]
+            if RECIPES[recipe].learner == "network in the plane":
+                planes[recipe] = store.read(digest, "picture.svg").decode()
+            else:
+                shown[recipe] = examples(store, digest)
+        (folder / "report.html").write_text(render(experiment, rows, shown, planes, stage.inputs))
+        (folder / "report.md").write_text(markdown_table(rows))
         records = [row.model_dump(mode="json") for row in rows]
         (folder / "rows.json").write_text(json.dumps(records, indent=2))
         pd.json_normalize(records).to_parquet(folder / "rows.parquet")
@@ -42,9 +43,12 @@ def write_report(stage: Stage, store: Store) -> ArtifactRef:
 def _row(stage: Stage, store: Store, recipe: str) -> Row:
     seeds = stage.parameters["experiment"]["seeds"]
 
-    def metrics(role: str) -> list[dict[str, Any]]:
+    def manifests(role: str) -> list[Manifest]:
         digests = [stage.inputs.get(f"{recipe}/{seed}/{role}") for seed in seeds]
-        return [store.manifest(digest).metrics for digest in digests if digest is not None]
+        return [store.manifest(digest) for digest in digests if digest is not None]
 
-    found = (metrics("dataset"), metrics("evaluation"), metrics("source_model"))
-    return recipe_row(RECIPES[recipe], seeds, *found)
+    found = {role: manifests(role) for role in ("dataset", "evaluation", "source_model", "target_model")}
+    datasets, evaluations, sources, _ = ([m.metrics for m in of_role] for of_role in found.values())
+    behind = {manifest.digest: manifest for of_role in found.values() for manifest in of_role}
+    row = recipe_row(RECIPES[recipe], seeds, datasets, evaluations, sources)  # type: ignore[index]
+    return row.model_copy(update={"cost": cost_of(behind.values())})
