@@ -6,7 +6,9 @@ network learns these images under these labels alone and is tested on A.
 ``Normalized`` networks know the mean and standard deviation of their own training images. Where B differs
 from A in these, the source sees B off its range, and so does the target A: it measures A's images by
 B's statistics. Mapping B's images to A's statistics, once, before the source labels them and the target
-learns them, removes both mismatches, and A's test images stay as they are.
+learns them, removes both mismatches, and A's test images stay as they are. It also changes the labels,
+and whether a target gains by it is to be measured: with one seed of a small network on MNIST and
+Fashion-MNIST it did not, while balanced classes helped.
 """
 
 import numpy as np

@@ -1,9 +1,9 @@
 """Learning from adversarial examples in two dimensions, where one can see it (Wallace 2019).
 
-Random points of the unit square under random labels, a small network that fits them all, and
-adversarial examples of it. A new network that sees these alone, under the flipped labels, agrees with
-the first one on 74 % of the square, over 20 seeds (95 % interval 70 to 78 %); where the same points stay
-unperturbed, on 10 % (8 to 12 %).
+Random points of the unit square under random labels, a small network that fits them (all 32 in 19 seeds
+of 20: in the other, two points of unlike labels nearly coincide), and adversarial examples of it. A new
+network that sees these alone, under the flipped labels, agrees with the first one on 74 % of the square,
+over 20 seeds (95 % interval 70 to 78 %); where the same points stay unperturbed, on 10 % (8 to 12 %).
 """
 
 from dataclasses import dataclass
