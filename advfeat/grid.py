@@ -17,13 +17,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from advfeat.errors import InputError
 from advfeat.experiment_file import explained, load_experiment, parse_assignment
 from advfeat.recipes import RECIPES
-from advfeat.spec import Experiment, ModelName, Norm, RecipeName, Seed, Spec
+from advfeat.spec import Experiment, ModelName, Noise, Norm, RecipeName, Seed, Spec
 
 DataSet = Literal["digits", "mnist", "fashion-mnist", "cifar10"]
+OtherData = Literal["photo-patches", "digits", "mnist", "fashion-mnist", "cifar10"]
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
 Value = str | int | float
 
 _LARGEST = 100_000
+_STEPS_OF_ROBUST_TRAINING = 7
+"""As of the published robust networks of Ilyas et al. 2019."""
 
 
 def _at(position: int) -> dict[str, Any]:
@@ -93,6 +96,12 @@ class SourceGrid(Grid):
         description="epochs of the source models, 1 to 10,000; of the preset if none",
         json_schema_extra=_at(11),
     )
+    source_eps: tuple[Annotated[float, Field(ge=0, le=1_000_000)], ...] = Field(
+        default=(),
+        description="train the source models on adversarial examples of themselves, at this L2 radius, pixels in "
+        "[0, 1]; 0: on the images alone; of the preset if none",
+        json_schema_extra=_at(16),
+    )
 
 
 class PerturbedGrid(SourceGrid):
@@ -114,20 +123,115 @@ class PerturbedGrid(SourceGrid):
     )
 
 
+class OnNoiseGrid(PerturbedGrid):
+    """The axes of perturbations on noise."""
+
+    noise: tuple[Noise, ...] = Field(
+        default=(), description="pixels uniform in [0, 1], or Gaussian around 0.5", json_schema_extra=_at(15)
+    )
+
+
+class GuardedGrid(PerturbedGrid):
+    """The axes of adversarial examples that must not transfer."""
+
+    guards: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
+        default=(),
+        description="how many further source models they must not transfer to, 1 to 100; 4 if none",
+        json_schema_extra=_at(15),
+    )
+
+
+class RebuiltGrid(Grid):
+    """The axes of images rebuilt from a representation."""
+
+    source_epochs: tuple[Epochs, ...] = Field(
+        default=(),
+        description="epochs of the source models, 1 to 10,000; of the preset if none",
+        json_schema_extra=_at(11),
+    )
+    rebuilding_steps: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = Field(
+        default=(),
+        description="gradient steps, 1 to 100,000; of the preset if none",
+        json_schema_extra=_at(14),
+    )
+
+
+class CrossDomainGrid(SourceGrid):
+    """The axes of images of another domain."""
+
+    other_data: tuple[OtherData, ...] = Field(
+        default=(),
+        description="the images that the source models label; of the preset if none",
+        json_schema_extra=_at(12),
+    )
+    normalized: tuple[bool, ...] = Field(
+        default=(), description="whether they get the statistics of the data", json_schema_extra=_at(13)
+    )
+    balanced: tuple[bool, ...] = Field(
+        default=(), description="whether as many are drawn of each label", json_schema_extra=_at(14)
+    )
+
+
+class NoisyGrid(Grid):
+    """The axes of random labels among correct ones."""
+
+    label_noise: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        default=(),
+        description="shares of the images under a random other label, 0 to 1; 0.4 if none",
+        json_schema_extra=_at(10),
+    )
+
+
+class PlaneGrid(Grid):
+    """The axes of points in the plane; data and target models play no part in it."""
+
+    points: tuple[Annotated[int, Field(ge=2, le=1000)], ...] = Field(
+        default=(), description="points in the unit square, 2 to 1,000; 32 if none", json_schema_extra=_at(10)
+    )
+    plane_eps: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(),
+        description="radii of the l-infinity ball, 0 to 1; 0.12 if none",
+        json_schema_extra=_at(11),
+    )
+
+
 GRIDS: Mapping[RecipeName, type[Grid]] = {
     "clean": Grid,
-    "shuffled": Grid,
-    "mislabeled": SourceGrid,
     "d_rand": PerturbedGrid,
     "d_det": PerturbedGrid,
+    "least_likely": PerturbedGrid,
+    "most_confused": PerturbedGrid,
+    "transfer": PerturbedGrid,
+    "bugs_only": GuardedGrid,
+    "leakage": PerturbedGrid,
+    "leakage_d_det": PerturbedGrid,
+    "perturbation_on_noise": OnNoiseGrid,
+    "robust_features": RebuiltGrid,
+    "non_robust_features": RebuiltGrid,
+    "mislabeled": SourceGrid,
+    "cross_domain": CrossDomainGrid,
+    "label_noise": NoisyGrid,
+    "shuffled": Grid,
+    "distillation": SourceGrid,
+    "two_dimensional": PlaneGrid,
 }
 
 _FIELDS = {
     "norm": "attack.norm",
     "eps": "attack.eps",
     "steps": "attack.steps",
+    "noise": "noise",
+    "guards": "guards",
     "source_model": "{source}.model",
     "source_epochs": "{source}.epochs",
+    "source_eps": "{source}.adversarial",
+    "rebuilding_steps": "rebuilding.steps",
+    "other_data": "other_data.source",
+    "normalized": "cross_domain.normalized",
+    "balanced": "cross_domain.balanced",
+    "label_noise": "label_noise",
+    "points": "two_dimensional.points",
+    "plane_eps": "two_dimensional.eps",
     "target_model": "target.model",
     "target_epochs": "target.epochs",
 }
@@ -215,6 +319,8 @@ def axis_value(experiment: Experiment, recipe: RecipeName, axis: str) -> Value:
     value: Any = experiment
     for name in _field(recipe, axis).split("."):
         value = getattr(value, name)
+    if axis == "source_eps":
+        value = 0.0 if value is None else value.eps
     found: Value = value
     return found
 
@@ -254,12 +360,21 @@ def _stretched(axes: Mapping[str, tuple[Value, ...]]) -> list[tuple[Value, ...]]
 
 def _point(recipe: RecipeName, axes: dict[str, Value], seed: int, settings: tuple[str, ...]) -> Point:
     assignments = [
-        f"{_field(recipe, axis)}={json.dumps(value)}" for axis, value in axes.items() if axis != "data"
+        f"{_field(recipe, axis)}={json.dumps(_setting(axis, value))}"
+        for axis, value in axes.items()
+        if axis != "data"
     ]
     only = [f"recipes=[{recipe}]", f"seeds=[{seed}]"]
     point = Point(axes={**axes, "seed": seed}, assignments=(*settings, *assignments, *only))
     _ = point.experiment  # it fails here or not at all
     return point
+
+
+def _setting(axis: str, value: Value) -> Any:
+    """Return what a field is set to for a value on an axis."""
+    if axis != "source_eps":
+        return value
+    return {"eps": value, "steps": _STEPS_OF_ROBUST_TRAINING, "random_start": True} if value else None
 
 
 def _field(recipe: RecipeName, axis: str) -> str:

@@ -75,8 +75,8 @@ class DataSpec(Spec):
     """Which real images are used, and how they are split."""
 
     source: str = Field(
-        description="digits, photo-patches, cifar10, mnist, fashion-mnist, folder:PATH (one folder a class) or "
-        "parquet:PATH-OR-URI (Hugging Face image layout)"
+        description="digits, photo-patches, cifar10, mnist, fashion-mnist, folder:PATH (one folder a class) "
+        "or parquet:PATH-OR-URI (Hugging Face image layout)"
     )
     root: str | None = Field(
         default=None,

@@ -44,7 +44,8 @@ def run(
     experiment = load_experiment(source, assignments or [])
     place = Store(store)
     place.check_writable()
-    fetch(experiment.data)
+    for spec in experiment.data_specs:
+        fetch(spec)
     with _standard_output_kept_for_result():
         from flows.launch import launch
 

@@ -64,7 +64,7 @@ def launch_grid(
 ) -> "RunResult":
     """Run a grid to its end and return its rows, one a point; raises like ``launch``."""
     wanted = points(recipe, grid)
-    for spec in {point.experiment.data for point in wanted}:
+    for spec in {spec for point in wanted for spec in point.experiment.data_specs}:
         fetch(spec)
     plan = build_grid_plan(wanted)
     report = grid_report(title_of(recipe, grid), wanted, plan.made_of)

@@ -51,26 +51,38 @@ def _store(uri: str | None) -> str:
     return found
 
 
-clean = _recipe_flow(
-    "clean", "Learn from the real images under their own labels: the control of all other recipes."
-)
-shuffled = _recipe_flow(
-    "shuffled", "Learn from real images under labels drawn at random: the control that must not teach."
-)
-mislabeled = _recipe_flow(
-    "mislabeled", "Learn from real images under a weak source model's errors (Wallace, Distill 2019)."
-)
-d_rand = _recipe_flow(
-    "d_rand", "Learn from adversarial examples under random labels (Ilyas et al. 2019, section 3.2)."
-)
-d_det = _recipe_flow(
-    "d_det", "Learn from adversarial examples under the next class's label (Ilyas et al. 2019, section 3.2)."
-)
+_SUMMARIES: dict[RecipeName, str] = {
+    "clean": "Learn from the real images under their own labels: the control of all other recipes.",
+    "d_rand": "Learn from adversarial examples under random labels (Ilyas et al. 2019, section 3.2).",
+    "d_det": "Learn from adversarial examples under the next class's label (Ilyas et al. 2019, section 3.2).",
+    "least_likely": "Learn from adversarial examples under the class that the source model finds least "
+    "likely.",
+    "most_confused": "Learn from adversarial examples under the wrong class that the source model finds "
+    "most likely.",
+    "transfer": "How many of D_det's examples fool each architecture, and how well it learns from "
+    "D_det (Ilyas et al. 2019, figure 3).",
+    "bugs_only": "Learn from adversarial examples that fool no other network: the control that must "
+    "not teach (Nakkiran 2019).",
+    "leakage": "What robust linear features alone learn from D_rand (Goh 2019).",
+    "leakage_d_det": "What robust linear features alone learn from D_det (Goh 2019).",
+    "perturbation_on_noise": "Learn from noise, perturbed towards random labels (Kumano et al. 2024).",
+    "robust_features": "Learn from images rebuilt from what a robust network keeps of them (Ilyas et al. "
+    "2019, section 3.1).",
+    "non_robust_features": "Learn from images rebuilt from what a standard network keeps of them (Ilyas et al. "
+    "2019, section 3.1).",
+    "mislabeled": "Learn from real images under a weak source model's errors (Wallace, Distill 2019).",
+    "cross_domain": "Learn one domain from images of another, under what the source model takes them for "
+    "(Wallace 2019).",
+    "label_noise": "Learn from real images of which a share has random wrong labels: a baseline.",
+    "shuffled": "Learn from real images under labels drawn at random: the control that must not teach.",
+    "distillation": "Learn from real images under the source model's probabilities: a baseline (Hinton et "
+    "al. 2015).",
+    "two_dimensional": "Learn from adversarial points of the plane under flipped labels (Wallace 2019).",
+}
 
 FLOWS: dict[RecipeName, Flow[..., Any]] = {
-    "clean": clean,
-    "shuffled": shuffled,
-    "mislabeled": mislabeled,
-    "d_rand": d_rand,
-    "d_det": d_det,
+    recipe: _recipe_flow(recipe, summary) for recipe, summary in _SUMMARIES.items()
 }
+
+# A deployment names its flow as an attribute of this module.
+globals().update(FLOWS)

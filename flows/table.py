@@ -1,15 +1,18 @@
 """The rows of a run as a table for the terminal."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from advfeat.comparison import Comparison
 from advfeat.report.groups import groups, varying_axes
 from advfeat.report.html import percent
 from advfeat.report.rows import Row
 from advfeat.runs import RunRecord
+
+if TYPE_CHECKING:
+    from advfeat.comparison import Comparison
 
 _NUMBERS = (
     "images used",
@@ -101,7 +104,7 @@ def print_runs(records: Sequence[RunRecord]) -> None:
     _wide_console().print(table)
 
 
-def print_comparison(comparison: Comparison) -> None:
+def print_comparison(comparison: "Comparison") -> None:
     """Print the parameters that differ, then one line a place, on standard output."""
     console = _wide_console()
     parameters = Table("parameter", "first", "second", title="parameters that differ")

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from advfeat import models
 from advfeat.cost import attack_seconds, forward_flop
 from advfeat.shards import BATCH_SIZE, BYTES_PER_SHARD, SECONDS_PER_SHARD, shard_rows
-from advfeat.spec import ModelName, TargetedAttack, TrainSpec
+from advfeat.spec import ModelName, TrainSpec
 
 
 @given(st.integers(1, 50_000), st.none() | st.integers(1, 1000), st.floats(0, 0.1), st.integers(1, 10**6))

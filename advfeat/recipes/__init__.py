@@ -1,4 +1,7 @@
-"""The recipes, one file each: how images get the labels that a target model learns from."""
+"""The recipes, one file each: how images get the labels that a target model learns from.
+
+They import what computes when they compute: a flow lays out its stages without torch.
+"""
 
 from advfeat.recipes.bugs_only import BUGS_ONLY
 from advfeat.recipes.clean import CLEAN

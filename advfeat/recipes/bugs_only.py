@@ -3,16 +3,20 @@
 They move the source model as D_det's do, but carry no features: the control that must not teach.
 """
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from advfeat.bugs_only import perturb_without_transfer
-from advfeat.hardware import device
 from advfeat.recipes.d_det import relabel
 from advfeat.recipes.recipe import Claim, Making, Recipe
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def perturbed_without_transfer(making: Making) -> Tensor:
+
+def perturbed_without_transfer(making: Making) -> "Tensor":
     """Perturb the originals so that the source model alone changes its mind."""
+    from advfeat.bugs_only import perturb_without_transfer
+    from advfeat.hardware import device
+
     assert making.attack is not None
     return perturb_without_transfer(
         making.source_model.to(device()),

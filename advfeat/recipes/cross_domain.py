@@ -7,7 +7,6 @@ the source model's own domain.
 import numpy as np
 from numpy.typing import NDArray
 
-from advfeat.cross_domain import class_balanced
 from advfeat.recipes.recipe import Claim, Given, Labels, Published, Recipe
 
 
@@ -18,8 +17,11 @@ def relabel(given: Given) -> Labels:
 
 def sample(given: Given, labels: Labels) -> NDArray[np.int64]:
     """Use all images once, or as many of each label, if the settings say so."""
-    balanced = given.settings.cross_domain.balanced
-    return class_balanced(labels, given.rng) if balanced else np.arange(len(labels))
+    if not given.settings.cross_domain.balanced:
+        return np.arange(len(labels))
+    from advfeat.cross_domain import class_balanced
+
+    return class_balanced(labels, given.rng)
 
 
 CROSS_DOMAIN = Recipe(

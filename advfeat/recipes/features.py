@@ -4,21 +4,26 @@ What a robust source model keeps of an image are robust features, and what is le
 robust too; what a standard one keeps teaches as well, but is not robust.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from torch import Tensor
 
 from advfeat.digest import derived_seed
-from advfeat.hardware import device
 from advfeat.recipes.clean import relabel
 from advfeat.recipes.recipe import Claim, Making, Published, Recipe, SourceRole
-from advfeat.representations import rebuild
 from advfeat.spec import RecipeName
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _README = "README of MadryLab/constructed-datasets"
 
 
-def rebuilt(making: Making) -> Tensor:
+def rebuilt(making: Making) -> "Tensor":
     """Rebuild each image from another one, drawn at random, by the source model's representation."""
+    from advfeat.hardware import device
+    from advfeat.representations import rebuild
+
     order = np.random.default_rng(derived_seed(making.seed, "starts")).permutation(making.count)
     return rebuild(
         making.source_model.to(device()),

@@ -1,18 +1,22 @@
 """How recipes make adversarial examples."""
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from advfeat.attacks import perturb
-from advfeat.engine import choose_engine
-from advfeat.hardware import device
 from advfeat.recipes.recipe import Making
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def perturbed(making: Making) -> Tensor:
+
+def perturbed(making: Making) -> "Tensor":
     """Perturb the originals until the source model takes them for their labels' classes.
 
     (Ilyas et al. 2019, section 3.2.)
     """
+    from advfeat.attacks import perturb
+    from advfeat.engine import choose_engine
+    from advfeat.hardware import device
+
     assert making.attack is not None
     attack, model = making.attack, making.source_model.to(device())
     return perturb(

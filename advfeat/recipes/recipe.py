@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from advfeat.models import Normalized
 from advfeat.progress import Progress
 from advfeat.spec import RecipeName, RecipeSettings, TargetedAttack
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from advfeat.models import Normalized
 
 Labels = NDArray[np.int64]
 DROPPED = -1
@@ -43,15 +46,15 @@ class Making:
     Images are float32 (n, C, H, W) in [0, 1]; ``rows`` are their places among all ``count`` images.
     """
 
-    originals: Tensor
-    labels: Tensor
+    originals: "Tensor"
+    labels: "Tensor"
     """The labels that they will carry, int64 (n,)."""
-    own_labels: Tensor
+    own_labels: "Tensor"
     rows: Sequence[int]
     count: int
-    originals_of: Callable[[Sequence[int]], Tensor]
-    source_model: Normalized
-    guards: Sequence[Normalized]
+    originals_of: Callable[[Sequence[int]], "Tensor"]
+    source_model: "Normalized"
+    guards: Sequence["Normalized"]
     attack: TargetedAttack | None
     settings: RecipeSettings
     seed: int
@@ -91,7 +94,7 @@ class Recipe:
     """Returns the label of each image, or ``DROPPED``."""
     sample: Callable[[Given, Labels], NDArray[np.int64]] | None = None
     """Returns the rows that are used, ascending, some of them perhaps repeatedly; all once if unset."""
-    make: Callable[[Making], Tensor] | None = None
+    make: Callable[[Making], "Tensor"] | None = None
     """Returns the images of some rows; the originals if unset."""
     settings: tuple[str, ...] = ()
     """The settings that matter to it: ``attack``, and fields of ``RecipeSettings``."""
