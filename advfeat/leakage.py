@@ -31,8 +31,9 @@ def robust_linear_features(images: Pixels, labels: Labels, classes: int, eps: fl
     The candidates are the weights of a linear classifier, one for each class, that is robust at ``eps``:
     it minimizes the bound of the worst case's cross-entropy in which every other class gets the
     perturbation that favours it most. Kept is what is robustly useful (``robust_usefulness`` above
-    gamma = 0) for at least one class against the rest, which is the post's specification 1. How its ten
-    features were trained the post does not say. Raises ``InputError`` if no feature is left.
+    gamma = 0) for at least one class against the rest, which is the post's specification 1. It too takes
+    ten linear features, one a class; how they were trained is not verified. Raises ``InputError`` if no
+    feature is left.
     """
     pixels = _flat(images)
     weights = _robust_linear_model(pixels, labels, classes, eps)

@@ -74,7 +74,9 @@ def test_the_representation_is_approached_from_the_start(
         rebuilt = rebuild(model, targets, starts, steps=30, step_size=0.1)
         with torch.no_grad():
             before, aims, after = (representations(model, x) for x in (starts, targets, rebuilt))
-        assert ((after - aims).norm(dim=1) < 0.6 * (before - aims).norm(dim=1)).all()
+        far, near = ((x - aims).norm(dim=1) for x in (before, after))
+        assert (near < far).all()
+        assert near.mean() < 0.5 * far.mean()
         assert rebuilt.min() >= 0
         assert rebuilt.max() <= 1
         moved = (rebuilt - starts).flatten(1).double().norm(dim=1)
