@@ -69,7 +69,7 @@ class DatasetRequest:
         return with_statistics_of(torch.from_numpy(self.base.images), torch.from_numpy(self.images.images))
 
     def _noise(self, row: int) -> torch.Tensor:
-        rng = np.random.default_rng(derived_seed(self.seed, "noise", row))
+        rng = np.random.default_rng(derived_seed(self.seed, "noise", int(row)))
         shape = self.images.images.shape[1:]
         if self.settings.noise == "uniform":
             return torch.from_numpy(rng.random(shape, np.float32))

@@ -21,8 +21,7 @@ DEFAULT_PRESET = "digits"
 
 def preset_names() -> list[str]:
     """List the presets that come with the package."""
-    files = resources.files("advfeat.presets").iterdir()
-    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+    return _names("advfeat.presets")
 
 
 def load_experiment(source: str, assignments: Sequence[str] = ()) -> Experiment:
@@ -31,11 +30,26 @@ def load_experiment(source: str, assignments: Sequence[str] = ()) -> Experiment:
     A file may hold ``preset: NAME`` and then only what differs from that preset (``digits`` if it
     names none).
     """
-    fields = _read_fields(source)
+    return _assigned(_read_fields(source), assignments)
+
+
+def _assigned(fields: dict[str, Any], assignments: Sequence[str]) -> Experiment:
     for assignment in assignments:
         name, value = parse_assignment(assignment)
         _assign(fields, name, value)
     return check_experiment(fields)
+
+
+def reproduction_names() -> list[str]:
+    """List the settings in which all experiments can be reproduced."""
+    return _names("advfeat.reproductions")
+
+
+def load_reproduction(name: str, assignments: Sequence[str] = ()) -> Experiment:
+    """Read a setting that comes with the package and apply assignments; raises ``InputError``."""
+    if name not in reproduction_names():
+        raise InputError("setting", name, "is unknown", _choose(name, reproduction_names()))
+    return _assigned(_with_preset(_yaml("advfeat.reproductions", name)), assignments)
 
 
 def check_experiment(fields: dict[str, Any]) -> Experiment:
@@ -48,7 +62,7 @@ def check_experiment(fields: dict[str, Any]) -> Experiment:
 
 def _read_fields(source: str) -> dict[str, Any]:
     if source in preset_names():
-        return _preset(source)
+        return _yaml("advfeat.presets", source)
     path = Path(source).expanduser()
     if path.suffix not in {".yaml", ".yml"}:
         remedy = f"{_choose(source, preset_names())} or give a .yaml file"
@@ -60,16 +74,24 @@ def _read_fields(source: str) -> dict[str, Any]:
         raise InputError("file", source, f"cannot be read ({problem})", "give a YAML file") from None
     if not isinstance(content, dict):
         raise InputError("file", source, "holds no fields", "write 'name: value' lines")
+    return _with_preset(content)
+
+
+def _with_preset(content: dict[str, Any]) -> dict[str, Any]:
     preset = content.pop("preset", DEFAULT_PRESET)
     if preset not in preset_names():
         raise InputError("preset", preset, "is unknown", _choose(preset, preset_names()))
-    return _merged(_preset(preset), content)
+    return _merged(_yaml("advfeat.presets", preset), content)
 
 
-def _preset(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(
-        resources.files("advfeat.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    )
+def _names(package: str) -> list[str]:
+    files = resources.files(package).iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def _yaml(package: str, name: str) -> dict[str, Any]:
+    text = resources.files(package).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    content: dict[str, Any] = yaml.safe_load(text)
     return content
 
 

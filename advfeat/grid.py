@@ -98,8 +98,8 @@ class SourceGrid(Grid):
     )
     source_eps: tuple[Annotated[float, Field(ge=0, le=1_000_000)], ...] = Field(
         default=(),
-        description="train the source models on adversarial examples of themselves, at this L2 radius, pixels in "
-        "[0, 1]; 0: on the images alone; of the preset if none",
+        description="train the source models on adversarial examples of themselves, at this L2 radius, "
+        "pixels in [0, 1]; 0: on the images alone; of the preset if none",
         json_schema_extra=_at(16),
     )
 

@@ -12,7 +12,7 @@ from prefect.artifacts import (
 )
 
 from advfeat.report.groups import groups, varying_axes
-from advfeat.report.html import percent
+from advfeat.report.numbers import percent
 from advfeat.store import Store
 from flows.result import RunResult
 

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,11 @@ from advfeat.errors import AdvfeatError, InputError
 from flows import cluster_commands, store_commands
 from flows.options import DEFAULT_STORE, AsJSON, Assignments, RayAddress, Source, StageTimeout, StoreURI
 from flows.store_commands import local_copy
+
+if TYPE_CHECKING:
+    from advfeat.spec import Experiment
+    from advfeat.store import Store
+    from flows.result import RunResult
 
 app = typer.Typer(
     help="Experiments on learning from errors, as distributed workflows.",
@@ -35,24 +40,34 @@ def run(
     as_json: AsJSON = False,
 ) -> None:
     """Train source models, build a data set per recipe, train target models on them, report."""
-    from advfeat.data import fetch
     from advfeat.experiment_file import load_experiment
-    from advfeat.store import Store
 
-    if ray is not None:
-        os.environ["RAY_ADDRESS"] = ray
     experiment = load_experiment(source, assignments or [])
-    place = Store(store)
-    place.check_writable()
-    for spec in experiment.data_specs:
-        fetch(spec)
-    with _standard_output_kept_for_result():
-        from flows.launch import launch
-
-        result = launch(experiment, place, stage_timeout)
+    result, place = _run(experiment, store, ray, stage_timeout)
     from flows.table import print_rows
 
     _print_result(result, place, experiment.name, as_json, print_rows)
+
+
+@app.command()
+def reproduce(
+    setting: Annotated[
+        str, typer.Argument(metavar="SETTING", help="digits, mnist, cifar10 or cifar10-paper")
+    ] = "digits",
+    assignments: Assignments = None,
+    store: StoreURI = DEFAULT_STORE,
+    ray: RayAddress = None,
+    stage_timeout: StageTimeout = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Run every experiment of the discussion and hold what is found against what was published."""
+    from advfeat.experiment_file import load_reproduction
+
+    experiment = load_reproduction(setting, assignments or [])
+    result, place = _run(experiment, store, ray, stage_timeout)
+    from flows.table import print_reproduction
+
+    _print_result(result, place, experiment.name, as_json, print_reproduction)
 
 
 @app.command()
@@ -170,6 +185,25 @@ def main() -> None:
         sys.exit(code)
 
 
+def _run(
+    experiment: "Experiment", store: str, ray: str | None, stage_timeout: float | None
+) -> "tuple[RunResult, Store]":
+    """Run an experiment, after all checks; return its result and its store."""
+    from advfeat.data import fetch
+    from advfeat.store import Store
+
+    if ray is not None:
+        os.environ["RAY_ADDRESS"] = ray
+    place = Store(store)
+    place.check_writable()
+    for spec in experiment.data_specs:
+        fetch(spec)
+    with _standard_output_kept_for_result():
+        from flows.launch import launch
+
+        return launch(experiment, place, stage_timeout), place
+
+
 def _signals_that_came() -> Callable[[], set[int]]:
     """Return a function that tells which signals came, also those that a library handled."""
     reading, writing = os.pipe()
@@ -190,7 +224,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _print_result(
-    result: Any, place: Any, name: str, as_json: bool, print_table: Callable[[Any], None]
+    result: "RunResult", place: "Store", name: str, as_json: bool, print_table: Callable[[Any], None]
 ) -> None:
     """Print a run's result, with its report copied to where a browser can open it."""
     page = local_copy(place, result.report, name)

@@ -68,8 +68,8 @@ _SUMMARIES: dict[RecipeName, str] = {
     "perturbation_on_noise": "Learn from noise, perturbed towards random labels (Kumano et al. 2024).",
     "robust_features": "Learn from images rebuilt from what a robust network keeps of them (Ilyas et al. "
     "2019, section 3.1).",
-    "non_robust_features": "Learn from images rebuilt from what a standard network keeps of them (Ilyas et al. "
-    "2019, section 3.1).",
+    "non_robust_features": "Learn from images rebuilt from what a standard network keeps of them (Ilyas et "
+    "al. 2019, section 3.1).",
     "mislabeled": "Learn from real images under a weak source model's errors (Wallace, Distill 2019).",
     "cross_domain": "Learn one domain from images of another, under what the source model takes them for "
     "(Wallace 2019).",
@@ -85,4 +85,5 @@ FLOWS: dict[RecipeName, Flow[..., Any]] = {
 }
 
 # A deployment names its flow as an attribute of this module.
-globals().update(FLOWS)
+for _name, _flow in FLOWS.items():
+    globals()[_name] = _flow

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from advfeat.report.groups import groups, varying_axes
-from advfeat.report.html import percent
+from advfeat.report.numbers import percent, points
 from advfeat.report.rows import Row
 from advfeat.runs import RunRecord
 
@@ -67,8 +67,12 @@ def print_rows(rows: Sequence[Row]) -> None:
             percent(row.chance),
             percent(row.published.test_accuracy if row.published else None),
         )
+    _wide_console().print(table)
+    _print_notes(rows)
+
+
+def _print_notes(rows: Sequence[Row]) -> None:
     console = _wide_console()
-    console.print(table)
     over = "Student's t over seeds" if rows[0].ci95_over == "seeds" else "Wilson over test images"
     seeds = ", ".join(map(str, rows[0].seeds))
     console.print(f"95 % intervals: {over}. Seeds: {seeds}.", highlight=False)
@@ -80,6 +84,30 @@ def print_rows(rows: Sequence[Row]) -> None:
                 highlight=False,
             )
     console.print("* Data set and net of the published figures differ from this run's.", highlight=False)
+
+
+def print_reproduction(rows: Sequence[Row]) -> None:
+    """Print one line a recipe, published beside found, on standard output."""
+    table = Table("recipe", title="published, found, and whether it bears the claim out")
+    for heading in ("published *", "test accuracy", "95 % interval", "chance", "difference"):
+        table.add_column(heading, justify="right")
+    for heading in ("claim", "verdict"):
+        table.add_column(heading)
+    table.add_column("core-hours", justify="right")
+    for row in rows:
+        table.add_row(
+            row.recipe,
+            percent(row.published.test_accuracy if row.published else None),
+            percent(row.test_accuracy),
+            f"{percent(row.ci95[0])} to {percent(row.ci95[1])}",
+            percent(row.chance),
+            points(row.difference),
+            "teaches" if row.teaches else "does not",
+            row.verdict,
+            "–" if row.cost is None else f"{row.cost.core_hours:.3f}",
+        )
+    _wide_console().print(table)
+    _print_notes(rows)
 
 
 def print_runs(records: Sequence[RunRecord]) -> None:

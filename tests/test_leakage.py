@@ -10,7 +10,7 @@ from advfeat.attacks import perturb
 from advfeat.data.images import LabelledImages
 from advfeat.errors import InputError
 from advfeat.experiment_file import load_experiment
-from advfeat.leakage import robust_linear_features, robust_usefulness
+from advfeat.leakage import leaked_predictions, robust_linear_features, robust_usefulness
 from advfeat.training import as_pixels, fit
 
 EPS = 0.25

@@ -14,19 +14,25 @@ if TYPE_CHECKING:
 
 def perturbed_without_transfer(making: Making) -> "Tensor":
     """Perturb the originals so that the source model alone changes its mind."""
-    from advfeat.bugs_only import perturb_without_transfer
+    from advfeat.bugs_only import ModelAndGuards, perturb_without_transfer
+    from advfeat.engine import choose_engine
     from advfeat.hardware import device
 
     assert making.attack is not None
+    attack, model = making.attack, making.source_model.to(device())
+    guards = [guard.to(device()) for guard in making.guards]
+    network, passes = ModelAndGuards(model, guards, attack), making.count * attack.passes
     return perturb_without_transfer(
-        making.source_model.to(device()),
-        [guard.to(device()) for guard in making.guards],
+        model,
+        guards,
         making.originals,
         making.labels,
         making.own_labels,
-        making.attack,
+        attack,
         seed=making.seed,
         rows=making.rows,
+        # As in ``perturbed``, the whole data set's work decides.
+        engine=choose_engine(network, making.originals[:1], attack.precision, passes),
         progress=making.progress,
     )
 

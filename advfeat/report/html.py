@@ -8,6 +8,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from advfeat.report.figures import accuracy_chart
+from advfeat.report.numbers import percent, points, share
 from advfeat.report.rows import Row
 
 
@@ -59,18 +60,3 @@ def templates() -> Environment:
     environment.filters["points"] = points
     environment.filters["share"] = share
     return environment
-
-
-def share(fraction: float | None) -> str:
-    """Write a number in [0, 1] with two decimals; a dash if there is none."""
-    return "–" if fraction is None else f"{fraction:.2f}"
-
-
-def points(difference: float | None) -> str:
-    """Write a difference of two fractions in percentage points; a dash if there is none."""
-    return "–" if difference is None else f"{100 * difference:+.1f}"
-
-
-def percent(fraction: float | None) -> str:
-    """Write a fraction as a percentage with one decimal; a dash if there is none."""
-    return "–" if fraction is None else f"{100 * fraction:.1f} %"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from advfeat.report.html import percent, points
+from advfeat.report.numbers import percent, points
 from advfeat.report.rows import Row
 
 _HEADS = (

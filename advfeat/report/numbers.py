@@ -1,0 +1,16 @@
+"""How numbers are written, in tables, pages and on the terminal."""
+
+
+def share(fraction: float | None) -> str:
+    """Write a number in [0, 1] with two decimals; a dash if there is none."""
+    return "–" if fraction is None else f"{fraction:.2f}"
+
+
+def points(difference: float | None) -> str:
+    """Write a difference of two fractions in percentage points; a dash if there is none."""
+    return "–" if difference is None else f"{100 * difference:+.1f}"
+
+
+def percent(fraction: float | None) -> str:
+    """Write a fraction as a percentage with one decimal; a dash if there is none."""
+    return "–" if fraction is None else f"{100 * fraction:.1f} %"
