@@ -1,0 +1,256 @@
+"""Every recipe on the bundled digits: what it promises of its data, and its effect against its control."""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from advfeat.errors import InputError
+from advfeat.evaluation import predict, probabilities
+from advfeat.experiment_file import load_experiment, load_reproduction, reproduction_names
+from advfeat.intervals import wilson_interval
+from advfeat.plan import Plan, build_plan
+from advfeat.recipes import RECIPES
+from advfeat.stages.images import read_split
+from advfeat.stages.model import read_model
+from advfeat.store import Store
+from tests.command import Command
+from tests.inline import compute_all
+
+CHANCE = 0.1
+Computed = tuple[Store, Plan]
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Computed:
+    """``advfeat reproduce digits``, one seed, in this process."""
+    store = Store(str(tmp_path_factory.mktemp("store")))
+    plan = build_plan(load_reproduction("digits", ["seeds=[0]"]))
+    compute_all(plan, store)
+    return store, plan
+
+
+@pytest.fixture(scope="module")
+def rows(computed: Computed) -> dict[str, dict[str, Any]]:
+    store, plan = computed
+    return {row["recipe"]: row for row in json.loads(store.read(plan.report.digest, "rows.json"))}
+
+
+def role(computed: Computed, recipe: str, name: str) -> str:
+    return computed[1].report.inputs[f"{recipe}/0/{name}"]
+
+
+def frame(computed: Computed, recipe: str) -> pd.DataFrame:
+    return pd.read_parquet(io.BytesIO(computed[0].read(role(computed, recipe, "dataset"), "train.parquet")))
+
+
+def pixels(rows: pd.DataFrame) -> np.ndarray:
+    return np.stack(rows["image"].to_list()).reshape(-1, 1, 8, 8)
+
+
+# At the preset's eps D_det leaks too, against Goh's finding at a smaller one: see tests/test_leakage.py.
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe != "leakage_d_det"])
+def test_what_is_claimed_is_seen(rows: dict[str, dict[str, Any]], recipe: str) -> None:
+    row = rows[recipe]
+    assert row["verdict"] == "as claimed", f"{row['test_accuracy']:.3f}, {row['ci95']}"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "least"),
+    [
+        ("clean", 0.96),
+        ("d_rand", 0.85),
+        ("d_det", 0.5),
+        ("least_likely", 0.5),
+        ("most_confused", 0.85),
+        ("perturbation_on_noise", 0.6),
+        ("robust_features", 0.9),
+        ("non_robust_features", 0.8),
+        ("cross_domain", 0.5),
+        ("label_noise", 0.6),
+        ("distillation", 0.96),
+        ("leakage", 0.5),
+    ],
+)
+def test_what_teaches_teaches_far_above_chance(
+    rows: dict[str, dict[str, Any]], recipe: str, least: float
+) -> None:
+    assert rows[recipe]["test_accuracy"] >= least
+
+
+def test_bugs_fool_the_source_alone_and_teach_nothing(
+    computed: Computed, rows: dict[str, dict[str, Any]]
+) -> None:
+    """Held against D_det: the same eps, steps and labels."""
+    assert rows["bugs_only"]["attack_success"] > rows["d_det"]["attack_success"] - 0.05
+    assert rows["bugs_only"]["ci95"][0] < CHANCE
+    assert rows["d_det"]["ci95"][0] > 3 * CHANCE
+    reference = read_model(computed[0], role(computed, "clean", "target_model"))
+    fooled = {}
+    for recipe in ("d_det", "bugs_only"):
+        data = frame(computed, recipe)
+        fooled[recipe] = np.mean(predict(reference, torch.from_numpy(pixels(data))) == data["label"])
+    assert fooled["bugs_only"] < fooled["d_det"] / 3
+    assert rows["transfer"]["transfer_rate"] == pytest.approx(fooled["d_det"], abs=0.1)
+
+
+def test_only_robust_features_teach_robustness(rows: dict[str, dict[str, Any]]) -> None:
+    robust, standard = rows["robust_features"], rows["non_robust_features"]
+    assert robust["robust_accuracy"] > 2 * standard["robust_accuracy"]
+    assert robust["robust_accuracy"] > 0.4
+
+
+def test_robust_features_leak_into_random_labels_more_than_into_the_next_class(
+    rows: dict[str, dict[str, Any]],
+) -> None:
+    assert rows["leakage"]["ci95"][0] > rows["leakage_d_det"]["ci95"][1]
+
+
+def test_perturbed_noise_holds_no_image_and_lies_in_the_ball(computed: Computed) -> None:
+    data = frame(computed, "perturbation_on_noise")
+    assert data["original_label"].isna().all()
+    assert data["perturbation_norm"].max() <= 1.5
+    assert data["perturbation_norm"].mean() > 1
+    images = read_split(computed[0], computed[1].report.inputs["images"], "train").images / 255
+    near = np.corrcoef(pixels(data)[:50].reshape(50, -1), images[:50].reshape(50, -1))[:50, 50:]
+    assert abs(near.mean()) < 0.1, "nothing of a digit is in it"
+
+
+def test_cross_domain_shows_no_digit_and_its_labels_are_the_sources(computed: Computed) -> None:
+    data = frame(computed, "cross_domain")
+    source = read_model(computed[0], role(computed, "cross_domain", "source_model"))
+    images = torch.from_numpy(pixels(data))
+    assert np.array_equal(predict(source, images), data["label"])
+    digits = torch.from_numpy(read_split(computed[0], computed[1].report.inputs["images"], "train").images)
+    statistics = [torch.std_mean(batch.float()) for batch in (images, digits / 255)]
+    assert torch.allclose(torch.stack(statistics[0]), torch.stack(statistics[1]), atol=1e-4)
+    permuted = np.random.default_rng(0).permutation(data["label"])
+    assert np.mean(permuted == data["label"]) < 0.6, "one class alone would teach nothing"
+
+
+def test_soft_labels_are_the_sources_probabilities(
+    computed: Computed, rows: dict[str, dict[str, Any]]
+) -> None:
+    data = frame(computed, "distillation")
+    source = read_model(computed[0], role(computed, "distillation", "source_model"))
+    soft = np.stack(data["soft_label"].to_list())
+    assert np.allclose(soft, probabilities(source, torch.from_numpy(pixels(data))), atol=1e-6)
+    assert rows["distillation"]["source_agreement"] > rows["shuffled"]["test_accuracy"]
+
+
+def test_targets_follow_the_sources_probabilities(computed: Computed) -> None:
+    images = read_split(computed[0], computed[1].report.inputs["images"], "train")
+    found = probabilities(
+        read_model(computed[0], role(computed, "d_det", "source_model")), torch.from_numpy(images.images)
+    )
+    assert np.array_equal(frame(computed, "least_likely")["label"], found.argmin(1))
+    data = frame(computed, "most_confused")
+    assert (data["label"] != data["original_label"]).all()
+    rank = (found > found[np.arange(len(data)), data["label"]][:, None]).sum(1)
+    assert (rank <= 1).all(), "first, or second to the own class"
+
+
+def test_label_noise_is_as_much_as_asked_for(computed: Computed) -> None:
+    wrong = (
+        frame(computed, "label_noise")["label"] != frame(computed, "label_noise")["original_label"]
+    ).sum()
+    low, high = wilson_interval(int(wrong), 1258)
+    assert low < 0.4 < high
+
+
+def test_agreement_is_that_of_the_predictions(computed: Computed, rows: dict[str, dict[str, Any]]) -> None:
+    test = read_split(computed[0], computed[1].report.inputs["images"], "test")
+    source, target = (
+        predict(read_model(computed[0], role(computed, "d_det", name)), torch.from_numpy(test.images))
+        for name in ("source_model", "target_model")
+    )
+    assert rows["d_det"]["source_agreement"] == pytest.approx(np.mean(source == target))
+    assert 0 <= rows["d_det"]["source_similarity"] <= 1
+    assert rows["clean"]["source_agreement"] is None
+
+
+def test_the_report_holds_all_of_it(computed: Computed) -> None:
+    store, plan = computed
+    page = store.read(plan.report.digest, "report.html").decode()
+    table = store.read(plan.report.digest, "report.md").decode()
+    for recipe in RECIPES:
+        assert f"<b>{recipe}</b>" in page
+        assert f"| `{recipe}` |" in table
+    assert page.count("<svg") == 2, "accuracies and the plane"
+    assert "http" not in page.replace("http://www.w3.org", "").replace("https://", "http")
+
+
+@pytest.mark.parametrize("recipe", ["bugs_only", "perturbation_on_noise", "robust_features"])
+def test_shards_do_not_show(recipe: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    small = [
+        f"recipes=[{recipe}]",
+        "seeds=[0]",
+        "data.train_size=300",
+        "attack.steps=3",
+        "rebuilding.steps=3",
+    ]
+    quick = [*small, "source.epochs=1", "robust_source.epochs=1", "target.epochs=1", "guards=1"]
+    contents = []
+    for shards in (1, 3):
+        store = Store(str(tmp_path_factory.mktemp(f"shards{shards}")))
+        plan = build_plan(load_experiment("digits", [*quick, f"shards={shards}"]))
+        compute_all(plan, store)
+        dataset = plan.report.inputs[f"{recipe}/0/dataset"]
+        contents.append([file.sha256 for file in store.manifest(dataset).files])
+    assert contents[0] == contents[1]
+
+
+def test_any_permutation_of_the_classes_may_be_the_target(local_store: Store) -> None:
+    order = [3, 4, 5, 6, 7, 8, 9, 0, 1, 2]
+    small = ["seeds=[0]", "recipes=[d_det]", "data.train_size=128", "source.epochs=1", "attack.steps=1"]
+    plan = build_plan(load_experiment("digits", [*small, "target.epochs=1", f"permutation={order}"]))
+    compute_all(plan, local_store)
+    data = frame((local_store, plan), "d_det")
+    assert np.array_equal(data["label"], np.array(order)[data["original_label"]])
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["permutation=[0,0,1]"], "does not name each of the classes 0 to 2 once"),
+        (["recipes=[robust_features]", "robust_source=null"], "needs a robust_source"),
+        (["recipes=[cross_domain]", "other_data=null"], "needs other_data"),
+        (["recipes=[cross_domain]", "other_data.image_size=16"], "the source model's are 1 x 8 x 8"),
+        (["evaluation={autoattack: true}"], "autoattack needs an attack"),
+        (["permutation=[1,0]", "recipes=[d_det]"], "names 2 classes, the images have 10"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_computed(assignments: list[str], message: str) -> None:
+    with pytest.raises(InputError) as refused:
+        build_plan(load_experiment("digits", assignments))
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", reproduction_names())
+def test_settings_of_reproductions_can_be_read(name: str) -> None:
+    assert load_reproduction(name).name == f"reproduction-{name}"
+
+
+def test_reproduce_prints_published_beside_found(served_command: Command) -> None:
+    small = [
+        "seeds=[0]",
+        "data.train_size=256",
+        "data.test_size=200",
+        "recipes=[clean, d_det, two_dimensional]",
+    ]
+    quick = [*small, "source.epochs=2", "target.epochs=2", "attack.steps=3", "two_dimensional.planes=1"]
+    words = [word for assignment in quick for word in ("--set", assignment)]
+    printed = served_command.succeed("reproduce", "digits", *words)
+    (line,) = [line for line in printed.splitlines() if line.startswith("│ d_det ")]
+    assert "43.7 %" in line
+    result = json.loads(served_command.succeed("reproduce", "digits", "--json", *words))
+    assert [row["recipe"] for row in result["rows"]] == ["clean", "d_det", "two_dimensional"]
+    assert result["stages"]["computed"] == 0
+    refused = served_command("reproduce", "digit")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "did you mean digits?" in refused.stderr
