@@ -48,7 +48,7 @@ class Difference(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     recipe: str
-    place: dict[str, str | int | float]
+    place: dict[str, bool | str | int | float]
     first: Side | None
     second: Side | None
     difference: float | None

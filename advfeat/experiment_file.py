@@ -131,6 +131,10 @@ def explained(error: ValidationError, model: type[BaseModel]) -> InputError:
     """Turn pydantic's first complaint about fields of ``model`` into one line."""
     first = error.errors()[0]
     location = tuple(str(part) for part in first["loc"] if not isinstance(part, int))
+    if not location:  # what fields say together
+        return InputError(
+            "recipes", first["input"].get("recipes"), str(first["ctx"]["error"]), "set it or leave the recipe"
+        )
     field, value, kind = ".".join(location), first["input"], first["type"]
     if kind == "extra_forbidden":
         names = list(_fields_at(model, location[:-1]))

@@ -22,7 +22,7 @@ from advfeat.spec import Experiment, ModelName, Noise, Norm, RecipeName, Seed, S
 DataSet = Literal["digits", "mnist", "fashion-mnist", "cifar10"]
 OtherData = Literal["photo-patches", "digits", "mnist", "fashion-mnist", "cifar10"]
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
-Value = str | int | float
+Value = bool | str | int | float
 
 _LARGEST = 100_000
 _STEPS_OF_ROBUST_TRAINING = 7
@@ -39,16 +39,6 @@ class Grid(Spec):
 
     data: tuple[DataSet, ...] = Field(
         default=("digits",), min_length=1, description="data sets of real images", json_schema_extra=_at(0)
-    )
-    target_model: tuple[ModelName, ...] = Field(
-        default=(),
-        description="architectures of the target models; of the data set's preset if none",
-        json_schema_extra=_at(20),
-    )
-    target_epochs: tuple[Epochs, ...] = Field(
-        default=(),
-        description="epochs of the target models, 1 to 10,000; of the preset if none",
-        json_schema_extra=_at(21),
     )
     seeds: tuple[Seed, ...] = Field(
         default=(0, 1, 2),
@@ -83,8 +73,23 @@ class Grid(Spec):
         return values
 
 
-class SourceGrid(Grid):
-    """The axes of recipes that label images by a source model."""
+class TargetGrid(Grid):
+    """The axes of recipes from which a target model learns."""
+
+    target_model: tuple[ModelName, ...] = Field(
+        default=(),
+        description="architectures of the target models; of the data set's preset if none",
+        json_schema_extra=_at(20),
+    )
+    target_epochs: tuple[Epochs, ...] = Field(
+        default=(),
+        description="epochs of the target models, 1 to 10,000; of the preset if none",
+        json_schema_extra=_at(21),
+    )
+
+
+class SourceAxes(Grid):
+    """The axes of source models."""
 
     source_model: tuple[ModelName, ...] = Field(
         default=(),
@@ -104,8 +109,12 @@ class SourceGrid(Grid):
     )
 
 
-class PerturbedGrid(SourceGrid):
-    """The axes of recipes that perturb images."""
+class SourceGrid(TargetGrid, SourceAxes):
+    """The axes of recipes that label images by a source model."""
+
+
+class LeakageGrid(SourceAxes):
+    """The axes of perturbed images, without those of a target model."""
 
     norm: tuple[Norm, ...] = Field(
         default=(), description="norms of the ball; of the preset if none", json_schema_extra=_at(12)
@@ -121,6 +130,10 @@ class PerturbedGrid(SourceGrid):
         description="gradient steps, 1 to 100,000; of the preset if none",
         json_schema_extra=_at(14),
     )
+
+
+class PerturbedGrid(TargetGrid, LeakageGrid):
+    """The axes of recipes that perturb images."""
 
 
 class OnNoiseGrid(PerturbedGrid):
@@ -141,7 +154,7 @@ class GuardedGrid(PerturbedGrid):
     )
 
 
-class RebuiltGrid(Grid):
+class RebuiltGrid(TargetGrid):
     """The axes of images rebuilt from a representation."""
 
     source_epochs: tuple[Epochs, ...] = Field(
@@ -172,7 +185,7 @@ class CrossDomainGrid(SourceGrid):
     )
 
 
-class NoisyGrid(Grid):
+class NoisyGrid(TargetGrid):
     """The axes of random labels among correct ones."""
 
     label_noise: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
@@ -183,7 +196,7 @@ class NoisyGrid(Grid):
 
 
 class PlaneGrid(Grid):
-    """The axes of points in the plane; data and target models play no part in it."""
+    """The axes of points in the plane, in which data play no part."""
 
     points: tuple[Annotated[int, Field(ge=2, le=1000)], ...] = Field(
         default=(), description="points in the unit square, 2 to 1,000; 32 if none", json_schema_extra=_at(10)
@@ -196,22 +209,22 @@ class PlaneGrid(Grid):
 
 
 GRIDS: Mapping[RecipeName, type[Grid]] = {
-    "clean": Grid,
+    "clean": TargetGrid,
     "d_rand": PerturbedGrid,
     "d_det": PerturbedGrid,
     "least_likely": PerturbedGrid,
     "most_confused": PerturbedGrid,
     "transfer": PerturbedGrid,
     "bugs_only": GuardedGrid,
-    "leakage": PerturbedGrid,
-    "leakage_d_det": PerturbedGrid,
+    "leakage": LeakageGrid,
+    "leakage_d_det": LeakageGrid,
     "perturbation_on_noise": OnNoiseGrid,
     "robust_features": RebuiltGrid,
     "non_robust_features": RebuiltGrid,
     "mislabeled": SourceGrid,
     "cross_domain": CrossDomainGrid,
     "label_noise": NoisyGrid,
-    "shuffled": Grid,
+    "shuffled": TargetGrid,
     "distillation": SourceGrid,
     "two_dimensional": PlaneGrid,
 }
@@ -275,10 +288,14 @@ def load_grid(recipe: RecipeName, assignments: Sequence[str]) -> Grid:
     A single value is an axis of one. Raises ``InputError`` for the first mistake.
     """
     form = GRIDS[recipe]
-    fields: dict[str, Any] = {"settings": [name for name in assignments if "." in name.partition("=")[0]]}
+    fields: dict[str, Any] = {"settings": []}
     for assignment in assignments:
         name, value = parse_assignment(assignment)
-        if "." not in name:
+        if "." in name:
+            fields["settings"].append(assignment)
+        elif name == "settings":
+            fields["settings"] += value if isinstance(value, list) else [value]
+        else:
             single = name not in ("combine", "limit") and not isinstance(value, list)
             fields[name] = [value] if single else value
     try:
@@ -378,7 +395,9 @@ def _setting(axis: str, value: Value) -> Any:
 
 
 def _field(recipe: RecipeName, axis: str) -> str:
-    return _FIELDS[axis].format(source=RECIPES[recipe].source or "source")
+    source = RECIPES[recipe].source or "source"
+    # The standard source is the robust one without its attack.
+    return _FIELDS[axis].format(source="robust_source" if source == "standard_source" else source)
 
 
 def _shown(name: str, values: Sequence[Any]) -> str:

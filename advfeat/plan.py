@@ -281,14 +281,16 @@ class _Layout:
                 title=f"evaluation {recipe.name}, seed {seed}",
                 parameters={"eps": self._experiment.leakage_eps},
                 inputs={"dataset": dataset, "images": self.images.digest},
-                memory_bytes=data_bytes(4 * self.images.train_size * self.images.bytes_each),
+                # Two sets of images as float32, and as float64 at their linear features.
+                memory_bytes=data_bytes(12 * self.images.train_size * self.images.bytes_each),
             )
         )
 
     def _add_reference(self, seed: int) -> str:
         """Add a network like the target model, trained on the real images."""
         title = f"reference model, seed {seed}"
-        return self._add_training("source_model", title, self._experiment.target, seed, {})
+        other_seed = derived_seed(seed, "reference") % _SEEDS  # it may be of the source model's kind
+        return self._add_training("source_model", title, self._experiment.target, other_seed, {})
 
     def _add_evaluation(self, recipe: Recipe, seed: int, inputs: dict[str, str]) -> str:
         wanted = self._experiment.evaluation

@@ -120,7 +120,7 @@ def test_one_shard_or_seven_make_the_same_bytes(
             {
                 title: {file.name: file.sha256 for file in store.manifest(artifact.digest).files}
                 for title, artifact in artifacts.items()
-                if "shard" not in title
+                if "shard" not in title and title != "report"  # which tells the seconds that it took
             }
         )
     assert contents[0] == contents[1]

@@ -2,12 +2,15 @@
 
 import io
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from advfeat.errors import InputError
 from advfeat.evaluation import predict, probabilities
@@ -89,13 +92,11 @@ def test_bugs_fool_the_source_alone_and_teach_nothing(
     assert rows["bugs_only"]["attack_success"] > rows["d_det"]["attack_success"] - 0.05
     assert rows["bugs_only"]["ci95"][0] < CHANCE
     assert rows["d_det"]["ci95"][0] > 3 * CHANCE
-    reference = read_model(computed[0], role(computed, "clean", "target_model"))
-    fooled = {}
-    for recipe in ("d_det", "bugs_only"):
-        data = frame(computed, recipe)
-        fooled[recipe] = np.mean(predict(reference, torch.from_numpy(pixels(data))) == data["label"])
-    assert fooled["bugs_only"] < fooled["d_det"] / 3
-    assert rows["transfer"]["transfer_rate"] == pytest.approx(fooled["d_det"], abs=0.1)
+    assert rows["bugs_only"]["transfer_rate"] < rows["transfer"]["transfer_rate"] / 3
+    apart = read_model(computed[0], role(computed, "shuffled", "target_model"))
+    data = frame(computed, "d_det")
+    assert np.mean(predict(apart, torch.from_numpy(pixels(data))) == data["label"]) < 3 * CHANCE
+    assert rows["transfer"]["transfer_rate"] > 0.3
 
 
 def test_only_robust_features_teach_robustness(rows: dict[str, dict[str, Any]]) -> None:
@@ -180,8 +181,8 @@ def test_the_report_holds_all_of_it(computed: Computed) -> None:
     for recipe in RECIPES:
         assert f"<b>{recipe}</b>" in page
         assert f"| `{recipe}` |" in table
-    assert page.count("<svg") == 2, "accuracies and the plane"
-    assert "http" not in page.replace("http://www.w3.org", "").replace("https://", "http")
+    assert page.count("<svg") == 3, "accuracies, the plane, agreement in planes"
+    assert re.search("(src|href)=.http", page) is None, "it needs no network"
 
 
 @pytest.mark.parametrize("recipe", ["bugs_only", "perturbation_on_noise", "robust_features"])
@@ -219,9 +220,7 @@ def test_any_permutation_of_the_classes_may_be_the_target(local_store: Store) ->
         (["permutation=[0,0,1]"], "does not name each of the classes 0 to 2 once"),
         (["recipes=[robust_features]", "robust_source=null"], "needs a robust_source"),
         (["recipes=[cross_domain]", "other_data=null"], "needs other_data"),
-        (["recipes=[cross_domain]", "other_data.image_size=16"], "the source model's are 1 x 8 x 8"),
         (["evaluation={autoattack: true}"], "autoattack needs an attack"),
-        (["permutation=[1,0]", "recipes=[d_det]"], "names 2 classes, the images have 10"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_computed(assignments: list[str], message: str) -> None:
@@ -229,6 +228,17 @@ def test_what_cannot_be_is_refused_before_anything_is_computed(assignments: list
         build_plan(load_experiment("digits", assignments))
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_domains_of_other_sizes_are_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.new("RGB", (16, 16)).save(tmp_path / name / f"{number}.png")
+    other = f"other_data.source=folder:{tmp_path}"
+    with pytest.raises(InputError) as refused:
+        build_plan(load_experiment("digits", ["recipes=[cross_domain]", other]))
+    assert "has images of 3 x 16 x 16, the source model's are 1 x 8 x 8" in str(refused.value)
 
 
 @pytest.mark.parametrize("name", reproduction_names())

@@ -42,7 +42,7 @@ def agreement(
 
     More agreement than by chance is evidence that the target learned the source's errors, and no proof:
     images that are hard for every network raise the first measure, classes that every network confuses
-    raise both. A target that never saw the source, such as one of recipe ``clean``, shows by how much.
+    raise both. A network that never saw the source shows by how much.
     """
     wrong_classes = max(1, classes - 1)
     same, source_wrong = source == target, source != labels

@@ -47,4 +47,5 @@ BUGS_ONLY = Recipe(
     make=perturbed_without_transfer,
     settings=("attack", "permutation"),
     guarded=True,
+    transfers=True,
 )

@@ -40,7 +40,7 @@ def _recipe(name: RecipeName, source: SourceRole, kept: str, accuracy: float) ->
         name=name,
         summary=f"images rebuilt from what a {kept} source model keeps of them",
         claim=Claim(teaches=True, because=f"a {kept} network's representation holds features of the classes"),
-        published=Published(accuracy, f"CIFAR-10, {kept} ResNet-50", _README),
+        published=Published(accuracy, f"CIFAR-10, {kept} network", _README),
         source=source,
         relabel=relabel,
         make=rebuilt,

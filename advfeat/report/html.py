@@ -28,7 +28,7 @@ def render(
     experiment: Mapping[str, Any],
     rows: Sequence[Row],
     examples: Mapping[str, Sequence[Example]],
-    planes: Mapping[str, str],
+    planes: Mapping[str, Sequence[str]],
     digests: Mapping[str, str],
 ) -> str:
     """Render rows, chart, example images and pictures of the plane by recipe, parameters and digests."""

@@ -67,9 +67,11 @@ class Row(BaseModel):
     """Linear CKA of the two networks' representations of the test images, in [0, 1]."""
     robust_accuracy: float | None = None
     autoattack_accuracy: float | None = None
+    control_accuracy: float | None = None
+    """What the recipe's own control reaches: in the plane, unperturbed points under the flipped labels."""
     transfer_rate: float | None = None
     """Share of the adversarial examples that a network like the target model takes for their labels."""
-    axes: dict[str, str | int | float] = {}
+    axes: dict[str, bool | str | int | float] = {}
     """In a grid, the row's values on the axes."""
     cost: Cost | None = None
     command: str | None = None
@@ -96,8 +98,7 @@ def recipe_row(
     if len(accuracies) > 1:
         interval, over = mean_interval(accuracies), "seeds"
     else:
-        (only,) = evaluations
-        interval, over = wilson_interval(only["right"], only["test_size"]), "test images"
+        interval, over = _interval_of(*evaluations)
     return Row(
         recipe=recipe.name,
         summary=recipe.summary,
@@ -128,6 +129,7 @@ _MEASURES = (
     "robust_accuracy",
     "autoattack_accuracy",
     "transfer_rate",
+    "control_accuracy",
 )
 
 
@@ -146,6 +148,14 @@ def _mean_of_classes(evaluations: Sequence[Metrics]) -> tuple[float | None, ...]
         return None
     by_class = zip(*(entry["class_accuracies"] for entry in evaluations), strict=True)
     return tuple(_mean([{"of": value} for value in values], "of") for values in by_class)
+
+
+def _interval_of(evaluation: Metrics) -> tuple[tuple[float, float], str]:
+    """Return the interval of one seed, and over what it is."""
+    if "ci95" in evaluation:
+        low, high = evaluation["ci95"]
+        return (low, high), evaluation["ci95_over"]
+    return wilson_interval(evaluation["right"], evaluation["test_size"]), "test images"
 
 
 def cost_of(manifests: Iterable[Manifest]) -> Cost:

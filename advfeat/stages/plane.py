@@ -7,7 +7,8 @@ import numpy as np
 
 from advfeat.artifact import ArtifactRef
 from advfeat.digest import derived_seed
-from advfeat.report.plane import plane_figure
+from advfeat.intervals import mean_interval
+from advfeat.report.plane import agreement_chart, plane_figure
 from advfeat.spec import TwoDimensionalSpec
 from advfeat.stage import Stage
 from advfeat.store import Store
@@ -15,9 +16,9 @@ from advfeat.two_dimensional import TwoDimensional, two_dimensional
 
 
 def write_plane(stage: Stage, store: Store) -> ArtifactRef:
-    """Write ``picture.svg``; the metrics are those of a data set and of an evaluation at once.
+    """Write ``picture.svg`` and ``agreement.svg``.
 
-    Accuracy is the share of the plane on which old and new network agree, over several planes.
+    The metrics are those of a data set and of an evaluation at once. Accuracy is the share of the plane on which old and new network agree, over several planes.
     """
 
     def build(folder: Path) -> dict[str, Any]:
@@ -25,16 +26,17 @@ def write_plane(stage: Stage, store: Store) -> ArtifactRef:
         seeds = (derived_seed(stage.parameters["seed"], "plane", number) for number in range(spec.planes))
         found = [two_dimensional(spec, seed) for seed in seeds]
         (folder / "picture.svg").write_text(plane_figure(_median(found)))
-        same = sum(int(np.sum(plane.source_classes == plane.target_classes)) for plane in found)
-        cells = sum(plane.source_classes.size for plane in found)
+        if len(found) > 1:
+            (folder / "agreement.svg").write_text(agreement_chart(found))
+        agreements = [plane.agreement for plane in found]
         return {
             "train_size": round(float(np.mean([plane.reached.sum() for plane in found]))),
             "wrong_label_share": 1.0,
             "attack_success": float(np.mean([plane.adversarial_success for plane in found])),
             "mean_perturbation_norm": None,
-            "test_accuracy": same / cells,
-            "right": same,
-            "test_size": cells,
+            "test_accuracy": float(np.mean(agreements)),
+            "ci95": mean_interval(agreements) if len(found) > 1 else (0.0, 1.0),
+            "ci95_over": "planes",
             "chance": 0.5,
             "control_accuracy": float(np.mean([plane.control_agreement for plane in found])),
         }

@@ -27,7 +27,8 @@ def write_report(stage: Stage, store: Store) -> ArtifactRef:
         for recipe in experiment["recipes"]:
             digest = stage.inputs[f"{recipe}/{first_seed}/dataset"]
             if RECIPES[recipe].learner == "network in the plane":
-                planes[recipe] = store.read(digest, "picture.svg").decode()
+                names = [file.name for file in store.manifest(digest).files]
+                planes[recipe] = [store.read(digest, name).decode() for name in sorted(names, reverse=True)]
             else:
                 shown[recipe] = examples(store, digest)
         (folder / "report.html").write_text(render(experiment, rows, shown, planes, stage.inputs))
