@@ -16,9 +16,9 @@ from advfeat.two_dimensional import TwoDimensional, two_dimensional
 
 
 def write_plane(stage: Stage, store: Store) -> ArtifactRef:
-    """Write ``picture.svg`` and ``agreement.svg``.
+    """Write ``picture.svg`` and ``agreement.svg``; the metrics are of a data set and an evaluation at once.
 
-    The metrics are those of a data set and of an evaluation at once. Accuracy is the share of the plane on which old and new network agree, over several planes.
+    Accuracy is the share of the plane on which old and new network agree, over several planes.
     """
 
     def build(folder: Path) -> dict[str, Any]:
