@@ -9,7 +9,7 @@ run: .venv/.installed
 	$(BIN)/advfeat run
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-faults: .venv/.installed-dev
 	$(BIN)/pytest -m faults

@@ -100,12 +100,14 @@ def register(app: typer.Typer) -> None:
 
 
 def local_copy(place: "Store", digest: str, name: str) -> Path:
-    """Copy a report out of the store, to where a browser can open it."""
+    """Copy a report out of the store, to where a browser can open it; return the page's path."""
     from advfeat.local import HOME
 
     page = HOME.resolve() / "reports" / f"{name}-{digest[:12]}.html"
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_bytes(place.read(digest, "report.html"))
+    for file in place.manifest(digest).files:
+        if file.name.startswith("report."):
+            page.with_suffix(Path(file.name).suffix).write_bytes(place.read(digest, file.name))
     return page
 
 

@@ -94,8 +94,9 @@ def test_what_points_share_is_one_stage() -> None:
 
 
 def test_a_point_is_the_experiment_that_its_command_runs() -> None:
-    for recipe in GRIDS:
-        (point, *_) = points(recipe, load_grid(recipe, ["target_epochs=[7]", *SMALL]))
+    for recipe, form in GRIDS.items():
+        axis = "target_epochs=[7]" if "target_epochs" in form.model_fields else "seeds=[7]"
+        (point, *_) = points(recipe, load_grid(recipe, [axis, *SMALL]))
         _, _, preset, *words = shlex.split(point.command)
         alone = build_plan(load_experiment(preset, words[1::2]))
         grid = build_grid_plan([point])

@@ -12,9 +12,12 @@ import pytest
 from tests.command import QUICK, Command
 
 
+THREE_RECIPES = (*QUICK, "--set", "recipes=[clean, d_rand, d_det]")
+
+
 def start_until_computing(command: Command) -> "subprocess.Popen[str]":
     """Start a run and wait until it has published a source model, in the middle of its work."""
-    process = command.start(["run", *QUICK])
+    process = command.start(["run", *THREE_RECIPES])
     artifacts = command.folder / ".advfeat" / "store" / "artifacts"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -44,7 +47,7 @@ def test_a_killed_run_leaves_no_process_and_is_resumed(command: Command) -> None
     process.communicate(timeout=60)
     assert command.left_processes(30) == []
     finished = len(list((command.folder / ".advfeat" / "store").glob("artifacts/*/manifest.json")))
-    resumed = json.loads(command.succeed("run", "--json", *QUICK))
+    resumed = json.loads(command.succeed("run", "--json", *THREE_RECIPES))
     stages = resumed["stages"]
     assert stages["cached"] >= finished >= 4
     assert stages["computed"] == stages["total"] - stages["cached"] > 0
@@ -83,7 +86,7 @@ def test_two_runs_at_once_on_one_store(tmp_path: Path) -> None:
     commands = [Command(tmp_path / name) for name in ("one", "two")]
     for command in commands:
         command.folder.mkdir()
-    processes = [command.start(["run", "--json", *QUICK, *store]) for command in commands]
+    processes = [command.start(["run", "--json", *THREE_RECIPES, *store]) for command in commands]
     outputs = [process.communicate(timeout=300) for process in processes]
     for process, (_, stderr) in zip(processes, outputs, strict=True):
         assert process.returncode == 0, stderr

@@ -164,7 +164,7 @@ def test_the_scheduled_check_fails_when_a_figure_left_its_interval(
 
 def test_the_store_holds_no_pickle(home: Command, first: Json) -> None:
     files = [path for path in (home.folder / ".advfeat" / "store").rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".json", ".parquet", ".safetensors", ".html", ""}
+    assert {path.suffix for path in files} == {".json", ".parquet", ".safetensors", ".html", ".md", ""}
     for path in files:
         if path.suffix == "":
             assert json.loads(path.read_text())["metadata"]["serializer"]["type"] == "json"
