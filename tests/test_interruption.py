@@ -11,7 +11,6 @@ import pytest
 
 from tests.command import QUICK, Command
 
-
 THREE_RECIPES = (*QUICK, "--set", "recipes=[clean, d_rand, d_det]")
 
 

@@ -11,6 +11,7 @@ from advfeat.recipes import RECIPES
 from advfeat.report.html import render
 from advfeat.report.markdown import markdown_table
 from advfeat.report.rows import Row, cost_of, recipe_row
+from advfeat.spec import RecipeName
 from advfeat.stage import Stage
 from advfeat.stages.examples import examples
 from advfeat.store import Store
@@ -41,7 +42,7 @@ def write_report(stage: Stage, store: Store) -> ArtifactRef:
     return store.write_stage(stage, build)
 
 
-def _row(stage: Stage, store: Store, recipe: str) -> Row:
+def _row(stage: Stage, store: Store, recipe: RecipeName) -> Row:
     seeds = stage.parameters["experiment"]["seeds"]
 
     def manifests(role: str) -> list[Manifest]:
@@ -51,5 +52,5 @@ def _row(stage: Stage, store: Store, recipe: str) -> Row:
     found = {role: manifests(role) for role in ("dataset", "evaluation", "source_model", "target_model")}
     datasets, evaluations, sources, _ = ([m.metrics for m in of_role] for of_role in found.values())
     behind = {manifest.digest: manifest for of_role in found.values() for manifest in of_role}
-    row = recipe_row(RECIPES[recipe], seeds, datasets, evaluations, sources)  # type: ignore[index]
+    row = recipe_row(RECIPES[recipe], seeds, datasets, evaluations, sources)
     return row.model_copy(update={"cost": cost_of(behind.values())})
