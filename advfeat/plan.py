@@ -1,24 +1,17 @@
 """Spec -> plan: the DAG of unique stages, each with its digest, and what the store has of them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any, Literal
 
-from advfeat import data
 from advfeat.artifact import Manifest
-from advfeat.cost import attack_seconds, data_bytes, training_bytes
-from advfeat.digest import derived_seed
-from advfeat.errors import InputError
 from advfeat.grid import Point
-from advfeat.recipes import RECIPES, Recipe, SourceRole
-from advfeat.shards import shard_rows
-from advfeat.spec import SMALLEST_SIDE, DataSpec, Experiment, TrainSpec
-from advfeat.stage import Stage, StageKind
+from advfeat.layout import ImagesOnce, Layout, Stages
+from advfeat.recipes import RECIPES
+from advfeat.spec import Experiment
+from advfeat.stage import Stage
 from advfeat.store import Store
-
-_SEEDS = 2**31
 
 
 @dataclass(frozen=True)
@@ -58,8 +51,8 @@ def build_plan(experiment: Experiment, *, on_gpus: bool = False) -> Plan:
     Raises ``InputError`` if the data cannot be used. Hashes the input data where they are files,
     reads nothing else and computes nothing.
     """
-    stages = _Stages()
-    layout = _Layout(experiment, _ImagesOnce(), on_gpus, stages)
+    stages = Stages()
+    layout = Layout(experiment, ImagesOnce(), on_gpus, stages)
     made_of = {"images": layout.images.digest}
     for seed in experiment.seeds:
         for recipe in experiment.recipes:
@@ -75,13 +68,13 @@ def build_grid_plan(points: Sequence[Point], *, on_gpus: bool = False) -> GridPl
 
     Raises ``InputError`` like ``build_plan``.
     """
-    stages = _Stages()
-    images = _ImagesOnce()
+    stages = Stages()
+    images = ImagesOnce()
     made_of, users = [], defaultdict(list)
     for point in points:
         experiment = point.experiment
-        stages_of_point = _Stages()
-        layout = _Layout(experiment, images, on_gpus, stages_of_point)
+        stages_of_point = Stages()
+        layout = Layout(experiment, images, on_gpus, stages_of_point)
         (recipe,), (seed,) = experiment.recipes, experiment.seeds
         made_of.append({"images": layout.images.digest, **layout.add_recipe(RECIPES[recipe], seed)})
         for stage in stages_of_point:
@@ -142,264 +135,6 @@ def outlook(plan: Plan, store: Store) -> list[Outlook]:
                 known = list(store.manifests())
             result.append(Outlook(stage, "compute", _novelty(stage, known)))
     return result
-
-
-class _Stages:
-    """Stages by digest, each of them once, in the order they were first added."""
-
-    def __init__(self) -> None:
-        self._stages: dict[str, Stage] = {}
-
-    def __iter__(self) -> Iterator[Stage]:
-        return iter(self._stages.values())
-
-    def add(self, stage: Stage) -> str:
-        """Add a stage, unless it is there; return its digest."""
-        self._stages.setdefault(stage.digest, stage)
-        return stage.digest
-
-
-@dataclass(frozen=True)
-class _RealImages:
-    """What is known of real images before they are read."""
-
-    stage: Stage
-    train_size: int
-    test_size: int
-    shape: tuple[int, ...]
-
-    @property
-    def digest(self) -> str:
-        return self.stage.digest
-
-    @property
-    def bytes_each(self) -> int:
-        """Bytes of an image as uint8; a data set's are float32, four times as many."""
-        return prod(self.shape)
-
-
-def _real_images(spec: DataSpec) -> _RealImages:
-    stage = Stage(
-        kind="images",
-        title=f"images {spec.source}",
-        parameters={
-            "identity": data.open_source(spec).identity(),
-            "train_size": spec.train_size,
-            "test_size": spec.test_size,
-        },
-        context={"data": spec.model_dump(mode="json")},
-    )
-    return _RealImages(stage, *data.sizes(spec), data.image_shape(spec))
-
-
-class _ImagesOnce(dict[DataSpec, _RealImages]):
-    """Real images by their spec; files are hashed when they are first asked for."""
-
-    def __missing__(self, spec: DataSpec) -> _RealImages:
-        self[spec] = _real_images(spec)
-        return self[spec]
-
-
-class _Layout:
-    """Lays out the stages of one experiment."""
-
-    def __init__(self, experiment: Experiment, images: _ImagesOnce, on_gpus: bool, stages: _Stages) -> None:
-        self.images = images[experiment.data]
-        _check_image_size(experiment, self.images.shape)
-        self._experiment, self._on_gpus, self._add = experiment, on_gpus, stages.add
-        self._all_images = images
-        self._add(self.images.stage)
-
-    def add_recipe(self, recipe: Recipe, seed: int) -> dict[str, str]:
-        """Add what one recipe needs for one seed, from source model to evaluation; return digests by role."""
-        if recipe.learner == "network in the plane":
-            picture = self._add_plane(seed)
-            return {"dataset": picture, "evaluation": picture}
-        made_from = self._made_from(recipe, seed)
-        sources = {role: digest for role, digest in made_from.items() if role == "source_model"}
-        dataset = self._add_dataset(recipe, seed, made_from)
-        if recipe.learner == "robust linear features":
-            return {**sources, "dataset": dataset, "evaluation": self._add_leakage(recipe, seed, dataset)}
-        model = self._add_training(
-            "target_model",
-            f"target model {recipe.name}, seed {seed}",
-            self._experiment.target,
-            seed,
-            {"dataset": dataset},
-        )
-        inputs = {"model": model, **sources}
-        if recipe.transfers:
-            inputs |= {"reference_model": self._add_reference(seed), "dataset": dataset}
-        evaluation = self._add_evaluation(recipe, seed, inputs)
-        return {**sources, "dataset": dataset, "target_model": model, "evaluation": evaluation}
-
-    def _made_from(self, recipe: Recipe, seed: int) -> dict[str, str]:
-        """Add what a data set is made from: images and source models by role."""
-        inputs = {"images": self.images.digest}
-        if recipe.originals == "other domain":
-            inputs["other_images"] = self._add_other_domain().digest
-        if recipe.source is not None:
-            inputs["source_model"] = self._add_source(recipe.source, seed)
-        if recipe.guarded:
-            for number in range(1, self._experiment.guards + 1):
-                other_seed = derived_seed(seed, "guard", number) % _SEEDS
-                title = f"guard {number}, seed {seed}"
-                inputs[f"guard_{number}"] = self._add_training(
-                    "source_model", title, self._experiment.source, other_seed, {}
-                )
-        return inputs
-
-    def _add_other_domain(self) -> _RealImages:
-        spec = self._experiment.other_data
-        assert spec is not None, "the experiment's own check asks for it"
-        other = self._all_images[spec]
-        if other.shape != self.images.shape:
-            raise InputError(
-                "other_data",
-                spec.source,
-                f"has images of {_size(other.shape)}, the source model's are {_size(self.images.shape)}",
-                "choose images of one size, or set image_size for both",
-            )
-        self._add(other.stage)
-        return other
-
-    def _add_plane(self, seed: int) -> str:
-        spec = self._experiment.two_dimensional.model_dump(mode="json")
-        return self._add(
-            Stage(
-                kind="two_dimensional",
-                title=f"plane, seed {seed}",
-                parameters={"plane": spec, "seed": seed},
-                memory_bytes=data_bytes(0),
-            )
-        )
-
-    def _add_leakage(self, recipe: Recipe, seed: int, dataset: str) -> str:
-        return self._add(
-            Stage(
-                kind="leakage",
-                title=f"evaluation {recipe.name}, seed {seed}",
-                parameters={"eps": self._experiment.leakage_eps},
-                inputs={"dataset": dataset, "images": self.images.digest},
-                # Two sets of images as float32, and as float64 at their linear features.
-                memory_bytes=data_bytes(12 * self.images.train_size * self.images.bytes_each),
-            )
-        )
-
-    def _add_reference(self, seed: int) -> str:
-        """Add a network like the target model, trained on the real images."""
-        title = f"reference model, seed {seed}"
-        other_seed = derived_seed(seed, "reference") % _SEEDS  # it may be of the source model's kind
-        return self._add_training("source_model", title, self._experiment.target, other_seed, {})
-
-    def _add_evaluation(self, recipe: Recipe, seed: int, inputs: dict[str, str]) -> str:
-        wanted = self._experiment.evaluation
-        asked = wanted.model_dump(mode="json") if wanted.attack is not None else {}
-        passes = wanted.attack.passes if wanted.attack is not None else 0
-        return self._add(
-            Stage(
-                kind="evaluation",
-                title=f"evaluation {recipe.name}, seed {seed}",
-                parameters={**asked, **({"seed": seed} if asked else {})},
-                inputs={**inputs, "images": self.images.digest},
-                memory_bytes=data_bytes(self.images.test_size * self.images.bytes_each),
-                image_passes=self.images.test_size * passes,
-            )
-        )
-
-    def _add_source(self, role: SourceRole, seed: int) -> str:
-        training: TrainSpec | None = getattr(self._experiment, role)
-        assert training is not None, "the experiment's own check asks for it"
-        title = f"{role.replace('_', ' ')} model, seed {seed}"
-        return self._add_training("source_model", title, training, seed, {})
-
-    def _add_training(
-        self, kind: StageKind, title: str, spec: TrainSpec, seed: int, inputs: dict[str, str]
-    ) -> str:
-        stored = self.images.train_size * self.images.bytes_each * (4 if "dataset" in inputs else 1)
-        return self._add(
-            Stage(
-                kind=kind,
-                title=title,
-                parameters={"training": spec.model_dump(mode="json"), "seed": seed},
-                inputs={**inputs, "images": self.images.digest},
-                threads=spec.threads,
-                workers=spec.workers,
-                memory_bytes=training_bytes(spec, self.images.shape, stored),
-                image_passes=self.images.train_size * spec.passes,
-            )
-        )
-
-    def _add_dataset(self, recipe: Recipe, seed: int, inputs: dict[str, str]) -> str:
-        name = recipe.dataset_of or recipe.name
-        title = f"data set {name}, seed {seed}"
-        parameters = {"recipe": name, "seed": seed, **self._settings(recipe)}
-        images = self._add_other_domain() if recipe.originals == "other domain" else self.images
-        joined = data_bytes(4 * images.train_size * images.bytes_each)
-        parts = () if recipe.make is None else self._add_shards(recipe, title, parameters, inputs)
-        return self._add(
-            Stage(
-                kind="dataset",
-                title=title,
-                parameters=parameters,
-                inputs=inputs,
-                parts=parts,
-                memory_bytes=joined,
-            )
-        )
-
-    def _settings(self, recipe: Recipe) -> dict[str, Any]:
-        """Return those settings of the experiment that matter to a recipe and that are set."""
-        described = self._experiment.model_dump(mode="json", include=set(recipe.settings))
-        return {name: described[name] for name in recipe.settings if described[name] is not None}
-
-    def _add_shards(
-        self, recipe: Recipe, title: str, parameters: dict[str, Any], inputs: dict[str, str]
-    ) -> tuple[str, ...]:
-        experiment, images = self._experiment, self.images
-        passes = experiment.attack.passes if recipe.attacks else experiment.rebuilding.steps
-        passes *= 1 + (experiment.guards if recipe.guarded else 0)
-        source: TrainSpec = getattr(experiment, recipe.source or "source")
-        shards = shard_rows(
-            images.train_size,
-            experiment.shards,
-            seconds=attack_seconds(passes, source, images.shape, on_gpu=self._on_gpus),
-            image_bytes=4 * images.bytes_each,
-        )
-        return tuple(
-            self._add(
-                Stage(
-                    kind="shard",
-                    title=f"{title}, shard {number} of {len(shards)}",
-                    parameters={**parameters, "rows": [rows.start, rows.stop]},
-                    inputs=inputs,
-                    memory_bytes=data_bytes((images.train_size + 4 * len(rows)) * images.bytes_each),
-                    image_passes=len(rows) * passes,
-                )
-            )
-            for number, rows in enumerate(shards, start=1)
-        )
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
-
-
-def _check_image_size(experiment: Experiment, image_shape: tuple[int, ...]) -> None:
-    """Refuse networks that pool the images away; raises ``InputError``."""
-    side = min(image_shape[1:])
-    for role in ("source", "weak_source", "robust_source", "target"):
-        training: TrainSpec | None = getattr(experiment, role)
-        if training is None:
-            continue
-        model = training.model
-        if side < SMALLEST_SIDE[model]:
-            raise InputError(
-                f"{role}.model",
-                model,
-                f"needs images of {SMALLEST_SIDE[model]} pixels a side, these have {side}",
-                "choose another model or larger images",
-            )
 
 
 def _novelty(stage: Stage, known: Iterable[Manifest]) -> str:
