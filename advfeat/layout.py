@@ -40,6 +40,7 @@ class RealImages:
     train_size: int
     test_size: int
     shape: tuple[int, ...]
+    classes: int
 
     @property
     def digest(self) -> str:
@@ -63,7 +64,7 @@ def _real_images(spec: DataSpec) -> RealImages:
         },
         context={"data": spec.model_dump(mode="json")},
     )
-    return RealImages(stage, *data.sizes(spec), data.image_shape(spec))
+    return RealImages(stage, *data.sizes(spec), data.image_shape(spec), data.class_count(spec))
 
 
 class ImagesOnce(dict[DataSpec, RealImages]):
@@ -80,6 +81,7 @@ class Layout:
     def __init__(self, experiment: Experiment, images: ImagesOnce, on_gpus: bool, stages: Stages) -> None:
         self.images = images[experiment.data]
         _check_image_size(experiment, self.images.shape)
+        _check_permutation(experiment, self.images.classes)
         self._experiment, self._on_gpus, self._add = experiment, on_gpus, stages.add
         self._all_images = images
         self._add(self.images.stage)
@@ -274,3 +276,14 @@ def _check_image_size(experiment: Experiment, image_shape: tuple[int, ...]) -> N
                 f"needs images of {SMALLEST_SIDE[model]} pixels a side, these have {side}",
                 "choose another model or larger images",
             )
+
+
+def _check_permutation(experiment: Experiment, classes: int) -> None:
+    """Refuse a permutation of other classes than the images have; raises ``InputError``."""
+    if experiment.permutation is not None and len(experiment.permutation) != classes:
+        raise InputError(
+            "permutation",
+            list(experiment.permutation),
+            f"names {len(experiment.permutation)} classes, the images have {classes}",
+            f"name each of 0 to {classes - 1} once",
+        )

@@ -76,6 +76,7 @@ def test_a_folder_and_a_parquet_file_hold_the_same_images(tmp_path: Path) -> Non
         assert images.classes == CLASSES
         assert by_content(images) == EXPECTED
         assert (len(images.train), len(images.test)) == data.sizes(spec(source)) == (21, 9)
+        assert len(images.classes) == data.class_count(spec(source))
         assert np.bincount(images.test.labels).tolist() == [3, 3, 3], "each class gives its share"
 
 
@@ -158,6 +159,18 @@ def test_subsets_are_drawn_once_and_stay() -> None:
 def test_more_images_than_there_are() -> None:
     with pytest.raises(InputError, match=r"train_size: 1259 is more than the 1258 images of digits"):
         data.sizes(spec("digits", train_size=1259))
+
+
+def test_patches_make_up_the_photographs() -> None:
+    from sklearn.datasets import load_sample_image
+
+    whole = data.load(spec("photo-patches"))
+    assert len(whole.train) + len(whole.test) == sum(data.sizes(spec("photo-patches"))) == 2 * 53 * 80
+    assert whole.classes == ("china", "flower")
+    red, green, blue = load_sample_image("china.jpg")[:8, :8].astype(float).transpose(2, 0, 1)
+    grey = 0.299 * red + 0.587 * green + 0.114 * blue
+    everything = np.concatenate([whole.train.images, whole.test.images]).reshape(-1, 8, 8)
+    assert np.abs(everything - grey).max(axis=(1, 2)).min() <= 1, "the first patch is one of them"
 
 
 def test_digits_are_scikit_learns() -> None:

@@ -220,6 +220,7 @@ def test_any_permutation_of_the_classes_may_be_the_target(local_store: Store) ->
         (["permutation=[0,0,1]"], "does not name each of the classes 0 to 2 once"),
         (["recipes=[robust_features]", "robust_source=null"], "needs a robust_source"),
         (["recipes=[cross_domain]", "other_data=null"], "needs other_data"),
+        (["permutation=[1,0]"], "names 2 classes, the images have 10"),
         (["evaluation={autoattack: true}"], "autoattack needs an attack"),
     ],
 )

@@ -11,7 +11,7 @@ from advfeat.data.images import ImageData
 from advfeat.data.split import cut, cut_sizes
 from advfeat.spec import DataSpec
 
-__all__ = ["ImageData", "Source", "fetch", "image_shape", "load", "open_source", "sizes"]
+__all__ = ["ImageData", "Source", "class_count", "fetch", "image_shape", "load", "open_source", "sizes"]
 
 
 class Source(Protocol):
@@ -25,6 +25,9 @@ class Source(Protocol):
 
     def image_shape(self) -> tuple[int, ...]:
         """Return channels, height and width; raises ``InputError`` like ``identity``."""
+
+    def class_count(self) -> int:
+        """Count the classes; raises ``InputError`` like ``identity``."""
 
     def load(self) -> ImageData:
         """Read all images."""
@@ -75,6 +78,11 @@ def sizes(spec: DataSpec) -> tuple[int, int]:
 def image_shape(spec: DataSpec) -> tuple[int, ...]:
     """Return channels, height and width of the images that ``load`` will return; raises ``InputError``."""
     return open_source(spec).image_shape()
+
+
+def class_count(spec: DataSpec) -> int:
+    """Count the classes of the images that ``load`` will return; raises ``InputError``."""
+    return open_source(spec).class_count()
 
 
 def fetch(spec: DataSpec) -> None:

@@ -16,6 +16,7 @@ from advfeat.digest import file_sha256
 from advfeat.spec import DataSpec
 
 _LEVELS = 16
+_CLASSES = tuple("0123456789")
 
 
 def _bundled_file() -> Path:
@@ -44,9 +45,13 @@ class DigitsSource:
         """Return channels, height and width."""
         return 1, 8, 8
 
+    def class_count(self) -> int:
+        """Count the digits."""
+        return len(_CLASSES)
+
     def load(self) -> ImageData:
         """Read all images, with a stratified test split."""
-        return held_out(_everything(), tuple("0123456789"), self.spec.test_fraction)
+        return held_out(_everything(), _CLASSES, self.spec.test_fraction)
 
 
 def _everything() -> LabelledImages:

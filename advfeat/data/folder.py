@@ -47,6 +47,10 @@ class FolderSource:
         first, _ = self._pictures(self._splits()[0])[0]
         return decode_images([(str(first), first.read_bytes())], self.spec.image_size).shape[1:]
 
+    def class_count(self) -> int:
+        """Count the classes' folders."""
+        return len(self._class_names(self._splits()[0]))
+
     def load(self) -> ImageData:
         """Read all pictures."""
         splits = self._splits()

@@ -60,6 +60,12 @@ class ParquetSource:
         pictures = self._pictures(next(iter(self._splits().values())))
         return decode_images(itertools.islice(pictures, 1), self.spec.image_size).shape[1:]
 
+    def class_count(self) -> int:
+        """Count the classes that the file names, or else up to the largest label."""
+        splits = self._splits()
+        names = self._class_names(next(iter(splits.values())))
+        return len(names) or 1 + max(int(self._labels(files, ()).max()) for files in splits.values())
+
     def load(self) -> ImageData:
         """Read and decode all pictures."""
         splits = self._splits()

@@ -48,6 +48,10 @@ class PhotoPatches:
         """Return channels, height and width."""
         return 1, _SIDE, _SIDE
 
+    def class_count(self) -> int:
+        """Count the photographs."""
+        return len(_PHOTOGRAPHS)
+
     def load(self) -> ImageData:
         """Read all patches, with a stratified test split."""
         return held_out(_everything(), _PHOTOGRAPHS, self.spec.test_fraction)

@@ -40,6 +40,7 @@ _IDX_MD5 = {
 
 
 _SIZES = {"CIFAR10": (50_000, 10_000), "MNIST": (60_000, 10_000), "FashionMNIST": (60_000, 10_000)}
+_CLASSES = 10
 _SHAPES = {"CIFAR10": (3, 32, 32), "MNIST": (1, 28, 28), "FashionMNIST": (1, 28, 28)}
 
 
@@ -64,6 +65,10 @@ class TorchvisionSource:
     def image_shape(self) -> tuple[int, ...]:
         """Return channels, height and width; nothing is downloaded for it."""
         return _SHAPES[self.name]
+
+    def class_count(self) -> int:
+        """Count the classes; nothing is downloaded for it."""
+        return _CLASSES
 
     def fetch(self) -> None:
         """Make sure that the files are there, downloading them if no folder was named."""
