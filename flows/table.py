@@ -88,7 +88,8 @@ def _print_notes(rows: Sequence[Row]) -> None:
 
 def print_reproduction(rows: Sequence[Row]) -> None:
     """Print one line a recipe, published beside found, on standard output."""
-    table = Table("recipe", title="published, found, and whether it bears the claim out")
+    table = Table(title="published, found, and whether it bears the claim out")
+    table.add_column("recipe", no_wrap=True)
     for heading in ("published *", "test accuracy", "95 % interval", "chance", "difference"):
         table.add_column(heading, justify="right")
     for heading in ("claim", "verdict"):
@@ -160,4 +161,4 @@ def print_comparison(comparison: "Comparison") -> None:
 
 
 def _wide_console() -> Console:
-    return Console(width=max(Console().width, 120))
+    return Console(width=max(Console().width, 140))

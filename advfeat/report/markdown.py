@@ -1,11 +1,11 @@
-"""Rows as a Markdown table: what was published, what was found, and whether it bears the claim out."""
+"""Rows as Markdown: what was published, what was found, and what target models have of their sources."""
 
 from collections.abc import Sequence
 
-from advfeat.report.numbers import percent, points
+from advfeat.report.numbers import percent, points, share
 from advfeat.report.rows import Row
 
-_HEADS = (
+_RESULTS = (
     "recipe",
     "published",
     "test accuracy",
@@ -17,12 +17,19 @@ _HEADS = (
     "verdict",
     "core-hours",
 )
+_MEASURES = (
+    "recipe",
+    "agreement with the source (by chance)",
+    "on its errors (by chance)",
+    "CKA",
+    "calibration error",
+    "robust accuracy",
+    "transfer rate",
+)
 
 
-def markdown_table(rows: Sequence[Row]) -> str:
-    """Write one line a recipe, then the sources of the published figures and the reasons of the claims."""
-    lines = ["| " + " | ".join(_HEADS) + " |", "|" + "---|" * len(_HEADS)]
-    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
+def markdown_report(rows: Sequence[Row]) -> str:
+    """Write one line a recipe in two tables, then sources of published figures and reasons of claims."""
     sources = [
         f"- `{row.recipe}`: {percent(row.published.test_accuracy)}, {row.published.setting} "
         f"({row.published.source})."
@@ -30,10 +37,21 @@ def markdown_table(rows: Sequence[Row]) -> str:
         if row.published is not None
     ]
     reasons = [f"- `{row.recipe}`: {row.summary}. Claim: {row.claim}." for row in rows]
-    return "\n".join([*lines, "", "Published:", "", *sources, "", "Recipes:", "", *reasons, ""])
+    return "\n".join(
+        [
+            *_table(_RESULTS, [_results(row) for row in rows]),
+            "",
+            *_table(_MEASURES, [_measures(row) for row in rows if row.calibration_error is not None]),
+            *("", "Published:", "", *sources, "", "Recipes:", "", *reasons, ""),
+        ]
+    )
 
 
-def _cells(row: Row) -> list[str]:
+def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *lines)]
+
+
+def _results(row: Row) -> list[str]:
     published = row.published.test_accuracy if row.published else None
     return [
         f"`{row.recipe}`",
@@ -46,4 +64,16 @@ def _cells(row: Row) -> list[str]:
         "teaches" if row.teaches else "does not teach",
         row.verdict,
         "–" if row.cost is None else f"{row.cost.core_hours:.3f}",
+    ]
+
+
+def _measures(row: Row) -> list[str]:
+    return [
+        f"`{row.recipe}`",
+        f"{percent(row.source_agreement)} ({percent(row.source_agreement_by_chance)})",
+        f"{percent(row.source_error_agreement)} ({percent(row.source_error_agreement_by_chance)})",
+        share(row.source_similarity),
+        percent(row.calibration_error),
+        percent(row.robust_accuracy),
+        percent(row.transfer_rate),
     ]

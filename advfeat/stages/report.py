@@ -9,7 +9,7 @@ import pandas as pd
 from advfeat.artifact import ArtifactRef, Manifest
 from advfeat.recipes import RECIPES
 from advfeat.report.html import render
-from advfeat.report.markdown import markdown_table
+from advfeat.report.markdown import markdown_report
 from advfeat.report.rows import Row, cost_of, recipe_row
 from advfeat.spec import RecipeName
 from advfeat.stage import Stage
@@ -33,7 +33,7 @@ def write_report(stage: Stage, store: Store) -> ArtifactRef:
             else:
                 shown[recipe] = examples(store, digest)
         (folder / "report.html").write_text(render(experiment, rows, shown, planes, stage.inputs))
-        (folder / "report.md").write_text(markdown_table(rows))
+        (folder / "report.md").write_text(markdown_report(rows))
         records = [row.model_dump(mode="json") for row in rows]
         (folder / "rows.json").write_text(json.dumps(records, indent=2))
         pd.json_normalize(records).to_parquet(folder / "rows.parquet")
