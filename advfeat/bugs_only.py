@@ -28,7 +28,11 @@ class ModelAndGuards(nn.Module):
     def __init__(self, model: nn.Module, guards: Sequence[nn.Module], attack: TargetedAttack) -> None:
         super().__init__()
         self.model, self.guards = model, nn.ModuleList(guards)
-        self._loss = objective(attack)
+        self._loss, self._name = objective(attack), attack.loss
+
+    def extra_repr(self) -> str:
+        """Name the loss, which a compiled step is known by too."""
+        return self._name
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of all pairs (N, classes ** 2)."""

@@ -65,7 +65,10 @@ class Comparison(BaseModel):
 
 
 def compare(store: Store, first: str, second: str) -> Comparison:
-    """Compare two reports, given by their digests, of single experiments or of grids."""
+    """Compare two reports, given by their digests, of single experiments or of grids.
+
+    A grid's report holds what its points set; the rest is taken from the presets of the installed package.
+    """
     runs = [_Run(store, digest) for digest in (first, second)]
     axes = [axis for axis in AXES if any(axis in run.varying for run in runs)]
     sides = [run.by_place(axes) for run in runs]

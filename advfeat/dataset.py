@@ -80,7 +80,8 @@ class DatasetRequest:
 def dataset_rows(request: DatasetRequest, rows: range, progress: Progress | None = None) -> pa.Table:
     """Compute the given rows of a data set, as a table; ``rows`` starts at a batch's start.
 
-    Columns: ``index`` (row in the split that it is made from), ``image`` (float32 in [0, 1]), ``label``,
+    Columns: ``index`` (row in the split that it is made from), ``image`` (float32 in [0, 1], but for
+    another domain's normalized ones), ``label``,
     ``original_label`` (null for noise), ``source_prediction_before`` and ``source_prediction_after`` the
     perturbation (null without a source model), ``perturbation_norm`` (in the attack's norm), and
     ``soft_label`` (float32 probabilities) where the recipe has such.

@@ -198,8 +198,11 @@ class NoisyGrid(TargetGrid):
 class PlaneGrid(Grid):
     """The axes of points in the plane, in which data play no part."""
 
-    points: tuple[Annotated[int, Field(ge=2, le=1000)], ...] = Field(
-        default=(), description="points in the unit square, 2 to 1,000; 32 if none", json_schema_extra=_at(10)
+    data: tuple[Literal["digits"], ...] = Field(
+        default=("digits",), min_length=1, max_length=1, description="plays no part", json_schema_extra=_at(0)
+    )
+    points: tuple[Annotated[int, Field(ge=8, le=1000)], ...] = Field(
+        default=(), description="points in the unit square, 8 to 1,000; 32 if none", json_schema_extra=_at(10)
     )
     plane_eps: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         default=(),
@@ -335,6 +338,8 @@ def axis_value(experiment: Experiment, recipe: RecipeName, axis: str) -> Value:
         return experiment.data.source
     value: Any = experiment
     for name in _field(recipe, axis).split("."):
+        if value is None:
+            return "none"
         value = getattr(value, name)
     if axis == "source_eps":
         value = 0.0 if value is None else value.eps

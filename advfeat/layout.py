@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from math import prod
 from typing import Any
 
@@ -40,7 +41,6 @@ class RealImages:
     train_size: int
     test_size: int
     shape: tuple[int, ...]
-    classes: int
 
     @property
     def digest(self) -> str:
@@ -64,7 +64,7 @@ def _real_images(spec: DataSpec) -> RealImages:
         },
         context={"data": spec.model_dump(mode="json")},
     )
-    return RealImages(stage, *data.sizes(spec), data.image_shape(spec), data.class_count(spec))
+    return RealImages(stage, *data.sizes(spec), data.image_shape(spec))
 
 
 class ImagesOnce(dict[DataSpec, RealImages]):
@@ -81,7 +81,8 @@ class Layout:
     def __init__(self, experiment: Experiment, images: ImagesOnce, on_gpus: bool, stages: Stages) -> None:
         self.images = images[experiment.data]
         _check_image_size(experiment, self.images.shape)
-        _check_permutation(experiment, self.images.classes)
+        _check_permutation(experiment)
+        _check_autoattack(experiment, self.images.shape)
         self._experiment, self._on_gpus, self._add = experiment, on_gpus, stages.add
         self._all_images = images
         self._add(self.images.stage)
@@ -92,10 +93,10 @@ class Layout:
             picture = self._add_plane(seed)
             return {"dataset": picture, "evaluation": picture}
         made_from = self._made_from(recipe, seed)
-        sources = {role: digest for role, digest in made_from.items() if role == "source_model"}
+        trained = {role: digest for role, digest in made_from.items() if "images" not in role}
         dataset = self._add_dataset(recipe, seed, made_from)
         if recipe.learner == "robust linear features":
-            return {**sources, "dataset": dataset, "evaluation": self._add_leakage(recipe, seed, dataset)}
+            return {**trained, "dataset": dataset, "evaluation": self._add_leakage(recipe, seed, dataset)}
         model = self._add_training(
             "target_model",
             f"target model {recipe.name}, seed {seed}",
@@ -103,11 +104,14 @@ class Layout:
             seed,
             {"dataset": dataset},
         )
-        inputs = {"model": model, **sources}
+        inputs = {"model": model}
+        if "source_model" in trained:
+            inputs["source_model"] = trained["source_model"]
         if recipe.transfers:
-            inputs |= {"reference_model": self._add_reference(seed), "dataset": dataset}
+            trained["reference_model"] = self._add_reference(seed)
+            inputs |= {"reference_model": trained["reference_model"], "dataset": dataset}
         evaluation = self._add_evaluation(recipe, seed, inputs)
-        return {**sources, "dataset": dataset, "target_model": model, "evaluation": evaluation}
+        return {**trained, "dataset": dataset, "target_model": model, "evaluation": evaluation}
 
     def _made_from(self, recipe: Recipe, seed: int) -> dict[str, str]:
         """Add what a data set is made from: images and source models by role."""
@@ -157,7 +161,7 @@ class Layout:
                 title=f"evaluation {recipe.name}, seed {seed}",
                 parameters={"eps": self._experiment.leakage_eps},
                 inputs={"dataset": dataset, "images": self.images.digest},
-                # Two sets of images as float32, and as float64 at their linear features.
+                # Real images and data set, as float32 and as float64: 24 bytes a pixel; data_bytes doubles.
                 memory_bytes=data_bytes(12 * self.images.train_size * self.images.bytes_each),
             )
         )
@@ -172,13 +176,15 @@ class Layout:
         wanted = self._experiment.evaluation
         asked = wanted.model_dump(mode="json") if wanted.attack is not None else {}
         passes = wanted.attack.passes if wanted.attack is not None else 0
+        # As float32, and attacked; the data set is read for the transfer rate.
+        read = 4 * (self.images.test_size + ("dataset" in inputs) * self.images.train_size)
         return self._add(
             Stage(
                 kind="evaluation",
                 title=f"evaluation {recipe.name}, seed {seed}",
                 parameters={**asked, **({"seed": seed} if asked else {})},
                 inputs={**inputs, "images": self.images.digest},
-                memory_bytes=data_bytes(self.images.test_size * self.images.bytes_each),
+                memory_bytes=data_bytes(read * self.images.bytes_each),
                 image_passes=self.images.test_size * passes,
             )
         )
@@ -278,9 +284,27 @@ def _check_image_size(experiment: Experiment, image_shape: tuple[int, ...]) -> N
             )
 
 
-def _check_permutation(experiment: Experiment, classes: int) -> None:
+def _check_autoattack(experiment: Experiment, image_shape: tuple[int, ...]) -> None:
+    """Refuse AutoAttack where it cannot run; raises ``InputError``."""
+    if not experiment.evaluation.autoattack:
+        return
+    field = "evaluation.autoattack"
+    if find_spec("pyautoattack") is None:
+        raise InputError(field, True, "is not installed", "pip install 'advfeat[autoattack]'")
+    if (classes := data.class_count(experiment.data)) < 4 or min(image_shape[1:]) < 5:
+        raise InputError(
+            field,
+            True,
+            f"needs four classes and five pixels a side, the images have {classes} and {_size(image_shape)}",
+            "leave it out; evaluation.attack alone does without",
+        )
+
+
+def _check_permutation(experiment: Experiment) -> None:
     """Refuse a permutation of other classes than the images have; raises ``InputError``."""
-    if experiment.permutation is not None and len(experiment.permutation) != classes:
+    if experiment.permutation is None:
+        return
+    if len(experiment.permutation) != (classes := data.class_count(experiment.data)):
         raise InputError(
             "permutation",
             list(experiment.permutation),

@@ -58,7 +58,9 @@ def build_plan(experiment: Experiment, *, on_gpus: bool = False) -> Plan:
         for recipe in experiment.recipes:
             roles = layout.add_recipe(RECIPES[recipe], seed)
             made_of |= {f"{recipe}/{seed}/{role}": digest for role, digest in roles.items()}
-    described = experiment.model_dump(mode="json", exclude={"shards": True, "data": {"root"}})
+    described = experiment.model_dump(
+        mode="json", exclude={"shards": True, "data": {"root"}, "other_data": {"root"}}
+    )
     stages.add(Stage(kind="report", title="report", parameters={"experiment": described}, inputs=made_of))
     return Plan(tuple(stages))
 

@@ -63,20 +63,18 @@ def report_named(store: Store, name: str) -> str:
     Raises ``InputError`` if it names none, or several.
     """
     runs = [record for record in read_records(store) if record.run.startswith(name)]
-    if len(runs) > 1:
-        raise InputError("run", name, f"fits {len(runs)} runs", "give more of its id: advfeat runs")
-    if runs:
-        if runs[0].report is None:
-            raise InputError("run", name, f"has no report, it is {runs[0].state}", "list all: advfeat runs")
-        return runs[0].report
-    matches = [digest for digest in store.digests() if digest.startswith(name)]
-    if len(matches) != 1:
-        problem = "names no run and no report" if not matches else f"fits {len(matches)} artifacts"
-        raise InputError("run", name, f"{problem} in {store.uri}", "list them with: advfeat runs")
-    stage = store.manifest(matches[0]).stage
-    if stage not in ("report", "grid_report"):
-        raise InputError("run", name, f"is a {stage}, not a report", "list runs with: advfeat runs")
-    return matches[0]
+    digests = [digest for digest in store.digests() if digest.startswith(name)]
+    if len(runs) + len(digests) != 1:
+        found = f"fits {len(runs)} runs and {len(digests)} artifacts" if runs or digests else "names no run"
+        raise InputError("run", name, f"{found} in {store.uri}", "list them with: advfeat runs")
+    if digests:
+        stage = store.manifest(digests[0]).stage
+        if stage not in ("report", "grid_report"):
+            raise InputError("run", name, f"is a {stage}, not a report", "list runs with: advfeat runs")
+        return digests[0]
+    if runs[0].report is None:
+        raise InputError("run", name, f"has no report, it is {runs[0].state}", "list all: advfeat runs")
+    return runs[0].report
 
 
 def _path(store: Store, run: str) -> str:

@@ -263,7 +263,7 @@ class TwoDimensionalSpec(Spec):
     """Random points of the unit square, two networks, and the attack on the first."""
 
     planes: int = Field(default=8, ge=1, le=1000, description="planes a seed; their mean is its figure")
-    points: int = Field(default=32, ge=2, le=1000, description="points, uniform in the unit square")
+    points: int = Field(default=32, ge=8, le=1000, description="points, uniform in the unit square")
     eps: float = Field(
         default=0.12, gt=0, le=1, description="radius of the l-infinity ball around each point"
     )
@@ -395,7 +395,13 @@ class Experiment(RecipeSettings):
     def _recipes_have_what_they_need(self) -> Self:
         robust = self.robust_source is not None and self.robust_source.adversarial is not None
         if {"robust_features", "non_robust_features"} & set(self.recipes) and not robust:
-            raise ValueError("needs a robust_source with an adversarial attack for robust_features")
+            raise ValueError(
+                "needs a robust_source with an adversarial attack for robust_features, non_robust_features"
+            )
         if "cross_domain" in self.recipes and self.other_data is None:
             raise ValueError("needs other_data, images of another domain, for cross_domain")
+        if "cross_domain" in self.recipes and self.cross_domain.normalized and self.target.adversarial:
+            raise ValueError(
+                "cannot have target.adversarial in cross_domain: its normalized images leave [0, 1]"
+            )
         return self

@@ -87,6 +87,8 @@ def two_dimensional(spec: TwoDimensionalSpec, seed: int) -> TwoDimensional:
     generator = torch.Generator().manual_seed(derived_seed(seed, "points"))
     points = torch.rand((spec.points, 2), generator=generator)
     labels = torch.randint(0, 2, (spec.points,), generator=generator)
+    if labels.min() == labels.max():  # one class alone has no boundary to attack
+        labels[0] = 1 - labels[0]
     source = _fit(points, labels, spec, derived_seed(seed, "source"))
 
     attack = Attack(norm="linf", eps=spec.eps, steps=spec.steps, precision="fp32")

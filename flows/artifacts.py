@@ -23,11 +23,12 @@ def publish_results(recipe: str, title: str, result: RunResult, store: Store) ->
     create_markdown_artifact(
         key=artifact_key(recipe, "report"), markdown=_markdown(recipe, title, result, store)
     )
-    create_table_artifact(
-        key=artifact_key(recipe, "data-sets"),
-        table=_data_sets(result, store),
-        description=f"{title}: the data sets, Parquet, where they lie",
-    )
+    if data_sets := _data_sets(result, store):
+        create_table_artifact(
+            key=artifact_key(recipe, "data-sets"),
+            table=data_sets,
+            description=f"{title}: the data sets, Parquet, where they lie",
+        )
 
 
 def publish_table(flow: str, title: str, result: RunResult) -> None:
@@ -48,12 +49,14 @@ def _data_sets(result: RunResult, store: Store) -> list[dict[str, object]]:
     """List the data sets behind a grid's report, each once."""
     inputs = store.manifest(result.report).inputs
     digests = dict.fromkeys(digest for role, digest in inputs.items() if role.endswith("/dataset"))
-    found = []
+    found: list[dict[str, object]] = []
     for manifest, _ in store.states(list(digests)).values():
-        if manifest is not None:
-            (file,) = manifest.files
-            uri = f"{store.artifact_uri(manifest.digest)}/{file.path}"
-            found.append({"images": manifest.metrics["train_size"], "bytes": file.bytes, "Parquet": uri})
+        if manifest is None:
+            continue
+        for file in manifest.files:
+            if file.name == "train.parquet":
+                uri = f"{store.artifact_uri(manifest.digest)}/{file.path}"
+                found.append({"images": manifest.metrics["train_size"], "bytes": file.bytes, "Parquet": uri})
     return found
 
 

@@ -156,7 +156,7 @@ def deploy(
         str | None, typer.Option(metavar="IMAGE", help="container image, for pools of containers")
     ] = None,
 ) -> None:
-    """Offer the main job, the nightly check and a form for each recipe on your Prefect server."""
+    """Offer the main job, the regression check and a form for each recipe on your Prefect server."""
     from advfeat.store import Store
     from flows.deployments import deploy_to
 

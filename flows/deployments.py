@@ -1,4 +1,4 @@
-"""What this project offers on a Prefect server: the main job, a form for each recipe, the nightly check."""
+"""What this project offers on a Prefect server: main job, a form for each recipe, regression check."""
 
 from typing import Any
 

@@ -5,9 +5,10 @@ Keys are stable, so that the interface keeps the history of each.
 
 import time
 from collections.abc import Mapping
-from itertools import islice
+from contextlib import AbstractContextManager, suppress
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from advfeat.board import StageProgress
@@ -34,11 +35,12 @@ class GridProgress:
         now = time.monotonic()
         if self._finished == self._total or now - self._last >= _SECONDS_BETWEEN_UPDATES:
             self._last = now
-            update_progress_artifact(
-                self._artifact,
-                progress=100.0 * self._finished / self._total,
-                description=f"last: {stage.title} ({how})",
-            )
+            with _server_may_be_away():
+                update_progress_artifact(
+                    self._artifact,
+                    progress=100.0 * self._finished / self._total,
+                    description=f"last: {stage.title} ({how})",
+                )
 
     def running(self, stages: Mapping[str, StageProgress]) -> None:
         """Stages that run do not count."""
@@ -49,12 +51,15 @@ class LongStages:
 
     def __init__(self) -> None:
         self._artifacts: dict[str, UUID] = {}
+        self._ended: set[str] = set()
         self._last = time.monotonic()
 
     def finished(self, stage: Stage, how: str) -> None:
         """Fill the bar of a finished stage."""
+        self._ended.add(stage.title)
         if (artifact := self._artifacts.pop(stage.title, None)) is not None:
-            update_progress_artifact(artifact, progress=100.0, description=f"{stage.title}: {how}")
+            with _server_may_be_away():
+                update_progress_artifact(artifact, progress=100.0, description=f"{stage.title}: {how}")
 
     def running(self, stages: Mapping[str, StageProgress]) -> None:
         """Show the stages that have run longest, now and then."""
@@ -62,18 +67,29 @@ class LongStages:
         if now - self._last < _SECONDS_BETWEEN_UPDATES:
             return
         self._last = now
-        for title, stage in islice(stages.items(), _MOST_LONG_STAGES):
-            if stage.seconds < _LONG_SECONDS or stage.done == stage.total:
-                continue
-            if title not in self._artifacts:
-                self._artifacts[title] = _progress_bar(artifact_key(title, "progress"), title)
-            left = stage.seconds_left
-            update_progress_artifact(
-                self._artifacts[title],
-                progress=100.0 * stage.done / stage.total,
-                description=f"{title}: {stage.done:,} of {stage.total:,} images"
-                + ("" if left is None else f", about {left:.0f} s left"),
-            )
+        long = [
+            (title, stage)
+            for title, stage in stages.items()
+            if stage.seconds >= _LONG_SECONDS and stage.done < stage.total and title not in self._ended
+        ]
+        with _server_may_be_away():
+            for title, stage in sorted(long, key=lambda entry: -entry[1].seconds)[:_MOST_LONG_STAGES]:
+                self._show(title, stage)
+
+    def _show(self, title: str, stage: StageProgress) -> None:
+        if title not in self._artifacts:
+            self._artifacts[title] = _progress_bar(artifact_key(title, "progress"), title)
+        left = "" if stage.seconds_left is None else f", about {stage.seconds_left:.0f} s left"
+        update_progress_artifact(
+            self._artifacts[title],
+            progress=100.0 * stage.done / stage.total,
+            description=f"{title}: {stage.done:,} of {stage.total:,} images{left}",
+        )
+
+
+def _server_may_be_away() -> AbstractContextManager[None]:
+    """Let a bar stand still while the server does not answer: the run goes on."""
+    return suppress(httpx.HTTPError, OSError)
 
 
 def _progress_bar(key: str, description: str) -> UUID:

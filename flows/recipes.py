@@ -74,7 +74,7 @@ _SUMMARIES: dict[RecipeName, str] = {
     "cross_domain": "Learn one domain from images of another, under what the source model takes them for "
     "(Wallace 2019).",
     "label_noise": "Learn from real images of which a share has random wrong labels: a baseline.",
-    "shuffled": "Learn from real images under labels drawn at random: the control that must not teach.",
+    "shuffled": "Learn from real images under permuted labels: the control that must not teach.",
     "distillation": "Learn from real images under the source model's probabilities: a baseline (Hinton et "
     "al. 2015).",
     "two_dimensional": "Learn from adversarial points of the plane under flipped labels (Wallace 2019).",

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from advfeat.report.groups import groups, varying_axes
-from advfeat.report.numbers import percent, points
+from advfeat.report.numbers import interval_note, percent, points
 from advfeat.report.rows import Row
 from advfeat.runs import RunRecord
 
@@ -44,8 +44,8 @@ def print_grid(title: str, rows: Sequence[Row]) -> None:
     console = _wide_console()
     console.print(table)
     console.print(
-        f"Chance: {percent(rows[0].chance)}. 95 % intervals: Student's t over seeds, Wilson over test images "
-        "where there is one seed.",
+        f"Chance: {percent(rows[0].chance)}. 95 % intervals: Student's t over seeds; where there is one, "
+        f"{interval_note(row.ci95_over for row in rows)}.",
         highlight=False,
     )
 
@@ -73,7 +73,7 @@ def print_rows(rows: Sequence[Row]) -> None:
 
 def _print_notes(rows: Sequence[Row]) -> None:
     console = _wide_console()
-    over = "Student's t over seeds" if rows[0].ci95_over == "seeds" else "Wilson over test images"
+    over = interval_note(row.ci95_over for row in rows)
     seeds = ", ".join(map(str, rows[0].seeds))
     console.print(f"95 % intervals: {over}. Seeds: {seeds}.", highlight=False)
     for row in rows:
@@ -149,13 +149,13 @@ def print_comparison(comparison: "Comparison") -> None:
             entry.recipe,
             *(str(entry.place[axis]) for axis in axes),
             *(percent(side.mean if side else None) for side in (entry.first, entry.second)),
-            percent(entry.difference),
-            "–" if entry.ci95 is None else f"{percent(entry.ci95[0])} to {percent(entry.ci95[1])}",
+            points(entry.difference),
+            "–" if entry.ci95 is None else f"{points(entry.ci95[0])} to {points(entry.ci95[1])}",
         )
     console.print(results)
     console.print(
-        "Difference: second minus first. Interval: Student's t over paired seeds where both have the same, "
-        "else Welch's.",
+        "Difference: second minus first, in points. Interval: Student's t over paired seeds where both have "
+        "the same, else Welch's.",
         highlight=False,
     )
 

@@ -165,6 +165,14 @@ def test_a_grid_from_the_command_line(served_command: Command) -> None:
     assert alone["rows"][0]["test_accuracy"] == first["rows"][0]["test_accuracy"]
 
 
+def test_a_grid_in_the_plane_needs_no_images(served_command: Command) -> None:
+    words = ("--set", "points=[8,12]", "--set", "seeds=[0]", "--set", "two_dimensional.planes=2")
+    result = json.loads(served_command.succeed("grid", "two_dimensional", "--json", *words))
+    assert [row["axes"]["points"] for row in result["rows"]] == [8, 12]
+    assert all(row["ci95_over"] == "planes" for row in result["rows"])
+    assert Path(result["report"]).read_text().count("<svg") >= 3, "accuracies along the axis, and planes"
+
+
 def test_a_point_that_fails_does_not_stop_the_others(served_command: Command) -> None:
     """A weak source model that is always right leaves a data set of no images to learn from."""
     settings = (

@@ -25,6 +25,7 @@ from tests.command import Command
 from tests.inline import compute_all
 
 CHANCE = 0.1
+SMALL = "{eps: 1, steps: 1}"
 Computed = tuple[Store, Plan]
 
 
@@ -221,6 +222,14 @@ def test_any_permutation_of_the_classes_may_be_the_target(local_store: Store) ->
         (["recipes=[robust_features]", "robust_source=null"], "needs a robust_source"),
         (["recipes=[cross_domain]", "other_data=null"], "needs other_data"),
         (["permutation=[1,0]"], "names 2 classes, the images have 10"),
+        (
+            ["recipes=[cross_domain]", "target.adversarial={eps: 1, steps: 1}"],
+            "normalized images leave [0, 1]",
+        ),
+        (
+            ["data.source=photo-patches", "evaluation={autoattack: true, attack: {eps: 1, steps: 1}}"],
+            "have 2",
+        ),
         (["evaluation={autoattack: true}"], "autoattack needs an attack"),
     ],
 )

@@ -51,7 +51,11 @@ def test_records_survive_and_what_is_none_is_left_out(store: Store) -> None:
 def test_names_that_lead_to_no_report_are_refused_in_a_line(local_store: Store) -> None:
     for entry in (record("aa-1"), record("ab-2", state="failed")):
         keep_record(local_store, entry)
-    for name, problem in (("a", "fits 2 runs"), ("ab", "has no report, it is failed"), ("c", "names no run")):
+    for name, problem in (
+        ("a", "fits 2 runs and 0 artifacts"),
+        ("ab", "has no report, it is failed"),
+        ("c", "names no run"),
+    ):
         with pytest.raises(InputError) as refused:
             report_named(local_store, name)
         assert problem in str(refused.value)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from advfeat.evaluation.predictions import logits
+from advfeat.representations import representation_layer
 
 
 def representation(model: nn.Module, images: Tensor) -> NDArray[np.float32]:
@@ -21,8 +22,7 @@ def representation(model: nn.Module, images: Tensor) -> NDArray[np.float32]:
     def keep(_: nn.Module, arguments: tuple[Any, ...]) -> None:
         entered.append(arguments[0].cpu())
 
-    last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
-    hook = last.register_forward_pre_hook(keep)
+    hook = representation_layer(model).register_forward_pre_hook(keep)
     try:
         logits(model, images)
     finally:

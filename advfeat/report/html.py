@@ -8,7 +8,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from advfeat.report.figures import accuracy_chart
-from advfeat.report.numbers import percent, points, share
+from advfeat.report.numbers import interval_note, percent, points, share
 from advfeat.report.rows import Row
 
 
@@ -57,6 +57,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
+    environment.filters["interval_note"] = interval_note
     environment.filters["points"] = points
     environment.filters["share"] = share
     return environment

@@ -1,5 +1,18 @@
 """How numbers are written, in tables, pages and on the terminal."""
 
+from collections.abc import Iterable
+
+_INTERVALS = {
+    "seeds": "Student's t over seeds",
+    "test images": "Wilson's over test images",
+    "planes": "Student's t over planes",
+}
+
+
+def interval_note(kinds: Iterable[str]) -> str:
+    """Say what intervals are over, each kind once: ``seeds``, ``test images`` or ``planes``."""
+    return " or ".join(_INTERVALS[kind] for kind in dict.fromkeys(kinds))
+
 
 def share(fraction: float | None) -> str:
     """Write a number in [0, 1] with two decimals; a dash if there is none."""

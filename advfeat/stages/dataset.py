@@ -1,6 +1,7 @@
 """Stages ``shard`` and ``dataset``: a recipe's images and labels, generated in parallel parts."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +50,28 @@ def make_dataset(stage: Stage, store: Store) -> ArtifactRef:
 
 def dataset_request(parameters: Mapping[str, Any], inputs: Mapping[str, str], store: Store) -> DatasetRequest:
     """Return what a data set or a shard of it is made of, from its parameters and inputs."""
+    source = inputs.get("source_model")
+    guards = sum(role.startswith("guard_") for role in inputs)
+    return replace(
+        originals_request(parameters, inputs, store),
+        source_model=None if source is None else read_model(store, source),
+        guards=tuple(read_model(store, inputs[f"guard_{number}"]) for number in range(1, guards + 1)),
+    )
+
+
+def originals_request(
+    parameters: Mapping[str, Any], inputs: Mapping[str, str], store: Store
+) -> DatasetRequest:
+    """Return the same without the models, which suffices to look at the originals."""
     recipe = RECIPES[parameters["recipe"]]
     settings = {name: parameters[name] for name in recipe.settings if name in parameters}
-    attack = settings.pop("attack", None)
-    source, other = inputs.get("source_model"), inputs.get("other_images")
-    guards = sum(role.startswith("guard_") for role in inputs)
+    attack, other = settings.pop("attack", None), inputs.get("other_images")
     return DatasetRequest(
         recipe=recipe,
         images=read_split(store, inputs["images"], "train"),
         classes=len(read_classes(store, inputs["images"])),
         seed=parameters["seed"],
-        source_model=None if source is None else read_model(store, source),
         attack=None if attack is None else TargetedAttack.model_validate(attack),
         settings=RecipeSettings.model_validate(settings),
-        guards=tuple(read_model(store, inputs[f"guard_{number}"]) for number in range(1, guards + 1)),
         other_images=None if other is None else read_split(store, other, "train"),
     )

@@ -39,6 +39,7 @@ def evaluate(stage: Stage, store: Store, progress: Progress | None = None) -> Ar
     """
 
     def build(folder: Path) -> dict[str, Any]:
+        torch.set_num_threads(1)  # as rounding depends on it, not what the worker did before
         test = read_split(store, stage.inputs["images"], "test")
         classes = len(read_classes(store, stage.inputs["images"]))
         model = read_model(store, stage.inputs["model"])

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from advfeat.recipes import RECIPES
 from advfeat.report.figures import magnified, picture
 from advfeat.report.html import Example
-from advfeat.stages.dataset import dataset_request
+from advfeat.stages.dataset import originals_request
 from advfeat.stages.images import read_classes
 from advfeat.store import Store
 from advfeat.tables import image_array, int_array, read_table
@@ -16,14 +15,14 @@ _EXAMPLES = 4
 def examples(store: Store, dataset: str) -> list[Example]:
     """Read a few images of a data set, spread over it, and what was done to them."""
     manifest = store.manifest(dataset)
-    request = dataset_request(manifest.parameters, manifest.inputs, store)
+    request = originals_request(manifest.parameters, manifest.inputs, store)
     classes = read_classes(store, manifest.inputs["images"])
     own_classes = read_classes(store, manifest.inputs.get("other_images", manifest.inputs["images"]))
     table = read_table(store.read(dataset, "train.parquet"))
     spread = np.linspace(0, table.num_rows - 1, _EXAMPLES + 2).astype(int)[1:-1]
     table = table.take(np.unique(spread))
     originals = request.originals(int_array(table, "index")).numpy()
-    is_noise = RECIPES[manifest.parameters["recipe"]].originals == "noise"
+    is_noise = request.recipe.originals == "noise"
     found = []
     for original, image, label, own_label in zip(
         originals,

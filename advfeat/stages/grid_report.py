@@ -105,7 +105,8 @@ class _FinishedGrid:
     def _row(self, point: Point, roles: dict[str, str]) -> Row:
         experiment = point.experiment
         (recipe,) = experiment.recipes
-        manifests = [self._manifests[digest] for digest in roles.values()]
+        made = dict.fromkeys(digest for role, digest in roles.items() if role != "images")
+        manifests = [self._manifests[digest] for digest in made]
         found = {role: [self._manifests[digest].metrics] for role, digest in roles.items()}
         row = recipe_row(
             RECIPES[recipe],

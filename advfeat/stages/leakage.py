@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from advfeat.artifact import ArtifactRef
 from advfeat.leakage import leaked_predictions, robust_linear_features
@@ -19,6 +20,7 @@ def measure_leakage(stage: Stage, store: Store) -> ArtifactRef:
     """Write ``predictions.parquet`` (label, prediction) of a linear classifier on clean test images."""
 
     def build(folder: Path) -> dict[str, Any]:
+        torch.set_num_threads(1)  # as rounding depends on it, not what the worker did before
         classes = len(read_classes(store, stage.inputs["images"]))
         real = read_split(store, stage.inputs["images"], "train")
         test = read_split(store, stage.inputs["images"], "test")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from advfeat.artifact import ArtifactRef, Manifest
+from advfeat.artifact import ArtifactRef
 from advfeat.recipes import RECIPES
 from advfeat.report.html import render
 from advfeat.report.markdown import markdown_report
@@ -45,12 +45,10 @@ def write_report(stage: Stage, store: Store) -> ArtifactRef:
 def _row(stage: Stage, store: Store, recipe: RecipeName) -> Row:
     seeds = stage.parameters["experiment"]["seeds"]
 
-    def manifests(role: str) -> list[Manifest]:
+    def metrics(role: str) -> list[dict[str, Any]]:
         digests = [stage.inputs.get(f"{recipe}/{seed}/{role}") for seed in seeds]
-        return [store.manifest(digest) for digest in digests if digest is not None]
+        return [store.manifest(digest).metrics for digest in digests if digest is not None]
 
-    found = {role: manifests(role) for role in ("dataset", "evaluation", "source_model", "target_model")}
-    datasets, evaluations, sources, _ = ([m.metrics for m in of_role] for of_role in found.values())
-    behind = {manifest.digest: manifest for of_role in found.values() for manifest in of_role}
-    row = recipe_row(RECIPES[recipe], seeds, datasets, evaluations, sources)
-    return row.model_copy(update={"cost": cost_of(behind.values())})
+    row = recipe_row(RECIPES[recipe], seeds, *map(metrics, ("dataset", "evaluation", "source_model")))
+    behind = {digest for name, digest in stage.inputs.items() if name.startswith(f"{recipe}/")}
+    return row.model_copy(update={"cost": cost_of(map(store.manifest, sorted(behind)))})
