@@ -34,7 +34,8 @@ def accuracy_chart(rows: Sequence[Row]) -> str:
             axes.plot(points, np.full(len(points), place), "o", ms=4, mfc="white", mec=_POINT)
             if row.published is not None:
                 axes.plot(100 * row.published.test_accuracy, place, "D", ms=6, color=_PUBLISHED)
-        axes.axvline(100 * rows[0].chance, color=_CHANCE, ls="--", lw=1.5)
+        chances = [100 * row.chance for row in rows]
+        axes.vlines(chances, places - 0.5, places + 0.5, color=_CHANCE, ls="--", lw=1.5)
         axes.plot([], [], "o", mfc="white", mec=_POINT, label="one seed")
         axes.plot([], [], "D", color=_PUBLISHED, label="published (other data and net)")
         axes.plot([], [], ls="--", color=_CHANCE, label="chance")

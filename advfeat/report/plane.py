@@ -56,7 +56,7 @@ def plane_figure(picture: TwoDimensional) -> str:
 
 
 def agreement_chart(pictures: Sequence[TwoDimensional]) -> str:
-    """Draw how much of the square old and new network agree on, over at least two seeds.
+    """Draw how much of the square old and new network agree on, over at least two planes.
 
     Mean, 95 % interval (Student's t) and every seed, for the target and for its control.
     """
@@ -72,8 +72,8 @@ def agreement_chart(pictures: Sequence[TwoDimensional]) -> str:
             reach = 100 * np.array([[mean - bounds[0]], [bounds[1] - mean]])
             axes.errorbar(100 * mean, place + 0.28, xerr=reach, fmt="D", ms=5, color=_MEAN, capsize=4, lw=2)
         axes.axvline(50, color=_CHANCE, ls="--", lw=1.5)
-        axes.plot([], [], "D", ms=5, color=_MEAN, label="mean, 95 % over seeds")
-        axes.plot([], [], "o", ms=4, mfc="none", mec=_SEED, label="one seed")
+        axes.plot([], [], "D", ms=5, color=_MEAN, label="mean, 95 % over planes")
+        axes.plot([], [], "o", ms=4, mfc="none", mec=_SEED, label="one plane")
         axes.plot([], [], color=_CHANCE, ls="--", label="chance")
         axes.set(xlim=(0, 100), ylim=(1.5, -0.4), yticks=range(len(rows)), yticklabels=list(rows))
         axes.set_xlabel("share of the square on which source and new network agree, %")
