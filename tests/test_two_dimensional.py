@@ -70,7 +70,7 @@ def test_pictures_are_xml_that_needs_no_network_and_stay_the_same(pictures: list
 
 def test_a_ball_too_small_to_reach_anything_is_refused() -> None:
     with pytest.raises(InputError, match="eps"):
-        two_dimensional(TwoDimensionalSpec(points=2, eps=1e-9, epochs=200), seed=0)
+        two_dimensional(TwoDimensionalSpec(points=8, eps=1e-9, epochs=200), seed=0)
 
 
 @pytest.mark.parametrize("fields", [{"eps": 0}, {"points": 1}, {"colour": "red"}])
