@@ -114,7 +114,7 @@ def interface(tmp_path_factory: pytest.TempPathFactory, prefect_api: dict[str, s
         with sync_playwright() as playwright, SyncPrefectClient(api) as client:
             browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1280, "height": 2400})
-            page.set_default_timeout(60_000)
+            page.set_default_timeout(120_000)
             _wait_until_served(client)
             yield Interface(api.removesuffix("/api"), client, page, store)
             browser.close()
