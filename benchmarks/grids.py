@@ -127,21 +127,10 @@ def _timed(arguments: Sequence[str], folder: Path) -> float:
 def _large_report(rows: int) -> tuple[float, int]:
     """Return how long the report of a grid of so many rows takes to build, and its bytes."""
     from advfeat.plan import build_grid_plan, grid_report
-    from advfeat.stages.dataset import make_dataset, make_shard
-    from advfeat.stages.evaluation import evaluate
     from advfeat.stages.grid_report import write_grid_report
-    from advfeat.stages.images import write_images
-    from advfeat.stages.model import train_model
     from advfeat.store import Store
+    from tests.inline import compute
 
-    compute = {
-        "images": write_images,
-        "source_model": train_model,
-        "shard": make_shard,
-        "dataset": make_dataset,
-        "target_model": train_model,
-        "evaluation": evaluate,
-    }
     seeds = max(1, rows // 20)
     eps = [round(0.1 * number, 1) for number in range(1, rows // seeds + 1)]
     axes = [f"eps={eps}", f"seeds={list(range(seeds))}", *_TINY]
@@ -150,7 +139,7 @@ def _large_report(rows: int) -> tuple[float, int]:
     with tempfile.TemporaryDirectory(prefix="advfeat-report-") as folder:
         store = Store(folder)
         for stage in plan.stages:
-            compute[stage.kind](stage, store)
+            compute(stage, store)
         report = grid_report("a large grid", wanted, plan.made_of)
         began = time.monotonic()
         write_grid_report(report, store)

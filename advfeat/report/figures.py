@@ -53,9 +53,7 @@ def accuracy_chart(rows: Sequence[Row]) -> str:
 def picture(image: NDArray[np.float32]) -> str:
     """Encode one image (C, H, W) in [0, 1] as the data URI of a PNG, at its own size."""
     pixels = np.round(255 * np.clip(image, 0, 1)).astype(np.uint8).transpose(1, 2, 0)
-    file = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return _png(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
 
 
 def magnified(perturbation: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
@@ -79,6 +77,10 @@ def tiled(pairs: Sequence[tuple[str, str]]) -> str:
             small = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
             large = small.resize((_SIDE, _SIDE), Image.Resampling.NEAREST)
             sheet.paste(large.convert("RGB"), (column * (_SIDE + gap), row * (_SIDE + gap)))
+    return _png(sheet)
+
+
+def _png(image: Image.Image) -> str:
     file = io.BytesIO()
-    sheet.save(file, "PNG")
+    image.save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
