@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Locator, Page, Response, sync_playwright
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
@@ -41,6 +41,8 @@ class Interface:
     client: SyncPrefectClient
     page: Page
     store: Path
+    errors: list[str]
+    """What the server answered to the page's requests that failed."""
 
     def open_form(self, recipe: str) -> None:
         """Open the form of a recipe's deployment."""
@@ -64,11 +66,23 @@ class Interface:
             inputs.nth(there).fill(str(value))
 
     def submit(self) -> FlowRun:
-        """Submit the form and return the run that it made."""
+        """Submit the form, again if the server was too busy to take it; return the run that it made."""
         known = {run.id for run in self.client.read_flow_runs()}
-        self.page.get_by_role("button", name="Submit").click()
-        self.page.wait_for_url("**/deployments/deployment/*?tab=Runs")
-        (run,) = (run for run in self.client.read_flow_runs() if run.id not in known)
+        new: list[FlowRun] = []
+
+        def arrived() -> bool:
+            new[:] = [run for run in self.client.read_flow_runs() if run.id not in known]
+            return bool(new)
+
+        button = self.page.get_by_role("button", name="Submit")
+        button.press("Enter")
+        complaint = self.page.get_by_text("Something went wrong")
+        self.wait_until(lambda: arrived() or complaint.count() > 0)
+        if not new:
+            print(f"not taken at once: {self.errors}")
+            button.press("Enter")  # the complaint covers it until somebody closes it
+            self.wait_until(arrived)
+        (run,) = new
         return run
 
     def ended(self, run: FlowRun) -> bool:
@@ -85,8 +99,8 @@ class Interface:
         """Wait until a condition holds."""
         deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
+            assert time.monotonic() < deadline, f"{self.page.url}: {self.errors}"
+            self.page.wait_for_timeout(500)
 
     def picture(self, name: str, height: int = 2400) -> None:
         """Keep a picture of the page for the documentation, if asked to."""
@@ -115,8 +129,11 @@ def interface(tmp_path_factory: pytest.TempPathFactory, prefect_api: dict[str, s
             browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1280, "height": 2400})
             page.set_default_timeout(120_000)
+            errors: list[str] = []
+            page.on("response", lambda answer: errors.append(_told(answer)) if answer.status >= 500 else None)
+            page.on("requestfailed", lambda request: errors.append(f"{request.url}: {request.failure}"))
             _wait_until_served(client)
-            yield Interface(api.removesuffix("/api"), client, page, store)
+            yield Interface(api.removesuffix("/api"), client, page, store, errors)
             browser.close()
     finally:
         # A run is final in Prefect some seconds before its process has ended its Ray.
@@ -125,6 +142,10 @@ def interface(tmp_path_factory: pytest.TempPathFactory, prefect_api: dict[str, s
         serving.terminate()
         serving.wait(60)
         assert left == []
+
+
+def _told(answer: Response) -> str:
+    return f"{answer.request.method} {answer.url}: {answer.status} {answer.status_text}"
 
 
 def _wait_until_served(client: SyncPrefectClient) -> None:
