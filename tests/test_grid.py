@@ -160,34 +160,23 @@ def test_a_grid_from_the_command_line(served_command: Command) -> None:
     assert known.items() <= {tuple(r["axes"].items()): r["test_accuracy"] for r in second["rows"]}.items()
 
     command = shlex.split(first["rows"][0]["command"])
-    alone = json.loads(served_command.succeed(*command[1:], "--json"))
-    assert alone["stages"]["computed"] == 1, "its report"
-    assert alone["rows"][0]["test_accuracy"] == first["rows"][0]["test_accuracy"]
+    assert command[:2] == ["advfeat", "run"]
+    planned = json.loads(served_command.succeed("plan", "--json", *command[2:]))
+    assert [entry["title"] for entry in planned if entry["state"] == "compute"] == ["report"]
 
 
-def test_a_grid_in_the_plane_needs_no_images(served_command: Command) -> None:
-    words = ("--set", "points=[8,12]", "--set", "seeds=[0]", "--set", "two_dimensional.planes=2")
-    result = json.loads(served_command.succeed("grid", "two_dimensional", "--json", *words))
-    assert [row["axes"]["points"] for row in result["rows"]] == [8, 12]
-    assert all(row["ci95_over"] == "planes" for row in result["rows"])
-    assert Path(result["report"]).read_text().count("<svg") >= 3, "accuracies along the axis, and planes"
-
-
-def test_a_point_that_fails_does_not_stop_the_others(served_command: Command) -> None:
-    """A weak source model that is always right leaves a data set of no images to learn from."""
-    settings = (
-        *("data.train_size=100", "data.test_size=200", "target.epochs=2", "weak_source.batch_size=16"),
-        *("weak_source.learning_rate=0.1", "source_epochs=[1,40]", "seeds=[0]"),
-    )
-    words = [word for assignment in settings for word in ("--set", assignment)]
-    failed = served_command("grid", "mislabeled", *words)
-    assert failed.returncode == 1
-    assert "1 of 2 experiments failed; the report holds the rest" in failed.stderr.splitlines()[-1]
-    store = Store(str(served_command.folder / ".advfeat" / "store"))
-    (report,) = [manifest for manifest in store.manifests() if manifest.stage == "grid_report"]
-    (row,) = json.loads(store.read(report.digest, "rows.json"))
-    assert row["axes"]["source_epochs"] == 1
-    assert b"1 further experiments failed" in store.read(report.digest, "report.html")
+def test_a_grid_in_the_plane_shows_its_planes(local_store: Store) -> None:
+    grid = load_grid("two_dimensional", ["points=[8,12]", "seeds=[0]", "two_dimensional.planes=2"])
+    points_of_grid = points("two_dimensional", grid)
+    plan = build_grid_plan(points_of_grid)
+    report = grid_report("planes", points_of_grid, plan.made_of)
+    for stage in (*plan.stages, report):
+        compute(stage, local_store)
+    rows = json.loads(local_store.read(report.digest, "rows.json"))
+    assert [row["axes"]["points"] for row in rows] == [8, 12]
+    assert all(row["ci95_over"] == "planes" for row in rows)
+    page = local_store.read(report.digest, "report.html")
+    assert page.count(b"<svg") >= 3, "accuracies along the axis, and planes"
 
 
 def test_forms_have_the_axes_that_mean_something() -> None:

@@ -28,8 +28,15 @@ def start_until_computing(command: Command) -> "subprocess.Popen[str]":
     raise TimeoutError("nothing was computed")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminated"])
-def test_an_interrupted_run_says_so_and_leaves_no_process(command: Command, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("shell", "number"),
+    [("command", signal.SIGINT), ("served_command", signal.SIGTERM)],
+    ids=["ctrl-c", "term"],
+)
+def test_an_interrupted_run_says_so_and_leaves_no_process(
+    request: pytest.FixtureRequest, shell: str, number: signal.Signals
+) -> None:
+    command: Command = request.getfixturevalue(shell)
     process = start_until_computing(command)
     # Ctrl-C in a terminal reaches the whole process group.
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)

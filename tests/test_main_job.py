@@ -116,10 +116,6 @@ def test_another_eps_recomputes_generation_and_targets_only(home: Command, first
         "evaluation d_det, seed 0",
         "report",
     }
-    result = json.loads(home.succeed("run", "--json", *arguments))
-    assert result["stages"] == {"total": 8, "computed": 6, "cached": 2}
-    weaker, stronger = rows(result)["d_det"], rows(first)["d_det"]
-    assert weaker["attack_success"] < stronger["attack_success"]
 
 
 def test_lost_artifacts_are_told_and_computed_again(home: Command, first: Json) -> None:

@@ -223,6 +223,10 @@ def test_a_retry_computes_what_failed_alone(interface: Interface) -> None:
     assert run.state.is_failed()
     assert "1 of 4 experiments failed; the report holds the rest" in str(run.state.message)
     assert len(json.loads(interface.open_artifact(run, "d-det-results"))) == 3
+    store = Store(str(interface.store))
+    reports = [manifest for manifest in store.manifests() if manifest.stage == "grid_report"]
+    pages = [store.read(manifest.digest, "report.html") for manifest in reports]
+    assert sum(b"1 further experiments failed" in page for page in pages) == 1
 
     obstacle.unlink()
     before = set(interface.store.glob("artifacts/*/manifest.json"))
