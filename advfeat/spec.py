@@ -48,7 +48,13 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 NAMED_SOURCES = ("digits", "photo-patches", "cifar10", "mnist", "fashion-mnist")
 _L0_STEP = 0.5
-SOURCE_PREFIXES = ("folder:", "parquet:")
+LOCATED_SOURCES = {
+    "folder:": "folder:PATH",
+    "parquet:": "parquet:PATH-OR-URI",
+    "numpy:": "numpy:PATH-OR-URI",
+    "restricted-imagenet:": "restricted-imagenet:PATH",
+}
+"""Sources by the start of their names, and what follows it."""
 
 
 SMALLEST_SIDE: dict[ModelName, int] = {
@@ -75,8 +81,9 @@ class DataSpec(Spec):
     """Which real images are used, and how they are split."""
 
     source: str = Field(
-        description="digits, photo-patches, cifar10, mnist, fashion-mnist, folder:PATH (one folder a class) "
-        "or parquet:PATH-OR-URI (Hugging Face image layout)"
+        description="digits, photo-patches, cifar10, mnist, fashion-mnist, folder:PATH (one folder a class), "
+        "parquet:PATH-OR-URI (Hugging Face image layout), numpy:PATH-OR-URI (.npz, or a folder of .npy) or "
+        "restricted-imagenet:PATH (ImageNet's train/ and val/)"
     )
     root: str | None = Field(
         default=None,
@@ -92,7 +99,10 @@ class DataSpec(Spec):
         default=None, ge=1, description="use this many test images, drawn at random; all if unset"
     )
     image_size: int | None = Field(
-        default=None, ge=4, le=1024, description="resize and crop to this many pixels a side"
+        default=None,
+        ge=4,
+        le=1024,
+        description="resize and crop pictures to this many pixels a side; restricted-imagenet: 224 if unset",
     )
 
     @field_validator("source")
@@ -100,9 +110,9 @@ class DataSpec(Spec):
     def _source_is_known(cls, source: str) -> str:
         if source in NAMED_SOURCES:
             return source
-        if any(source.startswith(prefix) and source != prefix for prefix in SOURCE_PREFIXES):
+        if any(source.startswith(prefix) and source != prefix for prefix in LOCATED_SOURCES):
             return source
-        raise ValueError(f"is not one of {', '.join(NAMED_SOURCES)}, folder:PATH, parquet:PATH-OR-URI")
+        raise ValueError(f"is not one of {', '.join([*NAMED_SOURCES, *LOCATED_SOURCES.values()])}")
 
 
 class Attack(Spec):
