@@ -168,6 +168,7 @@ _PROBLEMS = {
     "model_type": "holds no fields",
     "string_type": "is no text",
     "string_too_short": "is empty",
+    "string_pattern_mismatch": "has none of the forms that are known",
     "value_error": "{error}",
 }
 

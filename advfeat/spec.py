@@ -42,8 +42,11 @@ RecipeName = Literal[
     "label_noise",
     "shuffled",
     "distillation",
+    "imported",
 ]
 Noise = Literal["uniform", "gaussian"]
+FinishedSet = Annotated[str, Field(pattern="^(torch|numpy|parquet):.")]
+"""Where a finished data set lies."""
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 NAMED_SOURCES = ("digits", "photo-patches", "cifar10", "mnist", "fashion-mnist")
@@ -338,6 +341,11 @@ class Experiment(RecipeSettings):
     other_data: DataSpec | None = Field(
         default=None, description="cross_domain: images of another domain, of the same size and channels"
     )
+    imported: FinishedSet | None = Field(
+        default=None,
+        description="imported: the finished data set, torch:FOLDER-OR-URI (CIFAR_ims and CIFAR_lab), "
+        "numpy:PATH-OR-URI or parquet:PATH-OR-URI, of images like those of data and of their classes",
+    )
     source: TrainSpec = Field(description="training of the source model that is attacked")
     weak_source: TrainSpec = Field(
         description="training of the weak source model whose errors label the images of mislabeled"
@@ -408,6 +416,8 @@ class Experiment(RecipeSettings):
             raise ValueError(
                 "needs a robust_source with an adversarial attack for robust_features, non_robust_features"
             )
+        if "imported" in self.recipes and self.imported is None:
+            raise ValueError("needs the field imported, a finished data set, for imported")
         if "cross_domain" in self.recipes and self.other_data is None:
             raise ValueError("needs other_data, images of another domain, for cross_domain")
         if "cross_domain" in self.recipes and self.cross_domain.normalized and self.target.adversarial:

@@ -92,5 +92,5 @@ def channels_first(images: NDArray[Any], refused: Refusal) -> NDArray[Any]:
         if first != last:
             return images if first else images.transpose(0, 3, 1, 2)
     raise refused(
-        f"has images of shape {images.shape}, not N x H x W, with 1 or 3 channels before or after H x W or none"
+        f"has images of shape {images.shape}, not N x H x W, or that with 1 or 3 channels before or after it"
     )

@@ -1,7 +1,8 @@
 """Restricted ImageNet: nine classes, each a range of ImageNet's thousand.
 
-Origin: Tsipras et al. 2019 (arXiv 1805.12152); the second data set of Ilyas et al. 2019. It is made from an ImageNet folder: ``train/`` and ``val/`` with a folder of pictures for each of the 1,000
-WordNet ids. Only pictures that are used are opened, and only a piece of them is in memory.
+Origin: Tsipras et al. 2019, "Robustness May Be at Odds with Accuracy" (arXiv 1805.12152); Ilyas et al. 2019
+use it beside CIFAR-10. It is made from an ImageNet folder: ``train/`` and ``val/`` with a folder of pictures
+for each of the 1,000 WordNet ids. Only pictures that are used are opened, a piece of them at a time.
 """
 
 import hashlib
