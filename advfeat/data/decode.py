@@ -47,7 +47,9 @@ class Pictures:
         """Read and decode the chosen rows, ``size`` of them at a time."""
         files = self.read(rows)
         for piece in pieces_of(rows, size):
-            images = np.stack([self._image(file) for file in islice(files, len(piece))])
+            images = np.empty((len(piece), *self.shape), np.uint8)
+            for place, file in enumerate(islice(files, len(piece))):
+                images[place] = self._image(file)
             yield LabelledImages(images, self.labels[piece])
 
     def _image(self, file: PictureFile) -> NDArray[np.uint8]:

@@ -33,10 +33,10 @@ def first_line(error: Exception) -> str:
 
 def checked_labels(values: NDArray[Any], refused: Refusal, classes: int | None = None) -> NDArray[np.int64]:
     """Return labels, integers (N,) or (N, 1) from 0 to below ``classes``, if given, as int64 (N,)."""
-    if values.ndim == 0 or not len(values):
-        raise refused("holds no images")
-    if values.dtype.kind not in "iu" or values.size != len(values):
+    if values.dtype.kind not in "iu" or values.ndim == 0 or values.size != len(values):
         raise refused(f"has labels of type {values.dtype} and shape {values.shape}, not one integer an image")
+    if not len(values):
+        raise refused("holds no images")
     lowest, highest, upper = int(values.min()), int(values.max()), (classes or MOST_CLASSES) - 1
     if lowest < 0 or highest > upper:
         outside = lowest if lowest < 0 else highest
