@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -133,6 +133,7 @@ def test_arrays_by_other_names_and_sizes_of_pictures(tmp_path: Path) -> None:
         data.sizes(spec(f"numpy:{tmp_path}/nowhere.npz"))
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_a_damaged_file_is_refused(tmp_path_factory: pytest.TempPathFactory, draw: st.DataObject) -> None:
     file = io.BytesIO()
@@ -145,6 +146,7 @@ def test_a_damaged_file_is_refused(tmp_path_factory: pytest.TempPathFactory, dra
         data.open_source(spec(f"numpy:{path}")).identity()
 
 
+@settings(deadline=None)
 @given(
     count=st.integers(1, 40),
     size=st.integers(1, 50),

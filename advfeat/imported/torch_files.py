@@ -5,7 +5,6 @@ read with ``weights_only``: tensors and plain containers of such, no code.
 """
 
 import os
-import pickle
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -67,8 +66,9 @@ class TorchFiles:
             try:
                 with warnings.catch_warnings(action="ignore"):
                     found = torch.load(file, map_location="cpu", weights_only=True)
-            except pickle.UnpicklingError as error:
-                raise self._refused(f"holds something else than tensors in {name}") from error
+            except Exception as error:  # foreign bytes can raise anything, with advice to run their code
+                problem = f"holds no whole file of tensors alone in {name} ({type(error).__name__})"
+                raise self._refused(problem) from error
             parts = found if isinstance(found, list | tuple) else [found]
             if not parts or not all(isinstance(part, torch.Tensor) for part in parts):
                 raise self._refused(f"holds no tensor and no list of tensors in {name}")
