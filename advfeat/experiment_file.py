@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from advfeat.errors import InputError
-from advfeat.spec import NAMED_SOURCES, Experiment
+from advfeat.spec import LOCATED_SOURCES, NAMED_SOURCES, Experiment
 
 DEFAULT_PRESET = "digits"
 
@@ -144,7 +144,7 @@ def explained(error: ValidationError, model: type[BaseModel]) -> InputError:
         choices = re.findall(r"[\w-]+", first["ctx"]["expected"].replace(" or ", " "))
         return InputError(field, value, "is unknown", _choose(value, choices))
     if field == "data.source" and kind == "value_error":
-        choices = [*NAMED_SOURCES, "folder:PATH", "parquet:PATH-OR-URI"]
+        choices = [*NAMED_SOURCES, *LOCATED_SOURCES.values()]
         return InputError(field, value, "is unknown", _choose(value, choices))
     problem = _PROBLEMS.get(kind, "{message}").format(message=_lower(first["msg"]), **first.get("ctx", {}))
     description = _fields_at(model, location[:-1])[location[-1]].description
@@ -168,6 +168,7 @@ _PROBLEMS = {
     "model_type": "holds no fields",
     "string_type": "is no text",
     "string_too_short": "is empty",
+    "string_pattern_mismatch": "has none of the forms that are known",
     "value_error": "{error}",
 }
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from advfeat.errors import InputError
 from advfeat.experiment_file import explained, load_experiment, parse_assignment
 from advfeat.recipes import RECIPES
-from advfeat.spec import Experiment, ModelName, Noise, Norm, RecipeName, Seed, Spec
+from advfeat.spec import Experiment, FinishedSet, ModelName, Noise, Norm, RecipeName, Seed, Spec
 
 DataSet = Literal["digits", "mnist", "fashion-mnist", "cifar10"]
 OtherData = Literal["photo-patches", "digits", "mnist", "fashion-mnist", "cifar10"]
@@ -185,6 +185,17 @@ class CrossDomainGrid(SourceGrid):
     )
 
 
+class ImportedGrid(TargetGrid):
+    """The axes of data sets that are finished."""
+
+    imported: tuple[FinishedSet, ...] = Field(
+        min_length=1,
+        description="where the data sets lie: torch:FOLDER-OR-URI (CIFAR_ims and CIFAR_lab), "
+        "numpy:PATH-OR-URI or parquet:PATH-OR-URI",
+        json_schema_extra=_at(10),
+    )
+
+
 class NoisyGrid(TargetGrid):
     """The axes of random labels among correct ones."""
 
@@ -229,6 +240,7 @@ GRIDS: Mapping[RecipeName, type[Grid]] = {
     "label_noise": NoisyGrid,
     "shuffled": TargetGrid,
     "distillation": SourceGrid,
+    "imported": ImportedGrid,
     "two_dimensional": PlaneGrid,
 }
 
@@ -246,6 +258,7 @@ _FIELDS = {
     "normalized": "cross_domain.normalized",
     "balanced": "cross_domain.balanced",
     "label_noise": "label_noise",
+    "imported": "imported",
     "points": "two_dimensional.points",
     "plane_eps": "two_dimensional.eps",
     "target_model": "target.model",
@@ -411,6 +424,6 @@ def _shown(name: str, values: Sequence[Any]) -> str:
     )
     return (
         shown
-        if name in ("data", "norm", "source_model", "target_model")
+        if name in ("data", "norm", "source_model", "target_model", "imported")
         else f"{name.replace('_', ' ')} {shown}"
     )

@@ -10,6 +10,7 @@ from advfeat import data
 from advfeat.cost import attack_seconds, data_bytes, training_bytes
 from advfeat.digest import derived_seed
 from advfeat.errors import InputError
+from advfeat.imported import Description, describe
 from advfeat.recipes import Recipe, SourceRole
 from advfeat.shards import shard_rows
 from advfeat.spec import SMALLEST_SIDE, DataSpec, Experiment, TrainSpec
@@ -75,16 +76,31 @@ class ImagesOnce(dict[DataSpec, RealImages]):
         return self[spec]
 
 
+class ImportedOnce(dict[str, Description]):
+    """Finished data sets by where they lie; files are read and hashed when they are first asked for."""
+
+    def __missing__(self, location: str) -> Description:
+        self[location] = describe(location)
+        return self[location]
+
+
 class Layout:
     """Lays out the stages of one experiment."""
 
-    def __init__(self, experiment: Experiment, images: ImagesOnce, on_gpus: bool, stages: Stages) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        images: ImagesOnce,
+        imported: ImportedOnce,
+        on_gpus: bool,
+        stages: Stages,
+    ) -> None:
         self.images = images[experiment.data]
         _check_image_size(experiment, self.images.shape)
         _check_permutation(experiment)
         _check_autoattack(experiment, self.images.shape)
         self._experiment, self._on_gpus, self._add = experiment, on_gpus, stages.add
-        self._all_images = images
+        self._all_images, self._all_imported = images, imported
         self._add(self.images.stage)
 
     def add_recipe(self, recipe: Recipe, seed: int) -> dict[str, str]:
@@ -103,6 +119,7 @@ class Layout:
             self._experiment.target,
             seed,
             {"dataset": dataset},
+            self._imported.size if recipe.originals == "unknown" else self.images.train_size,
         )
         inputs = {"model": model}
         if "source_model" in trained:
@@ -142,6 +159,33 @@ class Layout:
             )
         self._add(other.stage)
         return other
+
+    @property
+    def _imported(self) -> Description:
+        """The finished data set of the experiment; raises ``InputError`` if it is not of these images."""
+        assert self._experiment.imported is not None, "the experiment's own check asks for it"
+        found = self._all_imported[self._experiment.imported]
+        problem = None
+        if found.image_shape != self.images.shape:
+            problem = f"has images of {_size(found.image_shape)}, the data's are {_size(self.images.shape)}"
+        elif found.highest_label >= (classes := data.class_count(self._experiment.data)):
+            problem = f"has label {found.highest_label}, the data have the classes 0 to {classes - 1}"
+        if problem is not None:
+            raise InputError(
+                "imported", self._experiment.imported, problem, "set data to those that it was made from"
+            )
+        return found
+
+    def _add_imported(self) -> str:
+        return self._add(
+            Stage(
+                kind="dataset",
+                title="data set imported",
+                parameters={"recipe": "imported", "identity": self._imported.identity},
+                inputs={"images": self.images.digest},
+                context={"imported": self._experiment.imported},
+            )
+        )
 
     def _add_plane(self, seed: int) -> str:
         spec = self._experiment.two_dimensional.model_dump(mode="json")
@@ -196,9 +240,17 @@ class Layout:
         return self._add_training("source_model", title, training, seed, {})
 
     def _add_training(
-        self, kind: StageKind, title: str, spec: TrainSpec, seed: int, inputs: dict[str, str]
+        self,
+        kind: StageKind,
+        title: str,
+        spec: TrainSpec,
+        seed: int,
+        inputs: dict[str, str],
+        rows: int | None = None,
     ) -> str:
-        stored = self.images.train_size * self.images.bytes_each * (4 if "dataset" in inputs else 1)
+        """Add a training on ``rows`` images, about; on as many as there are real ones if unset."""
+        rows = rows or self.images.train_size
+        stored = rows * self.images.bytes_each * (4 if "dataset" in inputs else 1)
         return self._add(
             Stage(
                 kind=kind,
@@ -208,11 +260,13 @@ class Layout:
                 threads=spec.threads,
                 workers=spec.workers,
                 memory_bytes=training_bytes(spec, self.images.shape, stored),
-                image_passes=self.images.train_size * spec.passes,
+                image_passes=rows * spec.passes,
             )
         )
 
     def _add_dataset(self, recipe: Recipe, seed: int, inputs: dict[str, str]) -> str:
+        if recipe.originals == "unknown":
+            return self._add_imported()
         name = recipe.dataset_of or recipe.name
         title = f"data set {name}, seed {seed}"
         parameters = {"recipe": name, "seed": seed, **self._settings(recipe)}

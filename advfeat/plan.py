@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from advfeat.artifact import Manifest
 from advfeat.grid import Point
-from advfeat.layout import ImagesOnce, Layout, Stages
+from advfeat.layout import ImagesOnce, ImportedOnce, Layout, Stages
 from advfeat.recipes import RECIPES
 from advfeat.spec import Experiment
 from advfeat.stage import Stage
@@ -52,7 +52,7 @@ def build_plan(experiment: Experiment, *, on_gpus: bool = False) -> Plan:
     reads nothing else and computes nothing.
     """
     stages = Stages()
-    layout = Layout(experiment, ImagesOnce(), on_gpus, stages)
+    layout = Layout(experiment, ImagesOnce(), ImportedOnce(), on_gpus, stages)
     made_of = {"images": layout.images.digest}
     for seed in experiment.seeds:
         for recipe in experiment.recipes:
@@ -71,12 +71,12 @@ def build_grid_plan(points: Sequence[Point], *, on_gpus: bool = False) -> GridPl
     Raises ``InputError`` like ``build_plan``.
     """
     stages = Stages()
-    images = ImagesOnce()
+    images, imported = ImagesOnce(), ImportedOnce()
     made_of, users = [], defaultdict(list)
     for point in points:
         experiment = point.experiment
         stages_of_point = Stages()
-        layout = Layout(experiment, images, on_gpus, stages_of_point)
+        layout = Layout(experiment, images, imported, on_gpus, stages_of_point)
         (recipe,), (seed,) = experiment.recipes, experiment.seeds
         made_of.append({"images": layout.images.digest, **layout.add_recipe(RECIPES[recipe], seed)})
         for stage in stages_of_point:

@@ -42,13 +42,22 @@ RecipeName = Literal[
     "label_noise",
     "shuffled",
     "distillation",
+    "imported",
 ]
 Noise = Literal["uniform", "gaussian"]
+FinishedSet = Annotated[str, Field(pattern="^(torch|numpy|parquet):.")]
+"""Where a finished data set lies."""
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 NAMED_SOURCES = ("digits", "photo-patches", "cifar10", "mnist", "fashion-mnist")
 _L0_STEP = 0.5
-SOURCE_PREFIXES = ("folder:", "parquet:")
+LOCATED_SOURCES = {
+    "folder:": "folder:PATH",
+    "parquet:": "parquet:PATH-OR-URI",
+    "numpy:": "numpy:PATH-OR-URI",
+    "restricted-imagenet:": "restricted-imagenet:PATH",
+}
+"""Sources by the start of their names, and what follows it."""
 
 
 SMALLEST_SIDE: dict[ModelName, int] = {
@@ -75,8 +84,9 @@ class DataSpec(Spec):
     """Which real images are used, and how they are split."""
 
     source: str = Field(
-        description="digits, photo-patches, cifar10, mnist, fashion-mnist, folder:PATH (one folder a class) "
-        "or parquet:PATH-OR-URI (Hugging Face image layout)"
+        description="digits, photo-patches, cifar10, mnist, fashion-mnist, folder:PATH (one folder a class), "
+        "parquet:PATH-OR-URI (Hugging Face image layout), numpy:PATH-OR-URI (.npz, or a folder of .npy) or "
+        "restricted-imagenet:PATH (ImageNet's train/ and val/)"
     )
     root: str | None = Field(
         default=None,
@@ -92,7 +102,10 @@ class DataSpec(Spec):
         default=None, ge=1, description="use this many test images, drawn at random; all if unset"
     )
     image_size: int | None = Field(
-        default=None, ge=4, le=1024, description="resize and crop to this many pixels a side"
+        default=None,
+        ge=4,
+        le=1024,
+        description="resize and crop pictures to this many pixels a side; restricted-imagenet: 224 if unset",
     )
 
     @field_validator("source")
@@ -100,9 +113,9 @@ class DataSpec(Spec):
     def _source_is_known(cls, source: str) -> str:
         if source in NAMED_SOURCES:
             return source
-        if any(source.startswith(prefix) and source != prefix for prefix in SOURCE_PREFIXES):
+        if any(source.startswith(prefix) and source != prefix for prefix in LOCATED_SOURCES):
             return source
-        raise ValueError(f"is not one of {', '.join(NAMED_SOURCES)}, folder:PATH, parquet:PATH-OR-URI")
+        raise ValueError(f"is not one of {', '.join([*NAMED_SOURCES, *LOCATED_SOURCES.values()])}")
 
 
 class Attack(Spec):
@@ -328,6 +341,11 @@ class Experiment(RecipeSettings):
     other_data: DataSpec | None = Field(
         default=None, description="cross_domain: images of another domain, of the same size and channels"
     )
+    imported: FinishedSet | None = Field(
+        default=None,
+        description="imported: the finished data set, torch:FOLDER-OR-URI (CIFAR_ims and CIFAR_lab), "
+        "numpy:PATH-OR-URI or parquet:PATH-OR-URI, of images like those of data and of their classes",
+    )
     source: TrainSpec = Field(description="training of the source model that is attacked")
     weak_source: TrainSpec = Field(
         description="training of the weak source model whose errors label the images of mislabeled"
@@ -398,6 +416,8 @@ class Experiment(RecipeSettings):
             raise ValueError(
                 "needs a robust_source with an adversarial attack for robust_features, non_robust_features"
             )
+        if "imported" in self.recipes and self.imported is None:
+            raise ValueError("needs the field imported, a finished data set, for imported")
         if "cross_domain" in self.recipes and self.other_data is None:
             raise ValueError("needs other_data, images of another domain, for cross_domain")
         if "cross_domain" in self.recipes and self.cross_domain.normalized and self.target.adversarial:

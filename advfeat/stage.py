@@ -40,9 +40,10 @@ class Stage(BaseModel):
 
     ``parameters`` and ``inputs`` (role to digest) determine the result. The result does not depend
     on the rest: ``parts`` (digests) are the artifacts that the computation only joins, ``context``
-    is what it needs besides, such as the folder images lie in, ``threads`` are the cores and
-    ``memory_bytes`` about the memory that it takes on each of ``workers`` processes, and
-    ``image_passes`` is about how often an image runs through a network, to tell the time left.
+    is what it needs besides, such as the folder that images lie in, and is read where the flow runs,
+    ``threads`` are the cores and ``memory_bytes`` about the memory that it takes on each of
+    ``workers`` processes, and ``image_passes`` is about how often an image runs through a network,
+    to tell the time left.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

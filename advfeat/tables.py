@@ -7,6 +7,8 @@ the shape itself, but Hugging Face datasets refuses it.
 
 import io
 import json
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -69,6 +71,19 @@ def write_table(table: pa.Table, path: Path) -> None:
         compression="zstd",
         use_dictionary=False,
     )
+
+
+def write_tables(tables: Iterable[pa.Table], path: Path) -> None:
+    """Write tables of one schema below each other, each a row group, so that only one is in memory.
+
+    Tables of ``ROWS_PER_GROUP`` rows, the last one perhaps smaller, give the bytes that ``write_table``
+    gives for all of them together.
+    """
+    tables = iter(tables)
+    first = next(tables)
+    with pq.ParquetWriter(path, first.schema, compression="zstd", use_dictionary=False) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table.combine_chunks(), row_group_size=ROWS_PER_GROUP)
 
 
 def read_table(content: bytes) -> pa.Table:

@@ -77,6 +77,7 @@ _SUMMARIES: dict[RecipeName, str] = {
     "shuffled": "Learn from real images under permuted labels: the control that must not teach.",
     "distillation": "Learn from real images under the source model's probabilities: a baseline (Hinton et "
     "al. 2015).",
+    "imported": "Learn from a finished data set, such as those that Ilyas et al. (2019) published.",
     "two_dimensional": "Learn from adversarial points of the plane under flipped labels (Wallace 2019).",
 }
 

@@ -165,7 +165,7 @@ class Walk:
         stage = entry.stage
         if entry.loss is not None:
             self._display.say(f"{stage.title}: {entry.loss}; it is computed again")
-        if entry.state == "compute" and stage.kind != "images":
+        if entry.state == "compute" and not stage.context:
             if not self._claimed(stage):
                 self._elsewhere[stage.digest] = stage
                 self._display.say(f"{stage.title}: another run computes it; waiting")
@@ -290,8 +290,8 @@ class Walk:
             return False
         damaged = []
         for digest in stage.needs:
-            # Images are read where the flow runs, before anything else: the next run brings them again.
-            if digest not in self._entries or self._entries[digest].stage.kind == "images":
+            # A user's files are read where the flow runs, before what needs them: the next run does so again.
+            if digest not in self._entries or self._entries[digest].stage.context:
                 continue
             if (problem := self._problem(digest)) is not None:
                 title = self._entries[digest].stage.title

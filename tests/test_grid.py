@@ -8,6 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -93,10 +94,12 @@ def test_what_points_share_is_one_stage() -> None:
     assert "source model, seed 2" in titles
 
 
-def test_a_point_is_the_experiment_that_its_command_runs() -> None:
+def test_a_point_is_the_experiment_that_its_command_runs(tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", images=np.zeros((9, 8, 8), np.uint8), labels=np.arange(9))
     for recipe, form in GRIDS.items():
         axis = "target_epochs=[7]" if "target_epochs" in form.model_fields else "seeds=[7]"
-        (point, *_) = points(recipe, load_grid(recipe, [axis, *SMALL]))
+        needed = [f"imported=numpy:{tmp_path}/set.npz"] if "imported" in form.model_fields else []
+        (point, *_) = points(recipe, load_grid(recipe, [axis, *needed, *SMALL]))
         _, _, preset, *words = shlex.split(point.command)
         alone = build_plan(load_experiment(preset, words[1::2]))
         grid = build_grid_plan([point])

@@ -2,16 +2,26 @@
 
 Before anything is computed a source says which bytes are meant (``identity``, which goes into
 digests) and how many images they hold (``sizes``), and raises ``InputError`` if they cannot be used;
-``load`` reads them.
+``splits`` reads them a piece at a time, ``load`` all at once.
 """
 
 from typing import Any, Protocol, runtime_checkable
 
-from advfeat.data.images import ImageData
+from advfeat.data.images import ImageData, Splits
 from advfeat.data.split import cut, cut_sizes
 from advfeat.spec import DataSpec
 
-__all__ = ["ImageData", "Source", "class_count", "fetch", "image_shape", "load", "open_source", "sizes"]
+__all__ = [
+    "ImageData",
+    "Source",
+    "class_count",
+    "fetch",
+    "image_shape",
+    "load",
+    "open_source",
+    "sizes",
+    "splits",
+]
 
 
 class Source(Protocol):
@@ -29,8 +39,8 @@ class Source(Protocol):
     def class_count(self) -> int:
         """Count the classes; raises ``InputError`` like ``identity``."""
 
-    def load(self) -> ImageData:
-        """Read all images."""
+    def splits(self) -> Splits:
+        """Read all labels; raises ``InputError`` like ``identity``, and its images when they are read."""
 
 
 @runtime_checkable
@@ -52,6 +62,14 @@ def open_source(spec: DataSpec) -> Source:
         from advfeat.data.parquet import ParquetSource
 
         return ParquetSource(location, spec)
+    if kind == "numpy":
+        from advfeat.data.numpy_source import NumpySource
+
+        return NumpySource(location, spec)
+    if kind == "restricted-imagenet":
+        from advfeat.data.restricted_imagenet import RestrictedImageNet
+
+        return RestrictedImageNet(location, spec)
     if kind == "digits":
         from advfeat.data.digits import DigitsSource
 
@@ -65,9 +83,15 @@ def open_source(spec: DataSpec) -> Source:
     return TorchvisionSource(kind, spec)
 
 
+def splits(spec: DataSpec) -> Splits:
+    """Return the images that a spec asks for, cut to its sizes; they are read when they are asked for."""
+    return cut(open_source(spec).splits(), spec)
+
+
 def load(spec: DataSpec) -> ImageData:
-    """Read the images that a spec asks for, cut to its ``train_size`` and ``test_size``."""
-    return cut(open_source(spec).load(), spec)
+    """Read the images that a spec asks for into memory; raises ``InputError``."""
+    found = splits(spec)
+    return ImageData(found.train.in_memory(), found.test.in_memory(), found.classes)
 
 
 def sizes(spec: DataSpec) -> tuple[int, int]:

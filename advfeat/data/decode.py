@@ -1,44 +1,83 @@
-"""Encoded picture files -> one uint8 array, all of one size and one number of channels."""
+"""Encoded picture files -> uint8 arrays, all of one size and one number of channels."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from advfeat.data.images import LabelledImages, pieces_of
 from advfeat.errors import InputError
 
 _GREY_MODES = {"1", "L", "I", "F", "I;16"}
 
+PictureFile = tuple[str, bytes]
+"""A name to call the picture by, and its content."""
 
-def decode_images(files: Iterable[tuple[str, bytes]], image_size: int | None) -> NDArray[np.uint8]:
-    """Decode picture files, given as (name, content), into uint8 (N, C, H, W).
 
-    C is 1 if the first picture is grey, else 3. ``image_size`` crops to the middle square and
-    resizes; without it all pictures must have the first one's size. Raises ``InputError``.
+def picture_shape(file: PictureFile, image_size: int | None) -> tuple[int, ...]:
+    """Return the shape (C, H, W) that a picture has once decoded, C 1 if it is grey and 3 if not.
+
+    Raises ``InputError``.
     """
-    decoded: list[NDArray[np.uint8]] = []
-    mode = "RGB"
-    for name, content in files:
-        try:
-            opened = Image.open(io.BytesIO(content))
-            if not decoded:
-                mode = "L" if opened.mode in _GREY_MODES else "RGB"
-            picture = opened.convert(mode)
-        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-            raise InputError(
-                "data.source", name, f"is no readable picture ({error})", "remove or mend it"
-            ) from error
-        if image_size is not None:
-            picture = ImageOps.fit(picture, (image_size, image_size))
-        array = np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1)
-        if decoded and array.shape != decoded[0].shape:
+    name, content = file
+    with _explained(name):
+        mode = Image.open(io.BytesIO(content)).mode
+    return _decoded(file, "L" if mode in _GREY_MODES else "RGB", image_size).shape
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Labelled picture files, decoded a piece at a time to images of ``shape`` (C, H, W).
+
+    ``read`` yields those of the rows that it is given, which are ascending. ``image_size`` crops to the
+    middle square and resizes; without it a picture of another size raises ``InputError``.
+    """
+
+    labels: NDArray[np.int64]
+    read: Callable[[NDArray[np.int64]], Iterator[PictureFile]]
+    shape: tuple[int, ...]
+    image_size: int | None
+
+    def pieces(self, rows: NDArray[np.int64], size: int) -> Iterator[LabelledImages]:
+        """Read and decode the chosen rows, ``size`` of them at a time."""
+        files = self.read(rows)
+        for piece in pieces_of(rows, size):
+            images = np.empty((len(piece), *self.shape), np.uint8)
+            for place, file in enumerate(islice(files, len(piece))):
+                images[place] = self._image(file)
+            yield LabelledImages(images, self.labels[piece])
+
+    def _image(self, file: PictureFile) -> NDArray[np.uint8]:
+        array = _decoded(file, "L" if self.shape[0] == 1 else "RGB", self.image_size)
+        if array.shape != self.shape:
             raise InputError(
                 "data.source",
-                name,
-                f"has size {array.shape[1:]}, the first one {decoded[0].shape[1:]}",
+                file[0],
+                f"has size {array.shape[1:]}, the first one {self.shape[1:]}",
                 "set data.image_size to bring all to one size",
             )
-        decoded.append(array)
-    return np.stack(decoded)
+        return array
+
+
+def _decoded(file: PictureFile, mode: str, image_size: int | None) -> NDArray[np.uint8]:
+    name, content = file
+    with _explained(name):
+        picture = Image.open(io.BytesIO(content)).convert(mode)
+    if image_size is not None:
+        picture = ImageOps.fit(picture, (image_size, image_size))
+    return np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1)
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(
+            "data.source", name, f"is no readable picture ({error})", "remove or mend it"
+        ) from error

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from advfeat.data.images import ImageData, LabelledImages
+from advfeat.data.images import LabelledImages, Splits
 from advfeat.data.split import held_out, held_out_sizes
 from advfeat.digest import file_sha256
 from advfeat.spec import DataSpec
@@ -49,7 +49,7 @@ class DigitsSource:
         """Count the digits."""
         return len(_CLASSES)
 
-    def load(self) -> ImageData:
+    def splits(self) -> Splits:
         """Read all images, with a stratified test split."""
         return held_out(_everything(), _CLASSES, self.spec.test_fraction)
 

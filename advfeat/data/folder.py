@@ -1,6 +1,7 @@
 """Image folders: one folder a class, with or without ``train/`` and ``test/`` above them."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from advfeat.data.decode import decode_images
-from advfeat.data.images import ImageData, LabelledImages
-from advfeat.data.split import held_out, held_out_sizes
+from advfeat.data.decode import PictureFile, Pictures, picture_shape
+from advfeat.data.images import Splits
+from advfeat.data.split import given_or_held_out, given_or_held_out_sizes
 from advfeat.digest import file_sha256
 from advfeat.errors import InputError
 from advfeat.spec import DataSpec
@@ -38,27 +39,24 @@ class FolderSource:
     def sizes(self) -> tuple[int, int]:
         """Count the training and the test pictures."""
         labels = [_labels(self._pictures(split)) for split in self._splits()]
-        if len(labels) == 1:
-            return held_out_sizes(labels[0], self.spec.test_fraction)
-        return len(labels[0]), len(labels[1])
+        return given_or_held_out_sizes(labels, self.spec.test_fraction)
 
     def image_shape(self) -> tuple[int, ...]:
         """Return channels, height and width, from the first picture."""
         first, _ = self._pictures(self._splits()[0])[0]
-        return decode_images([(str(first), first.read_bytes())], self.spec.image_size).shape[1:]
+        return picture_shape((str(first), first.read_bytes()), self.spec.image_size)
 
     def class_count(self) -> int:
         """Count the classes' folders."""
         return len(self._class_names(self._splits()[0]))
 
-    def load(self) -> ImageData:
-        """Read all pictures."""
-        splits = self._splits()
-        classes = tuple(self._class_names(splits[0]))
-        loaded = [self._load_split(split) for split in splits]
-        if len(loaded) == 1:
-            return held_out(loaded[0], classes, self.spec.test_fraction)
-        return ImageData(loaded[0], loaded[1], classes)
+    def splits(self) -> Splits:
+        """List all pictures; they are read when they are asked for."""
+        folders = self._splits()
+        classes = tuple(self._class_names(folders[0]))
+        shape = self.image_shape()
+        listed = [picture_files(self._pictures(folder), shape, self.spec.image_size) for folder in folders]
+        return given_or_held_out(listed, classes, self.spec.test_fraction)
 
     def _splits(self) -> list[Path]:
         if not self.folder.is_dir():
@@ -73,21 +71,15 @@ class FolderSource:
 
     def _class_names(self, split: Path) -> list[str]:
         folders = sorted(path for path in split.iterdir() if path.is_dir())
-        return [path.name for path in folders if any(map(_is_picture, path.rglob("*")))]
+        return [path.name for path in folders if any(map(is_picture, path.rglob("*")))]
 
     def _pictures(self, split: Path) -> list[tuple[Path, int]]:
         return [
             (path, label)
             for label, name in enumerate(self._class_names(split))
             for path in sorted((split / name).rglob("*"))
-            if _is_picture(path)
+            if is_picture(path)
         ]
-
-    def _load_split(self, split: Path) -> LabelledImages:
-        pictures = self._pictures(split)
-        files = ((str(path), path.read_bytes()) for path, _ in pictures)
-        images = decode_images(files, self.spec.image_size)
-        return LabelledImages(images, _labels(pictures))
 
     def _error(self, problem: str) -> InputError:
         return InputError(
@@ -95,9 +87,22 @@ class FolderSource:
         )
 
 
+def picture_files(
+    pictures: list[tuple[Path, int]], shape: tuple[int, ...], image_size: int | None
+) -> Pictures:
+    """Return labelled files as pictures that are read when they are asked for."""
+
+    def read(rows: NDArray[np.int64]) -> Iterator[PictureFile]:
+        paths = (pictures[row][0] for row in rows)
+        return ((str(path), path.read_bytes()) for path in paths)
+
+    return Pictures(_labels(pictures), read, shape, image_size)
+
+
+def is_picture(path: Path) -> bool:
+    """Tell whether a path is a file with a picture's suffix."""
+    return path.suffix.lower() in Image.registered_extensions() and path.is_file()
+
+
 def _labels(pictures: list[tuple[Path, int]]) -> NDArray[np.int64]:
     return np.array([label for _, label in pictures], dtype=np.int64)
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in Image.registered_extensions() and path.is_file()

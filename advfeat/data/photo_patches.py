@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from advfeat.data.images import ImageData, LabelledImages
+from advfeat.data.images import LabelledImages, Splits
 from advfeat.data.split import held_out, held_out_sizes
 from advfeat.digest import file_sha256
 from advfeat.spec import DataSpec
@@ -52,7 +52,7 @@ class PhotoPatches:
         """Count the photographs."""
         return len(_PHOTOGRAPHS)
 
-    def load(self) -> ImageData:
+    def splits(self) -> Splits:
         """Read all patches, with a stratified test split."""
         return held_out(_everything(), _PHOTOGRAPHS, self.spec.test_fraction)
 

@@ -1,19 +1,21 @@
 """Splits that depend on nothing but the data's order: the same for every seed and machine."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from advfeat.data.images import ImageData, LabelledImages
+from advfeat.data.images import Readable, Split, Splits
 from advfeat.errors import InputError
 from advfeat.spec import DataSpec
 
 _SPLIT_SEED = 0
 
 
-def held_out(everything: LabelledImages, classes: tuple[str, ...], test_fraction: float) -> ImageData:
+def held_out(everything: Readable, classes: tuple[str, ...], test_fraction: float) -> Splits:
     """Hold out a share of every class for testing, for sources that come without a test split."""
     train, test = _held_out_rows(everything.labels, test_fraction)
-    return ImageData(everything.rows(train), everything.rows(test), classes)
+    return Splits(Split(everything, train), Split(everything, test), classes)
 
 
 def held_out_sizes(labels: NDArray[np.int64], test_fraction: float) -> tuple[int, int]:
@@ -22,10 +24,26 @@ def held_out_sizes(labels: NDArray[np.int64], test_fraction: float) -> tuple[int
     return len(train), len(test)
 
 
-def cut(data: ImageData, spec: DataSpec) -> ImageData:
-    """Draw from both splits as many images as the spec asks for."""
-    train_size, test_size = cut_sizes((len(data.train), len(data.test)), spec)
-    return ImageData(_drawn(data.train, train_size), _drawn(data.test, test_size), data.classes)
+def given_or_held_out(parts: Sequence[Readable], classes: tuple[str, ...], test_fraction: float) -> Splits:
+    """Return the training and the test split that a source came with; hold one out of a single part."""
+    if len(parts) == 1:
+        return held_out(parts[0], classes, test_fraction)
+    train, test = parts
+    return Splits(Split.whole(train), Split.whole(test), classes)
+
+
+def given_or_held_out_sizes(labels: Sequence[NDArray[np.int64]], test_fraction: float) -> tuple[int, int]:
+    """Count the training and the test images that ``given_or_held_out`` will return."""
+    if len(labels) == 1:
+        return held_out_sizes(labels[0], test_fraction)
+    train, test = labels
+    return len(train), len(test)
+
+
+def cut(splits: Splits, spec: DataSpec) -> Splits:
+    """Draw from both splits as many images as the spec asks for; the others are never read."""
+    train_size, test_size = cut_sizes((len(splits.train), len(splits.test)), spec)
+    return Splits(_drawn(splits.train, train_size), _drawn(splits.test, test_size), splits.classes)
 
 
 def cut_sizes(sizes: tuple[int, int], spec: DataSpec) -> tuple[int, int]:
@@ -58,8 +76,12 @@ def _held_out_rows(
     return train, test
 
 
-def _drawn(split: LabelledImages, size: int) -> LabelledImages:
-    if size == len(split):
-        return split
-    rows = np.random.default_rng(_SPLIT_SEED).permutation(len(split))[:size]
-    return split.rows(np.sort(rows))
+def _drawn(split: Split, size: int) -> Split:
+    return Split(split.of, split.rows[drawn_rows(len(split), size)])
+
+
+def drawn_rows(count: int, size: int | None) -> NDArray[np.int64]:
+    """Return which of ``count`` images are used, ascending, if ``size`` of them are asked for."""
+    if size is None or size == count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(_SPLIT_SEED).permutation(count)[:size])

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from advfeat.data.images import ImageData, LabelledImages
+from advfeat.data.images import LabelledImages, Split, Splits
 from advfeat.errors import InputError
 from advfeat.spec import DataSpec
 
@@ -94,7 +94,7 @@ class TorchvisionSource:
                 f"name a folder that holds {self._expected_layout()} with --set data.root=FOLDER",
             ) from error
 
-    def load(self) -> ImageData:
+    def splits(self) -> Splits:
         """Read both splits, after a check of every file."""
         self.fetch()
         from torchvision import datasets
@@ -106,7 +106,9 @@ class TorchvisionSource:
                 )
             except RuntimeError as error:  # torchvision found other bytes than it knows
                 raise self._other_bytes(f"{self.name} files") from error
-        return ImageData(_as_arrays(train), _as_arrays(test), tuple(map(str, train.classes)))
+        return Splits(
+            Split.whole(_as_arrays(train)), Split.whole(_as_arrays(test)), tuple(map(str, train.classes))
+        )
 
     def _other_bytes(self, name: str) -> InputError:
         problem = f"holds another {name} than torchvision's {self.name}"

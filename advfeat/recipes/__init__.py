@@ -10,6 +10,7 @@ from advfeat.recipes.d_det import D_DET
 from advfeat.recipes.d_rand import D_RAND
 from advfeat.recipes.distillation import DISTILLATION
 from advfeat.recipes.features import NON_ROBUST_FEATURES, ROBUST_FEATURES
+from advfeat.recipes.imported import IMPORTED
 from advfeat.recipes.label_noise import LABEL_NOISE
 from advfeat.recipes.leakage import LEAKAGE, LEAKAGE_D_DET
 from advfeat.recipes.least_likely import LEAST_LIKELY
@@ -44,6 +45,7 @@ RECIPES: dict[RecipeName, Recipe] = {
         LABEL_NOISE,
         SHUFFLED,
         DISTILLATION,
+        IMPORTED,
         TWO_DIMENSIONAL,
     )
 }

@@ -98,8 +98,8 @@ class Recipe:
     """Returns the images of some rows; the originals if unset."""
     settings: tuple[str, ...] = ()
     """The settings that matter to it: ``attack``, and fields of ``RecipeSettings``."""
-    originals: Literal["images", "other domain", "noise"] = "images"
-    """What the images are made from."""
+    originals: Literal["images", "other domain", "noise", "unknown"] = "images"
+    """What the images are made from; unknown of a data set that is finished already."""
     guarded: bool = False
     """Whether further source models take part, which the examples must not transfer to."""
     soft_labels: bool = False

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from advfeat.report.drawing import svg_figure
 from advfeat.report.groups import over_other_axes
+from advfeat.report.numbers import shortened
 from advfeat.report.rows import Row
 
 # Okabe and Ito's blue and vermilion, and cividis, all of which colour-blind readers can tell apart.
 _MEAN, _CHANCE, _COLOURS = "#0072B2", "#D55E00", "cividis"
 _MOST_CURVES = 12
+_LONG_NAME = 50
 
 
 def heading(axis: str) -> str:
@@ -38,7 +40,7 @@ def axis_chart(rows: Sequence[Row], axis: str) -> str:
         axes.errorbar(list(along.values()), heights, yerr=reach, color=_MEAN, marker="o", capsize=4, lw=2)
         axes.axhline(100 * rows[0].chance, color=_CHANCE, ls="--", lw=1.5)
         axes.set(xlabel=heading(axis), ylabel="test accuracy, %", ylim=(0, 100))
-        axes.set_xticks(list(along.values()), [str(value) for value in values])
+        axes.set_xticks(list(along.values()), [shortened(value) for value in values])
         axes.plot([], [], color=_MEAN, marker="o", label="mean over other axes, 95 % over seeds")
         axes.plot([], [], color="#999999", lw=0.6, label="one seed at one place")
         axes.plot([], [], color=_CHANCE, ls="--", label="chance")
@@ -57,8 +59,8 @@ def heat_map(rows: Sequence[Row], first: str, second: str) -> str:
     with svg_figure(1.6 + 0.9 * len(right), 1.4 + 0.5 * len(left)) as (figure, drawing):
         axes = figure.add_subplot()
         _tiles(axes, cells, "{:.1f}")
-        axes.set_yticks(range(len(left)), [str(value) for value in left])
-        axes.set_xticks(range(len(right)), [str(value) for value in right])
+        axes.set_yticks(range(len(left)), [shortened(value) for value in left])
+        axes.set_xticks(range(len(right)), [shortened(value) for value in right])
         axes.set(ylabel=heading(first), xlabel=heading(second), title="test accuracy, %")
     return drawing[0]
 
@@ -76,7 +78,8 @@ def loss_chart(curves: Mapping[str, Sequence[float]]) -> str:
             axes.plot(range(1, len(losses) + 1), losses, color=colour, marker=".", label=name)
         axes.set(xlabel="epoch", ylabel="mean training loss")
         axes.spines[["top", "right"]].set_visible(False)
-        figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=7)
+        columns = 3 if max(map(len, curves)) < _LONG_NAME else 1
+        figure.legend(loc="outside upper left", ncols=columns, frameon=False, fontsize=7)
     return drawing[0]
 
 

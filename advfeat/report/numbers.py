@@ -7,6 +7,7 @@ _INTERVALS = {
     "test images": "Wilson's over test images",
     "planes": "Student's t over planes",
 }
+_LONGEST = 24
 
 
 def interval_note(kinds: Iterable[str]) -> str:
@@ -27,3 +28,9 @@ def points(difference: float | None) -> str:
 def percent(fraction: float | None) -> str:
     """Write a fraction as a percentage with one decimal; a dash if there is none."""
     return "–" if fraction is None else f"{100 * fraction:.1f} %"
+
+
+def shortened(value: object) -> str:
+    """Write a value of an axis; of a long path the end."""
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"…{text[1 - _LONGEST :]}"

@@ -14,6 +14,7 @@ from advfeat.recipes import RECIPES
 from advfeat.spec import RecipeSettings, TargetedAttack
 from advfeat.stage import Stage
 from advfeat.stages.images import read_classes, read_split
+from advfeat.stages.imported import write_imported
 from advfeat.stages.model import read_model
 from advfeat.store import Store
 from advfeat.tables import read_table, write_table
@@ -32,9 +33,14 @@ def make_shard(stage: Stage, store: Store, progress: Progress | None = None) -> 
 
 
 def make_dataset(stage: Stage, store: Store) -> ArtifactRef:
-    """Join the shards that are the stage's parts to one data set; without any, compute it whole."""
+    """Join the shards that are the stage's parts to one data set; without any, compute it whole.
+
+    A finished one is brought in from where it lies.
+    """
 
     def build(folder: Path) -> dict[str, Any]:
+        if RECIPES[stage.parameters["recipe"]].originals == "unknown":
+            return write_imported(stage.context["imported"], folder)
         if stage.parts:
             table = pa.concat_tables(read_table(store.read(shard, "train.parquet")) for shard in stage.parts)
         else:

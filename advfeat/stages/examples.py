@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from advfeat.recipes import RECIPES
 from advfeat.report.figures import magnified, picture
 from advfeat.report.html import Example
 from advfeat.stages.dataset import originals_request
@@ -10,23 +11,26 @@ from advfeat.store import Store
 from advfeat.tables import image_array, int_array, read_table
 
 _EXAMPLES = 4
+_WITHOUT_LABEL = {"noise": "none, noise", "unknown": "unknown"}
 
 
 def examples(store: Store, dataset: str) -> list[Example]:
     """Read a few images of a data set, spread over it, and what was done to them."""
     manifest = store.manifest(dataset)
-    request = originals_request(manifest.parameters, manifest.inputs, store)
+    made_from = RECIPES[manifest.parameters["recipe"]].originals
     classes = read_classes(store, manifest.inputs["images"])
     own_classes = read_classes(store, manifest.inputs.get("other_images", manifest.inputs["images"]))
     table = read_table(store.read(dataset, "train.parquet"))
     spread = np.linspace(0, table.num_rows - 1, _EXAMPLES + 2).astype(int)[1:-1]
     table = table.take(np.unique(spread))
-    originals = request.originals(int_array(table, "index")).numpy()
-    is_noise = request.recipe.originals == "noise"
+    originals = images = image_array(table, np.float32)
+    if made_from != "unknown":
+        request = originals_request(manifest.parameters, manifest.inputs, store)
+        originals = request.originals(int_array(table, "index")).numpy()
     found = []
     for original, image, label, own_label in zip(
         originals,
-        image_array(table, np.float32),
+        images,
         int_array(table, "label"),
         table.column("original_label").to_pylist(),
         strict=True,
@@ -38,7 +42,7 @@ def examples(store: Store, dataset: str) -> list[Example]:
                 perturbation=picture(perturbation) if (image != original).any() else None,
                 magnification=factor,
                 adversarial=picture(image),
-                original_label="none, noise" if is_noise else own_classes[own_label],
+                original_label=_WITHOUT_LABEL.get(made_from) or own_classes[own_label],
                 label=classes[label],
             )
         )

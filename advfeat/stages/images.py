@@ -13,25 +13,41 @@ from advfeat.data.images import LabelledImages
 from advfeat.spec import DataSpec
 from advfeat.stage import Stage
 from advfeat.store import Store
-from advfeat.tables import image_array, image_column, int_array, read_table, with_image_shape, write_table
+from advfeat.tables import (
+    ROWS_PER_GROUP,
+    image_array,
+    image_column,
+    int_array,
+    read_table,
+    with_image_shape,
+    write_tables,
+)
 
 
 def write_images(stage: Stage, store: Store) -> ArtifactRef:
-    """Write ``train.parquet`` and ``test.parquet``: columns ``image`` (uint8) and ``label``."""
+    """Write ``train.parquet`` and ``test.parquet``: columns ``image`` (uint8) and ``label``.
+
+    No more than a row group of images is in memory, unless the source itself holds them there.
+    """
 
     def build(folder: Path) -> dict[str, Any]:
-        images = data.load(DataSpec.model_validate(stage.context["data"]))
-        for name, split in (("train", images.train), ("test", images.test)):
-            table = pa.table({"image": image_column(split.images), "label": pa.array(split.labels)})
-            write_table(with_image_shape(table, split.images.shape[1:]), folder / f"{name}.parquet")
+        spec = DataSpec.model_validate(stage.context["data"])
+        splits = data.splits(spec)
+        for name, split in (("train", splits.train), ("test", splits.test)):
+            write_tables(map(_table, split.pieces(ROWS_PER_GROUP)), folder / f"{name}.parquet")
         return {
-            "train_size": len(images.train),
-            "test_size": len(images.test),
-            "image_shape": list(images.train.images.shape[1:]),
-            "classes": list(images.classes),
+            "train_size": len(splits.train),
+            "test_size": len(splits.test),
+            "image_shape": list(data.image_shape(spec)),
+            "classes": list(splits.classes),
         }
 
     return store.write_stage(stage, build)
+
+
+def _table(images: LabelledImages) -> pa.Table:
+    table = pa.table({"image": image_column(images.images), "label": pa.array(images.labels)})
+    return with_image_shape(table, images.images.shape[1:])
 
 
 def read_split(store: Store, digest: str, split: str) -> LabelledImages:

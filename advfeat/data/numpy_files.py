@@ -1,0 +1,96 @@
+"""NumPy arrays by name: an ``.npz`` file or a folder of ``.npy`` files, at a path or any fsspec URI.
+
+No pickle is read: an array of objects is an error.
+"""
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import IO, Any
+
+import fsspec
+import numpy as np
+from fsspec.implementations.local import LocalFileSystem
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from advfeat.data.refusal import Refusal, explained
+from advfeat.digest import stream_sha256
+
+
+class NumpyFiles:
+    """Arrays that are read when they are asked for; every problem is raised as ``refused`` words it."""
+
+    def __init__(self, location: str, refused: Refusal) -> None:
+        self._refused = refused
+        with explained(refused):
+            self._fs, self._root = fsspec.core.url_to_fs(location)
+            if not self._fs.exists(self._root):
+                raise refused("does not exist")
+            self._is_npz = self._fs.isfile(self._root)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of all arrays."""
+        with explained(self._refused):
+            if self._is_npz:
+                with self._fs.open(self._root, "rb") as file, zipfile.ZipFile(file) as archive:
+                    members = archive.namelist()
+            else:
+                members = [str(path).rsplit("/", 1)[-1] for path in self._fs.glob(f"{self._root}/*.npy")]
+        return frozenset(name.removesuffix(".npy") for name in members if name.endswith(".npy"))
+
+    def sha256(self, names: tuple[str, ...]) -> list[str]:
+        """Hash the bytes of the files that hold these arrays."""
+        digests = []
+        for path in [self._root] if self._is_npz else map(self._path, names):
+            with explained(self._refused), self._fs.open(path, "rb") as file:
+                digests.append(stream_sha256(file)[0])
+        return digests
+
+    def hollow(self, name: str) -> NDArray[Any]:
+        """Return an array of the same shape and type without its values, which are not read."""
+        with self._opened(name) as file:
+            read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
+            shape, _, kind = read(file)
+            return np.broadcast_to(np.zeros((), kind), shape)
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Read an array; a local ``.npy`` file is mapped into memory, and read where it is used."""
+        if not self._is_npz and isinstance(self._fs, LocalFileSystem):
+            with explained(self._refused):
+                mapped: NDArray[Any] = np.load(self._path(name), mmap_mode="r", allow_pickle=False)
+                return mapped
+        with self._opened(name) as file:
+            return npy.read_array(file, allow_pickle=False)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}.npy"
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[IO[bytes]]:
+        with explained(self._refused):
+            if self._is_npz:
+                with (
+                    self._fs.open(self._root, "rb") as file,
+                    zipfile.ZipFile(file) as archive,
+                    archive.open(f"{name}.npy") as member,
+                ):
+                    yield member
+            else:
+                with self._fs.open(self._path(name), "rb") as file:
+                    yield file
+
+
+def channels_first(images: NDArray[Any], refused: Refusal) -> NDArray[Any]:
+    """Return a view (N, C, H, W) of images (N, H, W), (N, H, W, C) or (N, C, H, W), C 1 or 3."""
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim == 4:
+        first, last = (images.shape[axis] in (1, 3) for axis in (1, 3))
+        if first != last:
+            return images if first else images.transpose(0, 3, 1, 2)
+    raise refused(
+        f"has images of shape {images.shape}, not N x H x W, or that with 1 or 3 channels before or after it"
+    )

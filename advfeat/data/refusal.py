@@ -1,0 +1,44 @@
+"""How files that somebody gave are refused: one line about the field that named them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from advfeat.errors import AdvfeatError, InputError
+
+Refusal = Callable[[str], InputError]
+"""Makes the error for a problem with the files."""
+
+MOST_CLASSES = 100_000
+
+
+@contextmanager
+def explained(refused: Refusal) -> Iterator[None]:
+    """Turn what a file system or a reader of files complains about into the refusal's one line."""
+    try:
+        yield
+    except AdvfeatError:
+        raise
+    except Exception as error:  # every file system and every format raises its own
+        raise refused(f"cannot be read ({first_line(error)})") from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def checked_labels(values: NDArray[Any], refused: Refusal, classes: int | None = None) -> NDArray[np.int64]:
+    """Return labels, integers (N,) or (N, 1) from 0 to below ``classes``, if given, as int64 (N,)."""
+    if values.dtype.kind not in "iu" or values.ndim == 0 or values.size != len(values):
+        raise refused(f"has labels of type {values.dtype} and shape {values.shape}, not one integer an image")
+    if not len(values):
+        raise refused("holds no images")
+    lowest, highest, upper = int(values.min()), int(values.max()), (classes or MOST_CLASSES) - 1
+    if lowest < 0 or highest > upper:
+        outside = lowest if lowest < 0 else highest
+        raise refused(f"has label {outside} outside the classes 0 to {upper if classes else max(highest, 0)}")
+    return values.reshape(-1).astype(np.int64)

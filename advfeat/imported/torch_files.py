@@ -1,0 +1,90 @@
+"""The files in which Ilyas et al. (2019) published their data sets: ``CIFAR_ims`` and ``CIFAR_lab``.
+
+Each holds a list of tensors to concatenate, or one tensor (README of MadryLab/constructed-datasets). They are
+read with ``weights_only``: tensors and plain containers of such, no code.
+"""
+
+import os
+import warnings
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import fsspec
+import numpy as np
+from numpy.typing import NDArray
+
+from advfeat.data.refusal import Refusal, checked_labels, explained
+from advfeat.digest import stream_sha256
+
+_ROWS_AT_ONCE = 1024
+_IMAGES, _LABELS = "CIFAR_ims", "CIFAR_lab"
+
+
+class TorchFiles:
+    """A folder with a file of images (N, C, H, W) and one of labels (N,)."""
+
+    def __init__(self, location: str, refused: Refusal) -> None:
+        self._refused = refused
+        with explained(refused):
+            self._fs, self._root = fsspec.core.url_to_fs(location)
+            for name in (_IMAGES, _LABELS):
+                if not self._fs.isfile(self._path(name)):
+                    raise refused(f"holds no file {name}")
+
+    def sha256(self) -> list[str]:
+        """Hash both files."""
+        digests = []
+        for name in (_IMAGES, _LABELS):
+            with explained(self._refused), self._fs.open(self._path(name), "rb") as file:
+                digests.append(stream_sha256(file)[0])
+        return digests
+
+    def labels(self) -> NDArray[np.int64]:
+        """Read all labels."""
+        parts = self._arrays(_LABELS)
+        if any(part.ndim != 1 for part in parts):
+            raise self._refused(f"has labels in {_LABELS} that are not one a row")
+        return checked_labels(np.concatenate(parts), self._refused)
+
+    def images(self) -> Iterator[NDArray[Any]]:
+        """Yield the images a piece at a time; all of them are in memory."""
+        for part in self._arrays(_IMAGES):
+            if part.ndim != 4:
+                raise self._refused(f"has images of shape {part.shape} in {_IMAGES}, not (N, C, H, W)")
+            for start in range(0, len(part), _ROWS_AT_ONCE):
+                yield part[start : start + _ROWS_AT_ONCE]
+
+    def _arrays(self, name: str) -> list[NDArray[Any]]:
+        import torch
+
+        with explained(self._refused), self._fs.open(self._path(name), "rb") as file:
+            length = file.seek(0, os.SEEK_END)
+            if _unpacked_bytes(file) > length:
+                raise self._refused(f"holds a compressed {name}, which torch does not write")
+            file.seek(0)
+            try:
+                with warnings.catch_warnings(action="ignore"):
+                    found = torch.load(file, map_location="cpu", weights_only=True)
+            except Exception as error:  # foreign bytes can raise anything, with advice to run their code
+                problem = f"holds no whole file of tensors alone in {name} ({type(error).__name__})"
+                raise self._refused(problem) from error
+            parts = found if isinstance(found, list | tuple) else [found]
+            if not parts or not all(isinstance(part, torch.Tensor) for part in parts):
+                raise self._refused(f"holds no tensor and no list of tensors in {name}")
+            # A view can repeat a few bytes without end; a file's own tensors are no larger than the file.
+            if sum(part.numel() * part.element_size() for part in parts) > length:
+                raise self._refused(f"holds tensors in {name} that are larger than the file")
+            parts = [part.detach() for part in parts]
+            return [(part.float() if part.is_floating_point() else part).numpy() for part in parts]
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+
+def _unpacked_bytes(file: Any) -> int:
+    """Return the size of what a zip archive holds; 0 if the file is none, as torch before 1.6 wrote it."""
+    if not zipfile.is_zipfile(file):
+        return 0
+    with zipfile.ZipFile(file) as archive:
+        return sum(member.file_size for member in archive.infolist())
