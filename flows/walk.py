@@ -300,7 +300,7 @@ class Walk:
         if damaged:
             unattended = self._repairs.begin(stage.digest, damaged)
             for digest in unattended:
-                self._store.remove(digest)
+                self._store.withdraw(digest)
             self._submit_all(unattended)
         return bool(damaged)
 
