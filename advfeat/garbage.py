@@ -78,7 +78,10 @@ def survey(store: Store) -> Survey:
 
 
 def forgotten_runs(runs: Iterable[KnownRun], names: Iterable[str], now: datetime) -> frozenset[str]:
-    """Return the ids whose starts are given; raises ``InputError`` for none, several, or a run that goes on."""
+    """Return the ids that starts of ids name.
+
+    Raises ``InputError`` for one that names none or several, or a run that goes on.
+    """
     runs, ids = list(runs), set()
     for name in names:
         matches = [run for run in runs if run.record.run.startswith(name)]

@@ -79,6 +79,15 @@ def read_plan(store: Store, run: str) -> tuple[Stage, ...] | None:
     return None
 
 
+def planned_stages(store: Store) -> dict[str, Stage]:
+    """Read the stages of all runs that the store knows, by digest."""
+    stages: dict[str, Stage] = {}
+    for path in store.fs.glob(plan_path(store, "*")):
+        run = str(path).rpartition("/")[2].removesuffix(".json")
+        stages |= {stage.digest: stage for stage in read_plan(store, run) or ()}
+    return stages
+
+
 def report_named(store: Store, name: str) -> str:
     """Return the digest of the report that the start of a run's id, or of a digest, names.
 
