@@ -68,9 +68,8 @@ def usage(store: Store, surveyed: Survey, runs: Sequence[KnownRun]) -> Usage:
     others: dict[str, Sequence[Sequence[StoredObject]]] = {
         "checkpoint": list(inventory.checkpoints.values()),
         "cache record": [[file] for file in inventory.cache.values()],
-        "record or plan of a run": [
-            [file] for file in (*inventory.records.values(), *inventory.plans.values())
-        ],
+        "record of a run": [[file] for file in inventory.records.values()],
+        "plan of a run": [[file] for file in inventory.plans.values()],
         "not finished by its writer": [*unfinished, *([file] for file in inventory.partial)],
     }
     for kind, things in others.items():

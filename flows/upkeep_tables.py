@@ -48,3 +48,4 @@ def print_garbage(garbage: Iterable[Garbage], *, deleted: bool) -> None:
         console.print(table)
     total = decimal(sum(map(sum, groups.values())))
     console.print(f"{total} deleted" if deleted else f"{total} can go; nothing was deleted: add --delete")
+    console.print("What is younger than an hour, and what a writer did not finish for a day, stays.")
