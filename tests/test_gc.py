@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -73,9 +73,9 @@ def found(store: Store, surveyed: Survey, forgotten: Forgotten = NOTHING) -> set
 @st.composite
 def stores(draw: st.DrawFn) -> dict[str, Any]:
     """A DAG of artifacts, runs that use parts of it, and what befell both."""
-    parents: list[list[int]] = []
-    for number in range(draw(st.integers(1, 7))):
-        parents.append(draw(st.lists(st.sampled_from(range(number)), unique=True)) if number else [])
+    parents: list[list[int]] = [[], []]
+    for number in range(2, draw(st.integers(3, 8))):
+        parents.append(draw(st.lists(st.integers(0, number - 1), min_size=1, max_size=2, unique=True)))
     nodes = st.sampled_from(range(len(parents)))
     runs = st.tuples(
         st.sampled_from(["completed", "failed", "interrupted", "running", "alive"]),
@@ -84,7 +84,7 @@ def stores(draw: st.DrawFn) -> dict[str, Any]:
     )
     return {
         "parents": parents,
-        "runs": draw(st.lists(runs, max_size=4)),
+        "runs": draw(st.lists(runs, min_size=1, max_size=3)),
         "lost_manifests": draw(st.sets(nodes, max_size=1)),
         "damaged_manifests": draw(st.sets(nodes, max_size=2)),
     }
@@ -94,8 +94,16 @@ def ancestors(parents: list[list[int]], node: int) -> set[int]:
     return {node}.union(*(ancestors(parents, parent) for parent in parents[node]))
 
 
-@settings(max_examples=100)
+@settings(max_examples=40, deadline=None)
 @given(stores())
+@example(
+    {
+        "parents": [[], [], [0], [2]],
+        "runs": [("completed", 3, False)],
+        "lost_manifests": set(),
+        "damaged_manifests": {2},  # no manifest leads to 0 any more
+    }
+)
 def test_what_kept_and_running_runs_use_is_never_deleted(
     tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Any]
 ) -> None:
