@@ -44,6 +44,10 @@ class StoreRefusedError(AdvfeatError):
     """The store does not let a node read or write; asking again does not help."""
 
 
+class StoreBusyError(AdvfeatError):
+    """Somebody else takes garbage away from the store, or has done so meanwhile."""
+
+
 class FigureOutsideError(AdvfeatError):
     """A result left the interval in which it was expected."""
 

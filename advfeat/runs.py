@@ -1,17 +1,22 @@
-"""What a store knows of the runs that used it: one small record each, beside the artifacts.
+"""What a store knows of the runs that used it: a small record each and the stages of its plan.
 
-They need no Prefect server to be read: whichever server a run belonged to, its results are here.
+They need no Prefect server to be read: whichever server a run belonged to, its results are here. The
+plan says which artifacts a run needs, and how each of them is computed.
 """
 
+import contextlib
 import json
+from collections.abc import Iterable
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from advfeat.errors import InputError
+from advfeat.stage import Stage
 from advfeat.store import Store
 
 RunState = Literal["running", "completed", "failed", "cancelled", "interrupted"]
+_STAGES = TypeAdapter(tuple[Stage, ...])
 
 
 class StageCounts(BaseModel):
@@ -25,7 +30,11 @@ class StageCounts(BaseModel):
 
 
 class RunRecord(BaseModel):
-    """One flow run. One that was killed stays ``running``; ``report`` is a digest."""
+    """One flow run; ``report`` is a digest.
+
+    While it goes on its record is written again every minute. One that was killed stays ``running``, and
+    its record grows old.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -41,13 +50,13 @@ class RunRecord(BaseModel):
 
 def keep_record(store: Store, record: RunRecord) -> None:
     """Write the record of a run, in place of an earlier one."""
-    store.put(_path(store, record.run), record.model_dump_json().encode())
+    store.put(record_path(store, record.run), record.model_dump_json().encode())
 
 
 def read_records(store: Store) -> list[RunRecord]:
     """Read the records of all runs, the oldest first; what is no record is left out."""
     found: list[RunRecord] = []
-    if not (paths := store.fs.glob(_path(store, "*"))):
+    if not (paths := store.fs.glob(record_path(store, "*"))):
         return found
     for content in store.fs.cat(paths, on_error="omit").values():
         try:
@@ -55,6 +64,28 @@ def read_records(store: Store) -> list[RunRecord]:
         except (ValidationError, ValueError):
             continue
     return sorted(found, key=lambda record: (record.began, record.run))
+
+
+def keep_plan(store: Store, run: str, stages: Iterable[Stage]) -> None:
+    """Write which stages a run needs, in place of what was written earlier."""
+    content = _STAGES.dump_json(tuple(stages), exclude_defaults=True)
+    store.put(plan_path(store, run), content)
+
+
+def read_plan(store: Store, run: str) -> tuple[Stage, ...] | None:
+    """Read which stages a run needs; None if nothing readable says so."""
+    with contextlib.suppress(FileNotFoundError, ValidationError):
+        return _STAGES.validate_json(store.fs.cat_file(plan_path(store, run)))
+    return None
+
+
+def planned_stages(store: Store) -> dict[str, Stage]:
+    """Read the stages of all runs that the store knows, by digest."""
+    stages: dict[str, Stage] = {}
+    for path in store.fs.glob(plan_path(store, "*")):
+        run = str(path).rpartition("/")[2].removesuffix(".json")
+        stages |= {stage.digest: stage for stage in read_plan(store, run) or ()}
+    return stages
 
 
 def report_named(store: Store, name: str) -> str:
@@ -77,5 +108,11 @@ def report_named(store: Store, name: str) -> str:
     return runs[0].report
 
 
-def _path(store: Store, run: str) -> str:
+def record_path(store: Store, run: str) -> str:
+    """Return where the record of a run lies, as the store's file system names it."""
     return f"{store.root}/runs/{run}.json"
+
+
+def plan_path(store: Store, run: str) -> str:
+    """Return where the plan of a run lies, as the store's file system names it."""
+    return f"{store.root}/plans/{run}.json"

@@ -6,6 +6,8 @@ Layout under the store's root::
     artifacts/<digest>/manifest.json            written last, created exclusively
     cache/<digest>                              Prefect's cache records (JSON)
     checkpoints/<digest>                        state of a training that is not finished
+    runs/<run>.json, plans/<run>.json           what a run is and which stages it needs (``advfeat.runs``)
+    collecting                                  there while garbage is taken away (``advfeat.garbage``)
 
 A payload name fixes its bytes and a manifest is only ever created, never replaced, so any number of
 writers may race for a digest: one manifest wins, everybody reads the same bytes, and what a killed
@@ -13,12 +15,14 @@ writer left behind is invisible.
 """
 
 import contextlib
+import errno
 import hashlib
+import logging
 import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property
@@ -38,6 +42,9 @@ from advfeat.stage import Stage
 _RECORDED_PACKAGES = ("advfeat", "torch", "numpy", "pyarrow", "safetensors")
 _MAX_MANIFEST_BYTES = 16 << 20
 _PARALLEL_READS = 16
+_SECONDS_BETWEEN_TRIES = (0.1, 0.5, 2.0)
+
+logger = logging.getLogger(__name__)
 
 
 class Store:
@@ -184,15 +191,13 @@ class Store:
         """Compute a stage's artifact and publish it, unless the store has it already.
 
         ``build`` writes the payload files into an empty local folder and returns the metrics.
-        A damaged artifact of the same digest is taken away first; if another writer publishes
-        first, its artifact is returned.
+        A damaged artifact of the same digest stays until this one can take its place; if another
+        writer publishes first, its artifact is returned.
         """
         digest = stage.digest
         existing, loss = self.state(digest)
         if existing is not None:
             return existing.reference(self.artifact_uri(digest))
-        if loss is not None:
-            self.remove(digest)
         with tempfile.TemporaryDirectory(prefix="advfeat-") as folder:
             began = time.monotonic()
             metrics = build(Path(folder))
@@ -209,15 +214,23 @@ class Store:
                 seconds=round(time.monotonic() - began, 3),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
             ).sealed()
+            if loss is not None:
+                self.withdraw(digest)
             return self._publish(manifest).reference(self.artifact_uri(digest))
 
-    def remove(self, digest: str) -> None:
-        """Delete an artifact: its manifest first, so that nobody sees half of it."""
-        with contextlib.suppress(FileNotFoundError):
-            self.fs.rm_file(self._manifest_path(digest))
-        with contextlib.suppress(FileNotFoundError):
-            self.fs.rm(self._folder(digest), recursive=True)
-        self.fs.invalidate_cache()
+    def withdraw(self, digest: str) -> None:
+        """Delete the manifest of an artifact, so that it is computed again; its payload is left over."""
+        self.delete([self._manifest_path(digest)])
+
+    def delete(self, paths: Iterable[str]) -> None:
+        """Delete files, side by side; those that are gone already do not matter."""
+
+        def delete_one(path: str) -> None:
+            with contextlib.suppress(FileNotFoundError):
+                self.fs.rm_file(path)
+
+        with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+            list(pool.map(delete_one, paths))
 
     @property
     def checkpoints(self) -> str:
@@ -232,14 +245,50 @@ class Store:
         else:
             self.fs.pipe_file(path, content)
 
+    def create(self, path: str, content: bytes) -> None:
+        """Write a file unless it is there; raises ``FileExistsError``. Of several writers one wins.
+
+        On a server without conditional writes the last of those wins that write in the same moment.
+        """
+        if self.is_local:
+            _create_exclusively(Path(path), content)
+            return
+        if self.fs.exists(path):  # for servers that pass over the condition
+            raise FileExistsError(path)
+        for seconds in (*_SECONDS_BETWEEN_TRIES, None):
+            try:
+                self.fs.pipe_file(path, content, mode="create")
+                return
+            except PermissionError:
+                raise
+            except OSError as error:
+                if self.fs.exists(path):
+                    raise FileExistsError(path) from error
+                if error.errno == errno.ENOSYS:
+                    self.fs.pipe_file(path, content)
+                    return
+                if seconds is None:
+                    raise
+                time.sleep(seconds)  # S3 refuses both of two writers that meet: the next try tells
+
+    def now(self) -> datetime:
+        """Tell the time by the clock that dates the store's files, which may not be this machine's."""
+        with self._probe() as probe:
+            modified: datetime = self.fs.modified(probe)
+        return modified
+
     def check_writable(self) -> None:
-        """Write and delete a small object; raises ``InputError`` in one line if that fails."""
-        probe = f"{self.root}/.probe-{uuid.uuid4().hex}"
-        with self.explained("cannot be written"):
-            if self.is_local:
-                self.fs.makedirs(self.root, exist_ok=True)
-            self.fs.pipe_file(probe, b"advfeat")
-            self.fs.rm_file(probe)
+        """Write and delete a small object; raises ``InputError`` in one line if that fails.
+
+        Warns if the server lacks conditional writes.
+        """
+        with self.explained("cannot be written"), self._probe() as probe:
+            if not self.is_local and not self._keeps_first(probe):
+                logger.warning(
+                    "%s: this server lacks conditional writes (If-None-Match); of two runs that publish "
+                    "one artifact in the same moment the last wins",
+                    self.uri,
+                )
 
     def check_readable(self) -> None:
         """Raise ``InputError`` in one line if the store cannot be listed; an absent one is empty."""
@@ -257,6 +306,25 @@ class Store:
             raise InputError("store", self.uri, f"{problem} ({_first_line(error)})", self._remedy) from error
 
     # -- inside -------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _probe(self) -> Iterator[str]:
+        """Give the path of a small file that is written for this moment."""
+        path = f"{self.root}/.probe-{uuid.uuid4().hex}"
+        if self.is_local:
+            self.fs.makedirs(self.root, exist_ok=True)
+        self.fs.pipe_file(path, b"advfeat")
+        try:
+            yield path
+        finally:
+            self.delete([path])
+
+    def _keeps_first(self, existing: str) -> bool:
+        try:
+            self.fs.pipe_file(existing, b"another", mode="create")
+        except OSError as error:
+            return error.errno != errno.ENOSYS
+        return False
 
     @cached_property
     def _remedy(self) -> str:
@@ -329,18 +397,11 @@ class Store:
         return file
 
     def _publish(self, manifest: Manifest) -> Manifest:
-        path = self._manifest_path(manifest.digest)
         content = manifest.model_dump_json(indent=2).encode()
         try:
-            if self.is_local:
-                _create_exclusively(Path(path), content)
-            else:
-                self.fs.pipe_file(path, content, mode="create")
-        except OSError:
-            first = self.find(manifest.digest)
-            if first is None:
-                raise
-            return first
+            self.create(self._manifest_path(manifest.digest), content)
+        except FileExistsError:
+            return self.manifest(manifest.digest)
         return manifest
 
 
@@ -366,6 +427,7 @@ def _complete_file(target: Path) -> Iterator[Path]:
 
 def _create_exclusively(target: Path, content: bytes) -> None:
     """Create a local file whole or not at all; ``FileExistsError`` if it is already there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.parent / f".{uuid.uuid4().hex}"
     partial.write_bytes(content)
     try:

@@ -35,11 +35,12 @@ def learning_from_errors(
     """
     place = Store(store)
     plan = build_plan(experiment, on_gpus=has_gpus())
-    outlooks = outlook(plan, place)
     try:
-        with recorded(place, NAME, experiment.name) as recording, Display(outlooks) as display:
-            walk = Walk(place, display, watchers=(LongStages(),), timeout_seconds=stage_timeout_seconds)
-            walk.run(outlooks)
+        with recorded(place, NAME, experiment.name, plan.stages) as recording:
+            outlooks = outlook(plan, place)
+            with Display(outlooks) as display:
+                walk = Walk(place, display, watchers=(LongStages(),), timeout_seconds=stage_timeout_seconds)
+                walk.run(outlooks)
             recording.results(plan.report.digest, total=len(outlooks), computed=walk.computed)
             result = RunResult.of(recording.ended("completed"), place)
             publish_table(NAME, experiment.name, result)

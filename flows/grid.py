@@ -43,32 +43,34 @@ def run_grid(
     wanted = points(recipe, grid)
     title = title_of(recipe, grid)
     plan = build_grid_plan(wanted, on_gpus=has_gpus())
-    outlooks = outlook(Plan(plan.stages), place)
-    extent = extent_of(wanted, outlooks)
-    get_run_logger().info("%s: %s", title, extent)
     try:
-        with recorded(place, recipe, title) as recording, Display(outlooks, to_come=1) as display:
-            display.say(f"{title}: {extent}")
-            watchers = (GridProgress(recipe, extent, total=len(outlooks) + 1), LongStages())
-            walk = Walk(
-                place,
-                display,
-                watchers=watchers,
-                timeout_seconds=stage_timeout_seconds,
-                at_once=stages_at_once,
-            )
-            failure = _failure(walk, outlooks)
-            done = _finished(plan.made_of, place)
-            if not done and failure is not None:
-                raise failure
-            missing = len(wanted) - len(done)
-            report = grid_report(
-                title,
-                [wanted[number] for number in done],
-                [plan.made_of[number] for number in done],
-                missing=missing,
-            )
-            walk.run(outlook(Plan((report,)), place))
+        with recorded(place, recipe, title, plan.stages) as recording:
+            outlooks = outlook(Plan(plan.stages), place)
+            extent = extent_of(wanted, outlooks)
+            get_run_logger().info("%s: %s", title, extent)
+            with Display(outlooks, to_come=1) as display:
+                display.say(f"{title}: {extent}")
+                watchers = (GridProgress(recipe, extent, total=len(outlooks) + 1), LongStages())
+                walk = Walk(
+                    place,
+                    display,
+                    watchers=watchers,
+                    timeout_seconds=stage_timeout_seconds,
+                    at_once=stages_at_once,
+                )
+                failure = _failure(walk, outlooks)
+                done = _finished(plan.made_of, place)
+                if not done and failure is not None:
+                    raise failure
+                missing = len(wanted) - len(done)
+                report = grid_report(
+                    title,
+                    [wanted[number] for number in done],
+                    [plan.made_of[number] for number in done],
+                    missing=missing,
+                )
+                recording.needs([report])
+                walk.run(outlook(Plan((report,)), place))
             recording.results(report.digest, total=len(outlooks) + 1, computed=walk.computed)
             result = RunResult.of(recording.ended("completed"), place)
             publish_results(recipe, title, result, place)

@@ -23,7 +23,13 @@ from prefect_ray.context import remote_options
 from ray.exceptions import RayTaskError
 
 from advfeat.board import StageProgress, create_board, read_board
-from advfeat.errors import AdvfeatError, DamagedArtifactError, RunCancelledError, StageFailedError
+from advfeat.errors import (
+    AdvfeatError,
+    DamagedArtifactError,
+    MissingArtifactError,
+    RunCancelledError,
+    StageFailedError,
+)
 from advfeat.plan import Outlook
 from advfeat.stage import Stage, StageKind
 from advfeat.store import Store
@@ -282,11 +288,12 @@ class Walk:
         return wait is not None
 
     def _repair_inputs(self, stage: Stage, state: StageState) -> bool:
-        """Compute inputs again whose bytes a stage found damaged; return whether there were any.
+        """Compute inputs again that a stage found damaged or gone; return whether there were any.
 
         What a file's size and time do not betray is seen when its bytes are read.
         """
-        if not isinstance(state.result(raise_on_failure=False), DamagedArtifactError):
+        error = state.result(raise_on_failure=False)
+        if not isinstance(error, DamagedArtifactError | MissingArtifactError):
             return False
         damaged = []
         for digest in stage.needs:
@@ -300,7 +307,7 @@ class Walk:
         if damaged:
             unattended = self._repairs.begin(stage.digest, damaged)
             for digest in unattended:
-                self._store.remove(digest)
+                self._store.withdraw(digest)
             self._submit_all(unattended)
         return bool(damaged)
 

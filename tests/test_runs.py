@@ -19,7 +19,7 @@ from advfeat.errors import InputError, RunCancelledError
 from advfeat.experiment_file import load_experiment
 from advfeat.grid import load_grid, points
 from advfeat.plan import build_grid_plan, build_plan, grid_report
-from advfeat.runs import RunRecord, StageCounts, keep_record, read_records, report_named
+from advfeat.runs import RunRecord, StageCounts, keep_record, read_plan, read_records, report_named
 from advfeat.stage import Stage
 from advfeat.store import Store
 from flows.progress_bars import LongStages
@@ -73,10 +73,13 @@ def test_names_that_lead_to_no_report_are_refused_in_a_line(local_store: Store) 
     ids=lambda value: str(value),
 )
 def test_a_record_says_how_a_run_ended(local_store: Store, end: BaseException | None, state: str) -> None:
+    first, last = (Stage(kind="report", title=title, parameters={"title": title}) for title in "ab")
     try:
-        with recorded(local_store, "d_det", "a grid") as recording:
+        with recorded(local_store, "d_det", "a grid", [first]) as recording:
             (begun,) = read_records(local_store)
             assert begun.state == "running"
+            assert read_plan(local_store, begun.run) == (first,)
+            recording.needs([last])
             recording.results("f" * 64, total=4, computed=1)
             if end is not None:
                 raise end
@@ -86,6 +89,7 @@ def test_a_record_says_how_a_run_ended(local_store: Store, end: BaseException | 
     assert (ended.state, ended.report) == (state, "f" * 64)
     assert ended.stages == StageCounts(total=4, computed=1, cached=3)
     assert ended.seconds is not None
+    assert read_plan(local_store, ended.run) == (first, last)
 
 
 def report_of_grid(store: Store, *assignments: str) -> Stage:

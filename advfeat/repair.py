@@ -1,0 +1,137 @@
+"""Computes damaged artifacts again, in this process, as the plans of the store's runs say.
+
+Where no plan names an artifact, its own manifest says how it was computed, if that is whole. A damaged
+artifact stays until its replacement has been computed.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from advfeat import data
+from advfeat.artifact import Manifest
+from advfeat.errors import AdvfeatError, DamagedArtifactError, InputError, StageFailedError
+from advfeat.runs import planned_stages
+from advfeat.spec import DataSpec
+from advfeat.stage import STAGE_VERSIONS, Stage
+from advfeat.store import Store
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What became of one damaged artifact."""
+
+    digest: str
+    title: str
+    seconds: float = 0.0
+    failure: str | None = None
+    """Why it is damaged still."""
+    changed: tuple[str, ...] = ()
+    """Names of files that are whole, but not byte for byte what the manifest before promised."""
+
+
+def repair(store: Store, digests: Iterable[str]) -> Iterator[Repair]:
+    """Compute damaged artifacts again, and first what they are made from where that is damaged or gone.
+
+    Tells of one after the other what became of it.
+    """
+    mender = _Mender(store)
+    for digest in digests:
+        yield from mender.mend(digest)
+
+
+class _DoubtingStore(Store):
+    """A store that takes no artifact for whole whose bytes it has not read."""
+
+    def intact(self, digest: str) -> Manifest | None:
+        manifest = self.find(digest)
+        if manifest is not None and (problem := self.verify(digest)) is not None:
+            raise DamagedArtifactError(problem)
+        return manifest
+
+
+class _Mender:
+    def __init__(self, store: Store) -> None:
+        self._store = _DoubtingStore(store.uri)
+        self._failures: dict[str, str | None] = {}
+
+    def mend(self, digest: str) -> Iterator[Repair]:
+        if digest in self._failures:
+            return
+        if self._store.verify(digest) is None:
+            self._failures[digest] = None
+            return
+        title = digest[:12]
+        try:
+            stage = self._stage(digest)
+            title = stage.title
+            for need in stage.needs:
+                yield from self.mend(need)
+                if (failure := self._failures[need]) is not None:
+                    raise StageFailedError(f"needs {need[:12]}: {failure}")
+            mended = self._compute(stage)
+        except (AdvfeatError, OSError) as error:
+            mended = Repair(digest, title, failure=str(error))
+        self._failures[digest] = mended.failure
+        yield mended
+
+    def _compute(self, stage: Stage) -> Repair:
+        from advfeat.stages.inline import compute
+
+        before = self._readable_manifest(stage.digest)
+        began = time.monotonic()
+        compute(stage, self._store)
+        seconds = time.monotonic() - began
+        if (problem := self._store.verify(stage.digest)) is not None:
+            raise DamagedArtifactError(problem)
+        contents = {(file.name, file.sha256) for file in self._store.manifest(stage.digest).files}
+        promised = before.files if before is not None else ()
+        changed = sorted(file.name for file in promised if (file.name, file.sha256) not in contents)
+        return Repair(stage.digest, stage.title, seconds, changed=tuple(changed))
+
+    def _stage(self, digest: str) -> Stage:
+        """Return what computes an artifact; raises ``AdvfeatError`` if nothing tells or it cannot be done."""
+        stage = self._planned.get(digest) or self._described_by_manifest(digest)
+        if stage.workers > 1:
+            raise StageFailedError(f"{stage.workers} processes train it; run its experiment again instead")
+        if stage.kind == "images":
+            _check_source(stage)
+        return stage
+
+    def _described_by_manifest(self, digest: str) -> Stage:
+        manifest = self._readable_manifest(digest)
+        if manifest is None:
+            raise StageFailedError("neither a run's plan nor a whole manifest says how it was computed")
+        kinds = [kind for kind, version in STAGE_VERSIONS.items() if version == manifest.version]
+        for kind in kinds:
+            if kind == manifest.stage:
+                workers = manifest.parameters.get("training", {}).get("workers", 1)
+                return Stage(
+                    kind=kind,
+                    title=kind.replace("_", " "),
+                    parameters=manifest.parameters,
+                    inputs=manifest.inputs,
+                    workers=workers,
+                )
+        raise StageFailedError(f"version {manifest.version} of {manifest.stage} made it, which is no more")
+
+    def _readable_manifest(self, digest: str) -> Manifest | None:
+        try:
+            return self._store.find(digest)
+        except DamagedArtifactError:
+            return None
+
+    @cached_property
+    def _planned(self) -> dict[str, Stage]:
+        return planned_stages(self._store)
+
+
+def _check_source(images: Stage) -> None:
+    """Raise ``AdvfeatError`` unless the images can be had, and are those that were meant."""
+    if "data" not in images.context:
+        raise StageFailedError("no run's plan says where its images came from; run its experiment again")
+    spec = DataSpec.model_validate(images.context["data"])
+    data.fetch(spec)
+    if data.open_source(spec).identity() != images.parameters["identity"]:
+        raise InputError("data.source", spec.source, "holds other images now", "bring the former ones back")

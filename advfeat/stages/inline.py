@@ -1,0 +1,33 @@
+"""Computes a stage in this process, without Prefect; trainings by several processes start a Ray."""
+
+from collections.abc import Callable
+
+from advfeat.artifact import ArtifactRef
+from advfeat.stage import Stage, StageKind
+from advfeat.stages.dataset import make_dataset, make_shard
+from advfeat.stages.evaluation import evaluate
+from advfeat.stages.grid_report import write_grid_report
+from advfeat.stages.images import write_images
+from advfeat.stages.leakage import measure_leakage
+from advfeat.stages.model import train_model
+from advfeat.stages.plane import write_plane
+from advfeat.stages.report import write_report
+from advfeat.store import Store
+
+_COMPUTATIONS: dict[StageKind, Callable[[Stage, Store], ArtifactRef]] = {
+    "images": write_images,
+    "source_model": train_model,
+    "shard": make_shard,
+    "dataset": make_dataset,
+    "target_model": train_model,
+    "evaluation": evaluate,
+    "leakage": measure_leakage,
+    "two_dimensional": write_plane,
+    "report": write_report,
+    "grid_report": write_grid_report,
+}
+
+
+def compute(stage: Stage, store: Store) -> ArtifactRef:
+    """Compute one stage whose inputs are in the store, unless the store has it."""
+    return _COMPUTATIONS[stage.kind](stage, store)
