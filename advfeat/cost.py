@@ -2,6 +2,7 @@
 
 from math import prod
 
+from advfeat.parts import PART_BYTES, WINDOW_PARTS
 from advfeat.spec import ModelName, TrainSpec
 
 FORWARD_MFLOP: dict[ModelName, float] = {
@@ -43,13 +44,23 @@ _FLOP_PER_ACTIVATION_BYTE = 80
 """Of a forward pass in training: between the networks here, a factor of two either way."""
 
 
+_PARTS_IN_MEMORY = 6
+"""Of a split that goes by: those fetched, the one at hand, those on their way into the store."""
+
+
 def training_bytes(training: TrainSpec, image_shape: tuple[int, ...], stored_bytes: int) -> int:
     """Return about the memory that one process of a training fills, with ``stored_bytes`` of images."""
     share = -(-training.batch_size // training.workers)
     activations = share * forward_flop(training, image_shape) / _FLOP_PER_ACTIVATION_BYTE
-    return int(_PROCESS_BYTES + 2 * stored_bytes + activations)  # the images as read, and as a tensor
+    window = min(stored_bytes, WINDOW_PARTS * PART_BYTES)
+    return int(_PROCESS_BYTES + 2 * window + activations)  # this window and the next one
 
 
 def data_bytes(stored_bytes: int) -> int:
     """Return about the memory of a process that holds ``stored_bytes`` of images, as read and as written."""
     return _PROCESS_BYTES + 2 * stored_bytes
+
+
+def passing_bytes(stored_bytes: int) -> int:
+    """Return how much of ``stored_bytes`` of images is in memory at a time when they go by in parts."""
+    return min(stored_bytes, _PARTS_IN_MEMORY * PART_BYTES)

@@ -11,16 +11,33 @@ and whether a target gains by it is to be measured: with one seed of a small net
 Fashion-MNIST it did not, while balanced classes helped.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from advfeat.errors import InputError
-from advfeat.training import as_pixels
+from advfeat.training import as_pixels, mean_and_std
 
 _CONSTANT = 1e-3
 """A standard deviation below this, a quarter of a grey level, is that of a constant channel."""
+
+
+@dataclass(frozen=True)
+class ChannelMap:
+    """Gives images of domain B the means and standard deviations (C,) of domain A, channel by channel."""
+
+    mean_b: Tensor
+    std_b: Tensor
+    mean_a: Tensor
+    std_a: Tensor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return images (N, C, H, W), uint8 or float32 in [0, 1], as float32; they are not clipped."""
+        scale = self.std_a / self.std_b.clamp_min(_CONSTANT)
+        mean_b, scale, mean_a = (values.view(-1, 1, 1) for values in (self.mean_b, scale, self.mean_a))
+        return (as_pixels(images) - mean_b) * scale + mean_a
 
 
 def with_statistics_of(images_b: Tensor, images_a: Tensor) -> Tensor:
@@ -41,10 +58,7 @@ def with_statistics_of(images_b: Tensor, images_a: Tensor) -> Tensor:
             f"has {channels[0]} channels and domain A {channels[1]}",
             "choose two domains that are both grey or both in colour",
         )
-    std_a, mean_a = _statistics(images_a)
-    std_b, mean_b = _statistics(images_b)
-    scale = std_a / std_b.clamp_min(_CONSTANT)
-    return (as_pixels(images_b) - mean_b) * scale + mean_a
+    return ChannelMap(*mean_and_std([images_b]), *mean_and_std([images_a]))(images_b)
 
 
 def class_balanced(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -66,9 +80,3 @@ def class_balanced(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArr
         rows.append(np.tile(members, share // count))
         rows.append(rng.choice(members, share % count, replace=False))
     return np.sort(np.concatenate(rows))
-
-
-def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return standard deviation and mean of each channel, (1, C, 1, 1)."""
-    std, mean = torch.std_mean(as_pixels(images), dim=(0, 2, 3), keepdim=True)
-    return std, mean

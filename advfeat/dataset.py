@@ -4,10 +4,10 @@ An example depends on its image, label and row alone, so that the result does no
 are split into shards, to the last bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,19 +15,40 @@ import torch
 from numpy.typing import NDArray
 
 from advfeat.balls import BALLS
-from advfeat.cross_domain import with_statistics_of
-from advfeat.data.images import LabelledImages
+from advfeat.cross_domain import ChannelMap
 from advfeat.digest import derived_seed
 from advfeat.evaluation import predict, probabilities
 from advfeat.models import Normalized
+from advfeat.parts import ROWS_PER_GROUP
 from advfeat.progress import Progress
 from advfeat.recipes import DROPPED, Given, Making, Recipe
 from advfeat.spec import RecipeSettings, TargetedAttack
-from advfeat.tables import image_column, int_array, with_image_shape
-from advfeat.training import as_pixels
+from advfeat.tables import image_column, int_array, regrouped, with_image_shape
+from advfeat.training import as_pixels, mean_and_std
 
 _NOISE_DEVIATION = 0.25
 """Of Gaussian noise around 0.5, clipped to [0, 1]: 5 % of the pixels are."""
+
+_ROWS_AT_ONCE = 4096
+"""That go through a network or into statistics: a multiple of its batches."""
+
+
+class RealImages(Protocol):
+    """Real images that may be read when they are looked at."""
+
+    def __len__(self) -> int:
+        """Count the rows."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one image, (C, H, W)."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The labels of all rows."""
+
+    def pixels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the images of some rows, uint8 (n, C, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +56,18 @@ class DatasetRequest:
     """Everything that determines a data set."""
 
     recipe: Recipe
-    images: LabelledImages
+    images: RealImages
     classes: int
     seed: int
     source_model: Normalized | None = None
     attack: TargetedAttack | None = None
     settings: RecipeSettings = field(default_factory=RecipeSettings)
     guards: Sequence[Normalized] = ()
-    other_images: LabelledImages | None = None
+    other_images: RealImages | None = None
     """Images of another domain, for the recipe that is made from them."""
 
     @property
-    def base(self) -> LabelledImages:
+    def base(self) -> RealImages:
         """The real images that the data set is made from, or that it counts like."""
         if self.recipe.originals == "other domain":
             assert self.other_images is not None
@@ -57,20 +78,44 @@ class DatasetRequest:
         """Return the images that those of the data set are made from, float32 (n, C, H, W)."""
         if self.recipe.originals == "noise":
             return torch.stack([self._noise(row) for row in rows])
-        if self._moved is not None:
-            return self._moved[torch.as_tensor(rows)]
-        return as_pixels(torch.from_numpy(self.base.images[np.asarray(rows)]))
+        pixels = torch.from_numpy(self.base.pixels(np.asarray(rows)))
+        return as_pixels(pixels) if self._moved is None else self._moved(pixels)
 
     @cached_property
-    def _moved(self) -> torch.Tensor | None:
-        """The other domain's images under the statistics of this one's, if they are to have those."""
+    def labelled(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The label of each row of ``base``, and the rows that are used, ascending; some perhaps repeat."""
+        given = Given(
+            labels=self.base.labels,
+            classes=self.classes,
+            rng=np.random.default_rng(derived_seed(self.seed, self._name, "labels")),
+            settings=self.settings,
+            probabilities=lambda: _probabilities(self),
+        )
+        labels = self.recipe.relabel(given)
+        if self.recipe.sample is None:
+            return labels, np.flatnonzero(labels != DROPPED).astype(np.int64)
+        return labels, self.recipe.sample(given, labels).astype(np.int64)
+
+    @property
+    def attack_seed(self) -> int:
+        """The seed that a row's random start is derived from."""
+        return derived_seed(self.seed, self._name, "attack")
+
+    @property
+    def _name(self) -> str:
+        return self.recipe.dataset_of or self.recipe.name
+
+    @cached_property
+    def _moved(self) -> ChannelMap | None:
+        """What gives the other domain's images the statistics of this one's, if they are to have those."""
         if self.recipe.originals != "other domain" or not self.settings.cross_domain.normalized:
             return None
-        return with_statistics_of(torch.from_numpy(self.base.images), torch.from_numpy(self.images.images))
+        of_base, of_images = (mean_and_std(_pieces(images)) for images in (self.base, self.images))
+        return ChannelMap(*of_base, *of_images)
 
     def _noise(self, row: int) -> torch.Tensor:
         rng = np.random.default_rng(derived_seed(self.seed, "noise", int(row)))
-        shape = self.images.images.shape[1:]
+        shape = self.images.shape
         if self.settings.noise == "uniform":
             return torch.from_numpy(rng.random(shape, np.float32))
         pixels = rng.normal(0.5, _NOISE_DEVIATION, shape).astype(np.float32)
@@ -88,44 +133,62 @@ def dataset_rows(request: DatasetRequest, rows: range, progress: Progress | None
     """
     torch.set_num_threads(1)
     recipe = request.recipe
-    given = Given(
-        labels=request.base.labels,
-        classes=request.classes,
-        rng=np.random.default_rng(derived_seed(request.seed, recipe.dataset_of or recipe.name, "labels")),
-        settings=request.settings,
-        probabilities=lambda: _probabilities(request),
-    )
-    labels = recipe.relabel(given)
-    used = np.flatnonzero(labels != DROPPED) if recipe.sample is None else recipe.sample(given, labels)
-    kept = used[(used >= rows.start) & (used < rows.stop)].astype(np.int64)
-    originals = request.originals(kept) if len(kept) else _no_images(request)
+    labels, used = request.labelled
+    kept = used[slice(*np.searchsorted(used, (rows.start, rows.stop)))]
+    originals = request.originals(kept) if len(kept) else torch.empty(0, *request.base.shape)
     made = originals
     if recipe.make is not None and len(kept):
         made = recipe.make(_making(request, kept, labels[kept], originals, progress))
     return _table(request, kept, labels[kept], originals, made)
 
 
-def dataset_metrics(table: pa.Table, recipe: Recipe) -> dict[str, Any]:
-    """Summarize a data set: size, share of wrong labels, attack success, norms (fractions).
+def dataset_tables(request: DatasetRequest) -> Iterator[pa.Table]:
+    """Compute a data set whole, a piece of its rows at a time; columns as of ``dataset_rows``."""
+    count = len(request.base)
+    for start in range(0, count, _ROWS_AT_ONCE):
+        yield dataset_rows(request, range(start, min(start + _ROWS_AT_ONCE, count)))
 
-    Labels of noise and of another domain's images are neither right nor wrong.
-    """
-    labels = int_array(table, "label")
-    norms = table.column("perturbation_norm").to_numpy()
-    changed = bool(len(norms)) and bool(norms.max() > 0)
-    wrong = None
-    if len(labels) and recipe.originals == "images":
-        wrong = float(np.mean(labels != int_array(table, "original_label")))
-    success = None
-    if changed and recipe.attacks:
-        success = float(np.mean(int_array(table, "source_prediction_after") == labels))
-    return {
-        "train_size": len(labels),
-        "wrong_label_share": wrong,
-        "attack_success": success,
-        "mean_perturbation_norm": float(norms.mean()) if changed else None,
-        "max_perturbation_norm": float(norms.max()) if changed else None,
-    }
+
+class DatasetSummary:
+    """Sums up a data set while its tables go by."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._size = self._wrong = self._successes = 0
+        self._norms, self._largest_norm = 0.0, 0.0
+
+    def counted(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        """Yield the tables, and take them into the summary."""
+        for table in regrouped(tables, ROWS_PER_GROUP):  # so that sums round alike, whatever the shards
+            self._count(table)
+            yield table
+
+    def _count(self, table: pa.Table) -> None:
+        labels = int_array(table, "label")
+        self._size += len(labels)
+        if self._recipe.originals == "unknown":
+            return
+        norms = table.column("perturbation_norm").to_numpy()
+        self._norms += float(norms.sum(dtype=np.float64))
+        self._largest_norm = float(norms.max(initial=self._largest_norm))
+        if self._recipe.originals == "images":
+            self._wrong += int(np.sum(labels != int_array(table, "original_label")))
+        if self._recipe.attacks:
+            self._successes += int(np.sum(labels == int_array(table, "source_prediction_after")))
+
+    def metrics(self) -> dict[str, Any]:
+        """Return size, share of wrong labels, attack success, norms (fractions).
+
+        Labels of noise and of another domain's images are neither right nor wrong.
+        """
+        judged, changed = self._size and self._recipe.originals == "images", self._largest_norm > 0
+        return {
+            "train_size": self._size,
+            "wrong_label_share": self._wrong / self._size if judged else None,
+            "attack_success": self._successes / self._size if changed and self._recipe.attacks else None,
+            "mean_perturbation_norm": self._norms / self._size if changed else None,
+            "max_perturbation_norm": self._largest_norm if changed else None,
+        }
 
 
 def _making(
@@ -136,7 +199,6 @@ def _making(
     progress: Progress | None,
 ) -> Making:
     assert request.source_model is not None, "a recipe that makes images names its source"
-    recipe = request.recipe
     return Making(
         originals=originals,
         labels=torch.from_numpy(labels),
@@ -148,7 +210,7 @@ def _making(
         guards=request.guards,
         attack=request.attack,
         settings=request.settings,
-        seed=derived_seed(request.seed, recipe.dataset_of or recipe.name, "attack"),
+        seed=request.attack_seed,
         progress=progress,
     )
 
@@ -186,11 +248,12 @@ def _table(
 
 def _probabilities(request: DatasetRequest) -> NDArray[np.float32]:
     assert request.source_model is not None, "a recipe that asks for predictions names its source"
-    # As bytes where they may be: a batch at a time becomes float32.
-    plain = request.recipe.originals != "noise" and request._moved is None
-    images = torch.from_numpy(request.base.images) if plain else request.originals(range(len(request.base)))
-    return probabilities(request.source_model, images)
+    count = len(request.base)
+    rows = (range(start, min(start + _ROWS_AT_ONCE, count)) for start in range(0, count, _ROWS_AT_ONCE))
+    return np.concatenate([probabilities(request.source_model, request.originals(some)) for some in rows])
 
 
-def _no_images(request: DatasetRequest) -> torch.Tensor:
-    return torch.empty(0, *request.base.images.shape[1:])
+def _pieces(images: RealImages) -> Iterator[torch.Tensor]:
+    for start in range(0, len(images), _ROWS_AT_ONCE):
+        rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(images)))
+        yield torch.from_numpy(images.pixels(rows))

@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from advfeat import data
-from advfeat.cost import attack_seconds, data_bytes, training_bytes
+from advfeat.cost import attack_seconds, data_bytes, passing_bytes, training_bytes
 from advfeat.digest import derived_seed
 from advfeat.errors import InputError
 from advfeat.imported import Description, describe
@@ -220,15 +220,16 @@ class Layout:
         wanted = self._experiment.evaluation
         asked = wanted.model_dump(mode="json") if wanted.attack is not None else {}
         passes = wanted.attack.passes if wanted.attack is not None else 0
-        # As float32, and attacked; the data set is read for the transfer rate.
-        read = 4 * (self.images.test_size + ("dataset" in inputs) * self.images.train_size)
+        read = 4 * self.images.test_size * self.images.bytes_each  # as float32, and attacked
+        if "dataset" in inputs:  # for the transfer rate
+            read += passing_bytes(4 * self.images.train_size * self.images.bytes_each)
         return self._add(
             Stage(
                 kind="evaluation",
                 title=f"evaluation {recipe.name}, seed {seed}",
                 parameters={**asked, **({"seed": seed} if asked else {})},
                 inputs={**inputs, "images": self.images.digest},
-                memory_bytes=data_bytes(read * self.images.bytes_each),
+                memory_bytes=data_bytes(read),
                 image_passes=self.images.test_size * passes,
             )
         )
@@ -271,7 +272,7 @@ class Layout:
         title = f"data set {name}, seed {seed}"
         parameters = {"recipe": name, "seed": seed, **self._settings(recipe)}
         images = self._add_other_domain() if recipe.originals == "other domain" else self.images
-        joined = data_bytes(4 * images.train_size * images.bytes_each)
+        joined = data_bytes(passing_bytes(4 * images.train_size * images.bytes_each))
         parts = () if recipe.make is None else self._add_shards(recipe, title, parameters, inputs)
         return self._add(
             Stage(
@@ -309,7 +310,10 @@ class Layout:
                     title=f"{title}, shard {number} of {len(shards)}",
                     parameters={**parameters, "rows": [rows.start, rows.stop]},
                     inputs=inputs,
-                    memory_bytes=data_bytes((images.train_size + 4 * len(rows)) * images.bytes_each),
+                    memory_bytes=data_bytes(
+                        passing_bytes(images.train_size * images.bytes_each)
+                        + 4 * len(rows) * images.bytes_each
+                    ),
                     image_passes=len(rows) * passes,
                 )
             )

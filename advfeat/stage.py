@@ -22,10 +22,10 @@ StageKind = Literal[
 
 # Raise a version when the same parameters and inputs give another artifact than before.
 STAGE_VERSIONS: dict[StageKind, int] = {
-    "images": 1,
+    "images": 2,
     "source_model": 3,
-    "dataset": 2,
-    "shard": 2,
+    "dataset": 3,
+    "shard": 3,
     "target_model": 3,
     "evaluation": 2,
     "leakage": 1,

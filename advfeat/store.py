@@ -25,7 +25,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from advfeat.artifact import ArtifactRef, Manifest, StoredFile
 from advfeat.digest import file_sha256, stream_sha256
 from advfeat.errors import AdvfeatError, DamagedArtifactError, InputError, MissingArtifactError
 from advfeat.stage import Stage
+from advfeat.uploads import Uploads
 
 _RECORDED_PACKAGES = ("advfeat", "torch", "numpy", "pyarrow", "safetensors")
 _MAX_MANIFEST_BYTES = 16 << 20
@@ -182,8 +183,18 @@ class Store:
         """
         for file in self.manifest(digest).files:
             if file.name == name:
-                return self._read_checked(digest, file)
+                return self.read_file(digest, file)
         raise MissingArtifactError(f"{self.artifact_uri(digest)} holds no {name}")
+
+    def read_file(self, digest: str, file: StoredFile) -> bytes:
+        """Read one payload file whole, which the artifact's manifest names.
+
+        Raises ``DamagedArtifactError`` if its bytes are not those that the manifest promises.
+        """
+        with self._payload(digest, file) as payload:
+            content: bytes = payload.read(file.bytes + 1)
+        _check_sha256(file, hashlib.sha256(content).hexdigest(), len(content))
+        return content
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -194,21 +205,33 @@ class Store:
         A damaged artifact of the same digest stays until this one can take its place; if another
         writer publishes first, its artifact is returned.
         """
+        return self.write_streamed(stage, lambda folder, _: build(folder))
+
+    def write_streamed(
+        self, stage: Stage, build: Callable[[Path, Callable[[Path], None]], dict[str, Any]]
+    ) -> ArtifactRef:
+        """As ``write_stage``, for a payload that neither memory nor a temporary folder has to hold whole.
+
+        ``build`` gets besides the folder a function that takes a finished file away: it is uploaded and
+        deleted while the next ones are written, and if too many wait for that, the function waits too.
+        """
         digest = stage.digest
         existing, loss = self.state(digest)
         if existing is not None:
             return existing.reference(self.artifact_uri(digest))
         with tempfile.TemporaryDirectory(prefix="advfeat-") as folder:
             began = time.monotonic()
-            metrics = build(Path(folder))
-            files = tuple(self._upload(digest, path) for path in sorted(Path(folder).iterdir()))
+            with Uploads(partial(self._upload, digest)) as uploads:
+                metrics = build(Path(folder), uploads.add)
+                streamed = uploads.finish()
+            left = [self._upload(digest, path) for path in sorted(Path(folder).iterdir())]
             manifest = Manifest(
                 stage=stage.kind,
                 version=stage.version,
                 digest=digest,
                 parameters=stage.parameters,
                 inputs=stage.inputs,
-                files=files,
+                files=tuple(sorted([*streamed, *left], key=lambda file: file.name)),
                 metrics=metrics,
                 versions=_package_versions(),
                 seconds=round(time.monotonic() - began, 3),
@@ -365,12 +388,6 @@ class Store:
     def _check_content(self, digest: str, file: StoredFile) -> None:
         with self._payload(digest, file) as payload:
             _check_sha256(file, *stream_sha256(payload))
-
-    def _read_checked(self, digest: str, file: StoredFile) -> bytes:
-        with self._payload(digest, file) as payload:
-            content: bytes = payload.read(file.bytes + 1)
-        _check_sha256(file, hashlib.sha256(content).hexdigest(), len(content))
-        return content
 
     @contextlib.contextmanager
     def _payload(self, digest: str, file: StoredFile) -> Iterator[Any]:

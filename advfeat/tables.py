@@ -1,16 +1,17 @@
 """Images in Parquet, in a column that pandas, Hugging Face datasets and Ray Data read as it is.
 
-``image`` is an Arrow fixed-size list of C·H·W values (uint8 or float32) in channel, row, column
-order; the table's ``advfeat`` metadata holds the shape. Arrow's fixed-shape tensor type would carry
-the shape itself, but Hugging Face datasets refuses it.
+``image`` is an Arrow fixed-size list of C·H·W values in channel, row, column order, or for stored real
+images their C·H·W bytes: Parquet has no number smaller than 32 bits, and lists of bytes take ten times
+as long to read. The table's ``advfeat`` metadata holds the shape. Arrow's fixed-shape tensor type would
+carry the shape itself, but Hugging Face datasets refuses it.
 """
 
-import io
 import json
-from collections.abc import Iterable
-from itertools import chain
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +19,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from advfeat.errors import DamagedArtifactError
+from advfeat.parts import ROWS_PER_GROUP, part_name, rows_per_part
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
-ROWS_PER_GROUP = 1024
 _METADATA_KEY = b"advfeat"
+_FAST = "lz4"
+"""Pages that do not get smaller, like those of perturbed images, cost next to nothing to read."""
 
 
 def image_column(images: NDArray[np.uint8] | NDArray[np.float32]) -> pa.FixedSizeListArray:
@@ -31,10 +34,27 @@ def image_column(images: NDArray[np.uint8] | NDArray[np.float32]) -> pa.FixedSiz
     return pa.FixedSizeListArray.from_arrays(pa.array(values), int(np.prod(images.shape[1:])))
 
 
+def bytes_column(images: NDArray[np.uint8]) -> pa.BinaryArray:
+    """Wrap images (N, C, H, W) of up to 2 GiB as an Arrow column of N strings of bytes, without copying."""
+    values = np.ascontiguousarray(images)
+    ends = np.arange(len(values) + 1, dtype=np.int32) * np.int32(np.prod(values.shape[1:]))
+    return pa.Array.from_buffers(
+        pa.binary(), len(values), [None, pa.py_buffer(ends), pa.py_buffer(values.reshape(-1))]
+    )
+
+
 def with_image_shape(table: pa.Table, shape: tuple[int, ...]) -> pa.Table:
     """Return the table with the images' shape (C, H, W) in its metadata."""
     content = json.dumps({"image_shape": list(shape)}).encode()
     return table.replace_schema_metadata({**(table.schema.metadata or {}), _METADATA_KEY: content})
+
+
+def image_shape(table: pa.Table) -> tuple[int, ...]:
+    """Return the shape (C, H, W) of a table's images; raises ``DamagedArtifactError`` if it does not say."""
+    try:
+        return tuple(map(int, json.loads((table.schema.metadata or {})[_METADATA_KEY])["image_shape"]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise _shapeless(error) from error
 
 
 def image_array(table: pa.Table, pixel: type[Pixel]) -> NDArray[Pixel]:
@@ -42,13 +62,25 @@ def image_array(table: pa.Table, pixel: type[Pixel]) -> NDArray[Pixel]:
 
     Raises ``DamagedArtifactError`` if the table does not say the images' shape.
     """
+    images = np.empty((table.num_rows, *image_shape(table)), pixel)
+    copy_images(table, images)
+    return images
+
+
+def copy_images(table: pa.Table, to: NDArray[Pixel]) -> None:
+    """Copy the ``image`` column into an array (N, C, H, W).
+
+    Raises ``DamagedArtifactError`` if the images do not fit.
+    """
     try:
-        shape: list[int] = json.loads((table.schema.metadata or {})[_METADATA_KEY])["image_shape"]
-        column = table.column("image").combine_chunks()
-        values = column.flatten().to_numpy(zero_copy_only=False).astype(pixel)
-        return np.asarray(values.reshape((table.num_rows, *shape)), dtype=pixel)
+        start = 0
+        for chunk in table.column("image").chunks:
+            stop = start + len(chunk)
+            if len(chunk):
+                to[start:stop] = _values(chunk).reshape(to[start:stop].shape)
+            start = stop
     except (KeyError, ValueError, TypeError) as error:
-        raise DamagedArtifactError(f"no images of a known shape in the table ({error})") from error
+        raise _shapeless(error) from error
 
 
 def float_array(table: pa.Table, column: str) -> NDArray[np.float32]:
@@ -73,19 +105,70 @@ def write_table(table: pa.Table, path: Path) -> None:
     )
 
 
-def write_tables(tables: Iterable[pa.Table], path: Path) -> None:
-    """Write tables of one schema below each other, each a row group, so that only one is in memory.
+def write_split(
+    tables: Iterable[pa.Table], folder: Path, split: str, finished: Callable[[Path], None]
+) -> None:
+    """Write tables of one schema, at least one, below each other into the parts of a split.
 
-    Tables of ``ROWS_PER_GROUP`` rows, the last one perhaps smaller, give the bytes that ``write_table``
-    gives for all of them together.
+    No more than a row group is in memory beside the table at hand, and the parts' bytes depend on the
+    rows alone. ``finished`` takes over each part once it is whole.
     """
     tables = iter(tables)
     first = next(tables)
-    with pq.ParquetWriter(path, first.schema, compression="zstd", use_dictionary=False) as writer:
-        for table in chain([first], tables):
-            writer.write_table(table.combine_chunks(), row_group_size=ROWS_PER_GROUP)
+    rows = rows_per_part(_row_bytes(first))
+    rows_per_group = min(rows, ROWS_PER_GROUP)
+    groups = regrouped(chain([first], tables), rows_per_group)
+    start = 0
+    for group in groups:
+        path = folder / part_name(split, start)
+        with pq.ParquetWriter(path, group.schema, compression=_FAST, use_dictionary=False) as writer:
+            for one in chain([group], islice(groups, rows // rows_per_group - 1)):
+                writer.write_table(one.combine_chunks(), row_group_size=rows_per_group)
+                start += one.num_rows
+        finished(path)
 
 
-def read_table(content: bytes) -> pa.Table:
-    """Read a Parquet table from bytes."""
-    return pq.read_table(io.BytesIO(content))
+def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Return the same rows in tables of ``rows`` rows each; the last one holds the rest, at least one row.
+
+    Tables without any row become one such table.
+    """
+    rest: pa.Table | None = None
+    for table in tables:
+        rest = table if rest is None else pa.concat_tables([rest, table])
+        while rest.num_rows > rows:
+            yield rest.slice(0, rows)
+            rest = rest.slice(rows)
+    if rest is not None:
+        yield rest
+
+
+def read_table(content: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet table from bytes; only some of its columns, if they are given."""
+    return pq.ParquetFile(pa.BufferReader(content)).read(columns, use_threads=False)
+
+
+def _row_bytes(table: pa.Table) -> int:
+    """Return how many bytes of memory a row takes."""
+    return sum(_value_bytes(field.type, table) for field in table.schema)
+
+
+def _value_bytes(kind: pa.DataType, table: pa.Table) -> int:
+    if pa.types.is_binary(kind):
+        return math.prod(image_shape(table))
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size) * _value_bytes(kind.value_type, table)
+    return int(kind.bit_width) // 8
+
+
+def _values(column: pa.Array) -> NDArray[Any]:
+    """Return the images of a column as one array of all their values, without copying."""
+    if not pa.types.is_binary(column.type):
+        return np.asarray(column.flatten().to_numpy(zero_copy_only=False))
+    _, ends, values = column.buffers()
+    ends = np.frombuffer(ends, np.int32)[column.offset : column.offset + len(column) + 1]
+    return np.frombuffer(values, np.uint8)[ends[0] : ends[-1]]
+
+
+def _shapeless(error: Exception) -> DamagedArtifactError:
+    return DamagedArtifactError(f"no images of a known shape in the table ({error})")

@@ -1,4 +1,4 @@
-"""Training: SGD with Nesterov momentum under a one-cycle schedule, data resident on the device.
+"""Training: SGD with Nesterov momentum under a one-cycle schedule, a window of data on the device.
 
 In the manner of the fast CIFAR-10 trainers (Page 2019, "How to train your ResNet"; Jordan 2024,
 airbench): images stay on the device as uint8, augmentation happens there, channels_last, bf16 where the
@@ -8,7 +8,9 @@ processor has it, compiled where the work pays for it.
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from math import prod
 from typing import Any, Literal
 
 import torch
@@ -18,15 +20,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from advfeat import models
 from advfeat.attacks import perturb
-from advfeat.augmentation import FlipAndShift
 from advfeat.checkpoint import Checkpoint, TrainingState
 from advfeat.digest import canonical_json, derived_seed
 from advfeat.engine import Engine, step_flop
 from advfeat.errors import StageFailedError
 from advfeat.hardware import can_compile, choose_precision, device
+from advfeat.parts import PART_BYTES, WINDOW_PARTS
 from advfeat.progress import Progress
 from advfeat.spec import Attack, Schedule, TrainSpec
-from advfeat.tensor_file import raw_bytes
+from advfeat.windows import TrainingSet, Window
 
 _WARM_UP = 0.2
 """Share of the steps in which the learning rate rises; at least one step."""
@@ -41,6 +43,24 @@ def as_pixels(images: Tensor) -> Tensor:
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
+def mean_and_std(pieces: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the mean and the standard deviation of each channel over all pieces, float32 (C,).
+
+    A piece is images (n, C, H, W), uint8 or float32 in [0, 1]; the result is in units of the latter. Pieces
+    are joined in float64 (Chan et al. 1983, "Algorithms for Computing the Sample Variance").
+    """
+    count, mean, squares = 0, torch.zeros(()), torch.zeros(())
+    for piece in pieces:
+        std, own_mean = (value.double() for value in torch.std_mean(as_pixels(piece), dim=(0, 2, 3)))
+        own_count = piece[:, 0].numel()
+        joined = count + own_count
+        distance = own_mean - mean
+        squares = squares + std.square() * (own_count - 1) + distance.square() * (count * own_count / joined)
+        mean = mean + distance * (own_count / joined)
+        count = joined
+    return mean.float(), (squares / (count - 1)).sqrt().float()
+
+
 def fit(
     images: Tensor,
     labels: Tensor,
@@ -52,29 +72,55 @@ def fit(
     progress: Progress | None = None,
     losses: list[float] | None = None,
 ) -> models.Normalized:
-    """Train a fresh network and return it in evaluation mode.
+    """Train a fresh network on images in memory and return it in evaluation mode; see ``fit_windows``.
 
     ``images`` are uint8 or float32 in [0, 1], (N, C, H, W); ``labels`` int64 (N,), or float32
-    probabilities (N, classes) to be learned (distillation, Hinton et al. 2015). The same arguments
-    give the same weights on the same machine, also if the training was interrupted and goes on from
-    ``checkpoint``. With ``spec.adversarial`` the network sees adversarial examples only (Madry et al.
-    2018), with ``spec.ema_decay`` the returned weights are the moving average. ``progress`` counts
+    probabilities (N, classes) to be learned (distillation, Hinton et al. 2015).
+    """
+    return fit_windows(
+        TrainingSet.in_memory(images, labels),
+        spec,
+        classes=classes,
+        seed=seed,
+        checkpoint=checkpoint,
+        progress=progress,
+        losses=losses,
+    )
+
+
+def fit_windows(
+    data: TrainingSet,
+    spec: TrainSpec,
+    *,
+    classes: int,
+    seed: int,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress | None = None,
+    losses: list[float] | None = None,
+) -> models.Normalized:
+    """Train a fresh network, a window of the data after the other, and return it in evaluation mode.
+
+    The same arguments give the same weights on the same machine, also if the training was interrupted and
+    goes on from ``checkpoint``. With ``spec.adversarial`` the network sees adversarial examples only (Madry
+    et al. 2018), with ``spec.ema_decay`` the returned weights are the moving average. ``progress`` counts
     images over all epochs, and ``losses`` is filled with each epoch's mean loss.
 
     In a process group of ``spec.workers`` processes each trains on its share of every batch, with
     DistributedDataParallel, and all return the same network. The first one keeps the checkpoints, and
     one at the end: from it a process alone has the network without training. Raises
-    ``StageFailedError`` where there is neither that checkpoint nor such a group.
+    ``StageFailedError`` where there is neither that checkpoint nor such a group, and what reading the
+    data raises.
     """
     _compute_repeatably(spec.threads)
     where = device()
-    identity = "" if checkpoint is None else _identity(images, labels, spec, classes, seed)
-    images, labels = images.to(where), labels.to(where)
-    hard_labels = labels if labels.ndim == 1 else labels.argmax(1)
-    model = _initialized(images, spec, classes, seed).to(where).to(memory_format=torch.channels_last)
-    model.set_statistics(*_statistics(images))
+    identity = "" if checkpoint is None else _identity(data, spec, classes, seed)
+    model = _initialized(data.image_shape, spec, classes, seed).to(where)
+    model = model.to(memory_format=torch.channels_last)
+    model.set_statistics(*mean_and_std(_pieces(data)))
     average = None if spec.ema_decay is None else _moving_average(model, spec.ema_decay)
-    optimizer, schedule = _optimizer(model, spec, steps=spec.epochs * -(-len(labels) // spec.batch_size))
+    windows = [data.of_epoch(seed, epoch) for epoch in range(spec.epochs)]
+    steps = sum(-(-data.rows(window) // spec.batch_size) for window in chain.from_iterable(windows))
+    optimizer, schedule = _optimizer(model, spec, steps)
     generator = torch.Generator().manual_seed(derived_seed(seed, "batches"))
     networks: dict[str, nn.Module] = {"model": model} | ({} if average is None else {"average": average})
     state = TrainingState(identity, networks, optimizer, schedule, generator)
@@ -88,25 +134,31 @@ def fit(
         )
     share = slice(rank, None, workers)
 
-    precision, network = _fast_forward(model, images, spec)
-    moved = FlipAndShift(images) if spec.augmentation == "flip-crop" else None
-    seen = first_epoch * len(labels)
+    precision, network = _fast_forward(model, data, spec, where)
+    seen = first_epoch * len(data)
     losses = [] if losses is None else losses
     losses[:] = state.losses
     model.train()
+    stream = data.stream(chain.from_iterable(windows[first_epoch:]))
     for epoch in range(first_epoch, spec.epochs):
         total_loss, trained_on = torch.zeros((), device=where), 0
-        for number, rows in enumerate(_shuffled_batches(len(labels), spec.batch_size, workers, generator)):
+        batches = _shuffled_batches(islice(stream, len(windows[epoch])), spec.batch_size, workers, generator)
+        for number, (window, rows) in enumerate(batches):
             here = rows[share].to(where)
-            batch = as_pixels(images[here] if moved is None else moved.batch(rows, generator, share))
+            if spec.augmentation == "flip-crop":
+                batch = as_pixels(window.flipped_and_shifted.batch(rows, generator, share))
+            else:
+                batch = as_pixels(window.images[here])
             batch = batch.contiguous(memory_format=torch.channels_last)
             with torch.autocast(where.type, torch.bfloat16, enabled=precision == "bf16"):
                 if spec.adversarial is not None:
                     attack_seed = derived_seed(seed, "adversarial", epoch, number * workers + rank)
-                    batch = _adversarial(model, batch, hard_labels[here], spec.adversarial, attack_seed)
+                    hard_labels = window.hard_labels[here]
+                    batch = _adversarial(model, batch, hard_labels, spec.adversarial, attack_seed)
                 # A last, smaller batch is not worth a compilation of its own; workers need their wrapper.
                 logits = (network if len(rows) == spec.batch_size or workers > 1 else model)(batch)
-            loss = F.cross_entropy(logits.float(), labels[here], label_smoothing=spec.label_smoothing)
+            labels = window.labels[here]
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=spec.label_smoothing)
             loss = loss * (workers * len(here) / len(rows))  # gradients are averaged over workers
             total_loss += loss.detach() * (len(rows) / workers)
             trained_on += len(rows)
@@ -118,7 +170,7 @@ def fit(
                 average.update_parameters(model)
             seen += len(rows)
             if progress is not None:
-                progress(seen, spec.epochs * len(labels))
+                progress(seen, spec.epochs * len(data))
         if workers > 1:
             distributed.all_reduce(total_loss)
         state.losses.append(float(total_loss) / max(1, trained_on))
@@ -168,17 +220,17 @@ def _place_among_workers() -> tuple[int, int]:
 
 
 def _fast_forward(
-    model: models.Normalized, images: Tensor, spec: TrainSpec
+    model: models.Normalized, data: TrainingSet, spec: TrainSpec, where: torch.device
 ) -> tuple[Literal["bf16", "fp32"], Callable[[Tensor], Tensor]]:
     """Choose the precision, share the gradients, and compile the model if the whole training pays for it."""
-    flop = step_flop(model, as_pixels(images[:1]))
-    precision = choose_precision(spec.precision, images.device, flop)
+    flop = step_flop(model, torch.zeros(1, *data.image_shape, device=where))
+    precision = choose_precision(spec.precision, where, flop)
     # Weight gradients cost half as much again as forward and input gradient.
-    work = 1.5 * flop * spec.epochs * len(images)
-    pays = work >= _COMPILATION_PAYS_FROM_FLOP.get((images.device.type, precision), float("inf"))
+    work = 1.5 * flop * spec.epochs * len(data)
+    pays = work >= _COMPILATION_PAYS_FROM_FLOP.get((where.type, precision), float("inf"))
     _, workers = _place_among_workers()
     network = model if workers == 1 else DistributedDataParallel(model)
-    if not pays or not can_compile(images.device):
+    if not pays or not can_compile(where):
         return precision, network
     compiled: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False)
     return precision, compiled
@@ -188,15 +240,15 @@ def _adversarial(model: nn.Module, batch: Tensor, labels: Tensor, attack: Attack
     return perturb(model, batch, labels, attack, seed=seed, engine=Engine(tile=len(batch)))
 
 
-def _initialized(images: Tensor, spec: TrainSpec, classes: int, seed: int) -> models.Normalized:
+def _initialized(image_shape: tuple[int, ...], spec: TrainSpec, classes: int, seed: int) -> models.Normalized:
     with torch.random.fork_rng():
         torch.manual_seed(derived_seed(seed, "weights"))
-        return models.build(spec.model, **shape_arguments(images, spec, classes))
+        return models.build(spec.model, **shape_arguments(image_shape, spec, classes))
 
 
-def shape_arguments(images: Tensor, spec: TrainSpec, classes: int) -> dict[str, Any]:
+def shape_arguments(image_shape: tuple[int, ...], spec: TrainSpec, classes: int) -> dict[str, Any]:
     """Return what ``models.build`` needs to know besides the architecture's name."""
-    return {"width": spec.width, "image_shape": list(images.shape[1:]), "classes": classes}
+    return {"width": spec.width, "image_shape": list(image_shape), "classes": classes}
 
 
 def _moving_average(model: models.Normalized, decay: float) -> Any:
@@ -205,24 +257,24 @@ def _moving_average(model: models.Normalized, decay: float) -> Any:
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
-def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    std, mean = torch.std_mean(as_pixels(images), dim=(0, 2, 3))
-    return mean, std
+def _pieces(data: TrainingSet) -> Iterator[Tensor]:
+    """Yield all images, as many at a time as would fill a window as float32."""
+    rows = max(1, WINDOW_PARTS * PART_BYTES // (4 * prod(data.image_shape)))
+    for window in data.stream(data.in_order()):
+        yield from window.images.split(rows)
 
 
 def _shuffled_batches(
-    count: int, batch_size: int, workers: int, generator: torch.Generator
-) -> Iterator[Tensor]:
-    """Yield the rows of each batch of an epoch; a last batch that leaves a worker one image is left out."""
-    for rows in torch.randperm(count, generator=generator).split(batch_size):
-        if len(rows) >= 2 * workers:  # batch norm needs two
-            yield rows
+    windows: Iterable[Window], batch_size: int, workers: int, generator: torch.Generator
+) -> Iterator[tuple[Window, Tensor]]:
+    """Yield the rows of each batch of an epoch; a last one that leaves a worker one image is left out."""
+    for window in windows:
+        for rows in torch.randperm(len(window), generator=generator).split(batch_size):
+            if len(rows) >= 2 * workers:  # batch norm needs two
+                yield window, rows
 
 
-def _identity(images: Tensor, labels: Tensor, spec: TrainSpec, classes: int, seed: int) -> str:
+def _identity(data: TrainingSet, spec: TrainSpec, classes: int, seed: int) -> str:
     """Name a training by everything that its result depends on."""
-    sha = hashlib.sha256(canonical_json([spec.model_dump(mode="json"), classes, seed]))
-    for tensor in (images, labels):
-        sha.update(canonical_json([str(tensor.dtype), list(tensor.shape)]))
-        sha.update(raw_bytes(tensor))
-    return sha.hexdigest()
+    named = [spec.model_dump(mode="json"), classes, seed, data.identity()]
+    return hashlib.sha256(canonical_json(named)).hexdigest()

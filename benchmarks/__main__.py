@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from advfeat.errors import AdvfeatError
 from advfeat.hardware import device
 from advfeat.spec import DataSpec
-from benchmarks import attacks, grids, growth, machine, report, scale, training
+from benchmarks import attacks, grids, growth, machine, report, scale, storage, training
 from benchmarks.options import add_options, chosen
 from benchmarks.report import say
 
-PARTS = ("machine", "attacks", "growth", "training", "scale", "grids")
+PARTS = ("machine", "attacks", "growth", "training", "scale", "grids", "storage")
 _QUICK_TRAIN_SIZE = 400
 
 
@@ -47,6 +47,7 @@ def _run(given: argparse.Namespace, command: str) -> None:
     of_training = chosen(training.QUICK if quick else training.Settings(), given)
     of_scale = chosen(scale.QUICK if quick else scale.Settings(), given)
     of_grids = chosen(grids.QUICK if quick else grids.Settings(), given)
+    of_storage = chosen(storage.QUICK if quick else storage.Settings(), given)
     book = report.Book(machine.describe(), given.output, command, quick=quick)
     for part in PARTS if given.part == "all" else (given.part,):
         if part == "machine":
@@ -60,8 +61,10 @@ def _run(given: argparse.Namespace, command: str) -> None:
             book.keep("training", training.run(of_training, data, say=say))
         elif part == "scale":
             book.keep("scale", scale.run(of_scale, say=say))
-        else:
+        elif part == "grids":
             book.keep("grids", grids.run(of_grids, say=say))
+        else:
+            book.keep("storage", storage.run(of_storage, say=say))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,7 +81,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--train-size", type=int, help="use this many training images [all]")
     parser.add_argument("--threads", type=int, help="CPU threads [all cores this process may use]")
     parser.add_argument("--output", type=Path, default=report.FOLDER, help="folder of the reports")
-    parts = (attacks.Settings(), growth.Settings(), training.Settings(), scale.Settings(), grids.Settings())
+    parts = (
+        attacks.Settings(),
+        growth.Settings(),
+        training.Settings(),
+        scale.Settings(),
+        grids.Settings(),
+        storage.Settings(),
+    )
     add_options(parser, parts)
     return parser
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 
@@ -107,9 +107,9 @@ def working_memory(work: Callable[[], object], where: torch.device) -> int | Non
         ctypes.CDLL(None).malloc_trim(0)
     try:
         (_PROCESS / "clear_refs").write_text("5")
-        before = _resident("VmRSS")
+        before = resident("VmRSS")
         work()
-        return _resident("VmHWM") - before
+        return resident("VmHWM") - before
     except (OSError, KeyError):
         return None
 
@@ -119,7 +119,8 @@ def allocated(where: torch.device) -> int:
     return torch.cuda.memory_allocated(where) if where.type == "cuda" else 0
 
 
-def _resident(field: str) -> int:
+def resident(field: Literal["VmRSS", "VmHWM"]) -> int:
+    """Return the bytes of memory that this process has now, or had at its peak; raises ``OSError``."""
     lines = (_PROCESS / "status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return 1024 * int(fields[field].split()[0])

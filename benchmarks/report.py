@@ -20,6 +20,7 @@ from benchmarks.grids import Figures as GridFigures
 from benchmarks.growth import Figures as GrowthFigures
 from benchmarks.machine import Machine, Peaks
 from benchmarks.scale import Figures as ScaleFigures
+from benchmarks.storage import Figures as StorageFigures
 from benchmarks.table import Table
 from benchmarks.training import Figures as TrainingFigures
 
@@ -54,11 +55,13 @@ class Report(Spec):
     training: Part[TrainingFigures] | None = None
     scale: Part[ScaleFigures] | None = None
     grids: Part[GridFigures] | None = None
+    storage: Part[StorageFigures] | None = None
 
     def markdown(self) -> str:
         """Return the report as Markdown."""
         lines = [f"# Benchmarks: {self.machine.title}", "", *_markdown(self.machine.table())]
-        for part in (self.peaks, self.attacks, self.growth, self.training, self.scale, self.grids):
+        parts = (self.peaks, self.attacks, self.growth, self.training, self.scale, self.grids, self.storage)
+        for part in parts:
             if part is not None:
                 for table in part.figures.tables():
                     lines += _markdown(table)

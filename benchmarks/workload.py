@@ -76,7 +76,7 @@ def trained(images: Images, spec: TrainSpec) -> models.Normalized:
 def untrained(images: Tensor, spec: TrainSpec, classes: int) -> models.Normalized:
     """Build a network with initial weights, for measurements that weights do not change."""
     torch.manual_seed(0)
-    model = models.build(spec.model, **training.shape_arguments(images, spec, classes))
+    model = models.build(spec.model, **training.shape_arguments(tuple(images.shape[1:]), spec, classes))
     return model.to(device()).eval()
 
 

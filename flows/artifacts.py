@@ -11,6 +11,7 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
+from advfeat.parts import first_row
 from advfeat.report.groups import groups, varying_axes
 from advfeat.report.numbers import percent
 from advfeat.store import Store
@@ -53,10 +54,9 @@ def _data_sets(result: RunResult, store: Store) -> list[dict[str, object]]:
     for manifest, _ in store.states(list(digests)).values():
         if manifest is None:
             continue
-        for file in manifest.files:
-            if file.name == "train.parquet":
-                uri = f"{store.artifact_uri(manifest.digest)}/{file.path}"
-                found.append({"images": manifest.metrics["train_size"], "bytes": file.bytes, "Parquet": uri})
+        if any(first_row(file.name, "train") is not None for file in manifest.files):
+            uri = store.artifact_uri(manifest.digest)
+            found.append({"images": manifest.metrics["train_size"], "bytes": manifest.bytes, "Parquet": uri})
     return found
 
 

@@ -78,8 +78,8 @@ class ObjectStore:
     variables: dict[str, str]
 
 
-def object_store(folder: Path) -> ObjectStore:
-    """Lay out a SeaweedFS whose data lie in ``folder``."""
+def object_store(folder: Path, volumes: int = 20) -> ObjectStore:
+    """Lay out a SeaweedFS whose data lie in ``folder``, on so many volumes of 64 MB, a few more or less."""
     access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
     identity = {
         "name": "advfeat",
@@ -93,7 +93,7 @@ def object_store(folder: Path) -> ObjectStore:
     command = [
         *(_beside_python("weed"), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
         *("-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={config}"),
-        *("-volume.max=20", "-master.volumeSizeLimitMB=64"),
+        *(f"-volume.max={volumes}", "-master.volumeSizeLimitMB=64"),
         *(f"-{name}.port={port}" for name, port in ports.items()),
         *(f"-{name}.port.grpc={port}" for name, port in zip(ports, free_ports(4), strict=True)),
     ]
@@ -107,9 +107,9 @@ def object_store(folder: Path) -> ObjectStore:
 
 
 @contextlib.contextmanager
-def seaweedfs(folder: Path) -> Iterator[dict[str, str]]:
+def seaweedfs(folder: Path, volumes: int = 20) -> Iterator[dict[str, str]]:
     """Start SeaweedFS with S3 and an empty bucket; give the AWS variables that lead to it."""
-    store = object_store(folder)
+    store = object_store(folder, volumes)
     with store.server.running():
         yield store.variables
 

@@ -33,7 +33,8 @@ def frame(computed: tuple[Store, Plan], recipe: str) -> pd.DataFrame:
     """Read a data set as a user does, with pandas alone."""
     store, plan = computed
     (stage,) = [stage for stage in plan.stages if stage.title == f"data set {recipe}, seed 0"]
-    return pd.read_parquet(io.BytesIO(store.read(stage.digest, "train.parquet")))
+    (file,) = store.manifest(stage.digest).files
+    return pd.read_parquet(f"{store.artifact_uri(stage.digest)}/{file.path}")
 
 
 def originals(computed: tuple[Store, Plan]) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +131,7 @@ def test_arrow_sees_plain_standard_columns(computed: tuple[Store, Plan]) -> None
     """Whatever reads Parquet can read a data set: no extension type, no nested record."""
     store, plan = computed
     (stage,) = [stage for stage in plan.stages if stage.title == "data set d_rand, seed 0"]
-    schema = pq.read_schema(io.BytesIO(store.read(stage.digest, "train.parquet")))
+    schema = pq.read_schema(io.BytesIO(store.read(stage.digest, "train-000000000.parquet")))
     types = {field.name: str(field.type) for field in schema}
     assert types.pop("image") == "fixed_size_list<element: float>[64]"
     assert types.pop("perturbation_norm") == "float"

@@ -142,7 +142,7 @@ def test_a_shard_that_always_fails(place: Place) -> None:
     }
     blocked = "data set d_rand, seed 0, shard 3 of 5"
     (sha256,) = place.undisturbed[planned[blocked]]
-    obstacle = store / "artifacts" / planned[blocked] / f"train-{sha256[:16]}.parquet"
+    obstacle = store / "artifacts" / planned[blocked] / f"train-000000000-{sha256[:16]}.parquet"
     obstacle.mkdir(parents=True)
     failed = command("run", "--json", *GRID)
     assert failed.returncode == 1

@@ -19,8 +19,9 @@ from advfeat.experiment_file import load_experiment
 from advfeat.grid import load_grid, points, title_of
 from advfeat.imported import describe, pieces
 from advfeat.plan import Plan, build_grid_plan, build_plan, grid_report
+from advfeat.stages.rows import stored_tables
 from advfeat.store import Store
-from advfeat.tables import image_array, image_column, int_array, read_table, with_image_shape
+from advfeat.tables import image_array, image_column, int_array, with_image_shape
 from tests.inline import compute, compute_all
 from tests.servers import BUCKET, s3_client
 
@@ -80,12 +81,12 @@ def test_a_data_set_that_comes_back_teaches_what_it_taught(
 ) -> None:
     store, plan = d_rand
     made = plan.report.inputs["d_rand/0/dataset"]
-    table = read_table(store.read(made, "train.parquet"))
+    table = pa.concat_tables(stored_tables(store, made))
     location = form(tmp_path, image_array(table, np.float32), int_array(table, "label"))
     again = build_plan(load_experiment("digits", [*QUICK, "recipes=[imported]", f"imported={location}"]))
     compute_all(again, store)
 
-    back = read_table(store.read(again.report.inputs["imported/0/dataset"], "train.parquet"))
+    back = pa.concat_tables(stored_tables(store, again.report.inputs["imported/0/dataset"]))
     assert back.column_names == table.column_names
     assert np.array_equal(image_array(back, np.float32), image_array(table, np.float32))
     assert back.column("original_label").null_count == back.num_rows

@@ -1,6 +1,5 @@
 """Every recipe on the bundled digits: what it promises of its data, and its effect against its control."""
 
-import io
 import json
 import re
 from pathlib import Path
@@ -20,6 +19,7 @@ from advfeat.plan import Plan, build_plan
 from advfeat.recipes import RECIPES
 from advfeat.stages.images import read_split
 from advfeat.stages.model import read_model
+from advfeat.stages.rows import stored_tables
 from advfeat.store import Store
 from tests.command import Command
 from tests.inline import compute_all
@@ -51,7 +51,9 @@ def role(computed: Computed, recipe: str, name: str) -> str:
 
 
 def frame(computed: Computed, recipe: str) -> pd.DataFrame:
-    return pd.read_parquet(io.BytesIO(computed[0].read(role(computed, recipe, "dataset"), "train.parquet")))
+    (table,) = stored_tables(computed[0], role(computed, recipe, "dataset"))
+    rows: pd.DataFrame = table.to_pandas()
+    return rows
 
 
 def pixels(rows: pd.DataFrame) -> np.ndarray:

@@ -1,35 +1,38 @@
 """Stages ``shard`` and ``dataset``: a recipe's images and labels, generated in parallel parts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from advfeat.artifact import ArtifactRef
-from advfeat.dataset import DatasetRequest, dataset_metrics, dataset_rows
+from advfeat.dataset import DatasetRequest, DatasetSummary, dataset_rows, dataset_tables
 from advfeat.progress import Progress
 from advfeat.recipes import RECIPES
 from advfeat.spec import RecipeSettings, TargetedAttack
 from advfeat.stage import Stage
-from advfeat.stages.images import read_classes, read_split
-from advfeat.stages.imported import write_imported
+from advfeat.stages.images import StoredImages, read_classes
+from advfeat.stages.imported import imported_tables
 from advfeat.stages.model import read_model
+from advfeat.stages.rows import stored_tables
 from advfeat.store import Store
-from advfeat.tables import read_table, write_table
+from advfeat.tables import write_split
 
 
 def make_shard(stage: Stage, store: Store, progress: Progress | None = None) -> ArtifactRef:
     """Generate the rows of one shard."""
 
-    def build(folder: Path) -> dict[str, Any]:
+    def build(folder: Path, finished: Callable[[Path], None]) -> dict[str, Any]:
         request = dataset_request(stage.parameters, stage.inputs, store)
+        summary = DatasetSummary(request.recipe)
         table = dataset_rows(request, range(*stage.parameters["rows"]), progress)
-        write_table(table, folder / "train.parquet")
-        return dataset_metrics(table, request.recipe)
+        write_split(summary.counted([table]), folder, "train", finished)
+        return summary.metrics()
 
-    return store.write_stage(stage, build)
+    return store.write_streamed(stage, build)
 
 
 def make_dataset(stage: Stage, store: Store) -> ArtifactRef:
@@ -38,20 +41,21 @@ def make_dataset(stage: Stage, store: Store) -> ArtifactRef:
     A finished one is brought in from where it lies.
     """
 
-    def build(folder: Path) -> dict[str, Any]:
-        if RECIPES[stage.parameters["recipe"]].originals == "unknown":
-            return write_imported(stage.context["imported"], folder)
-        if stage.parts:
-            table = pa.concat_tables(read_table(store.read(shard, "train.parquet")) for shard in stage.parts)
-        else:
-            request = dataset_request(stage.parameters, stage.inputs, store)
-            table = dataset_rows(request, range(len(request.base)))
-        write_table(table, folder / "train.parquet")
+    def build(folder: Path, finished: Callable[[Path], None]) -> dict[str, Any]:
+        summary = DatasetSummary(RECIPES[stage.parameters["recipe"]])
+        write_split(summary.counted(_tables(stage, store)), folder, "train", finished)
         shard_seconds = sum(store.manifest(shard).seconds for shard in stage.parts)
-        metrics = dataset_metrics(table, RECIPES[stage.parameters["recipe"]])
-        return {**metrics, "shard_seconds": round(shard_seconds, 3)}
+        return {**summary.metrics(), "shard_seconds": round(shard_seconds, 3)}
 
-    return store.write_stage(stage, build)
+    return store.write_streamed(stage, build)
+
+
+def _tables(stage: Stage, store: Store) -> Iterator[pa.Table]:
+    if RECIPES[stage.parameters["recipe"]].originals == "unknown":
+        return imported_tables(stage.context["imported"])
+    if not stage.parts:
+        return dataset_tables(dataset_request(stage.parameters, stage.inputs, store))
+    return chain.from_iterable(stored_tables(store, shard) for shard in stage.parts)
 
 
 def dataset_request(parameters: Mapping[str, Any], inputs: Mapping[str, str], store: Store) -> DatasetRequest:
@@ -74,10 +78,10 @@ def originals_request(
     attack, other = settings.pop("attack", None), inputs.get("other_images")
     return DatasetRequest(
         recipe=recipe,
-        images=read_split(store, inputs["images"], "train"),
+        images=StoredImages(store, inputs["images"], "train"),
         classes=len(read_classes(store, inputs["images"])),
         seed=parameters["seed"],
         attack=None if attack is None else TargetedAttack.model_validate(attack),
         settings=RecipeSettings.model_validate(settings),
-        other_images=None if other is None else read_split(store, other, "train"),
+        other_images=None if other is None else StoredImages(store, other, "train"),
     )

@@ -27,8 +27,9 @@ from advfeat.spec import EvaluationSpec
 from advfeat.stage import Stage
 from advfeat.stages.images import read_classes, read_split
 from advfeat.stages.model import read_model
+from advfeat.stages.rows import stored_tables
 from advfeat.store import Store
-from advfeat.tables import image_array, int_array, read_table, write_table
+from advfeat.tables import image_array, int_array, write_table
 
 
 def evaluate(stage: Stage, store: Store, progress: Progress | None = None) -> ArtifactRef:
@@ -102,7 +103,10 @@ def _robustness(
 
 def _transfer_rate(stage: Stage, store: Store) -> float:
     """Return the share of the data set's examples that the reference model takes for their labels."""
-    table = read_table(store.read(stage.inputs["dataset"], "train.parquet"))
     reference = read_model(store, stage.inputs["reference_model"])
-    predictions = predict(reference, torch.from_numpy(image_array(table, np.float32)))
-    return float(np.mean(predictions == int_array(table, "label")))
+    fooled = images = 0
+    for table in stored_tables(store, stage.inputs["dataset"], columns=["image", "label"]):
+        predictions = predict(reference, torch.from_numpy(image_array(table, np.float32)))
+        fooled += int(np.sum(predictions == int_array(table, "label")))
+        images += table.num_rows
+    return fooled / images

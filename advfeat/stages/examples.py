@@ -1,14 +1,16 @@
 """Images of a data set for a report to show."""
 
 import numpy as np
+import pyarrow as pa
 
 from advfeat.recipes import RECIPES
 from advfeat.report.figures import magnified, picture
 from advfeat.report.html import Example
 from advfeat.stages.dataset import originals_request
 from advfeat.stages.images import read_classes
+from advfeat.stages.rows import stored_tables
 from advfeat.store import Store
-from advfeat.tables import image_array, int_array, read_table
+from advfeat.tables import image_array, int_array
 
 _EXAMPLES = 4
 _WITHOUT_LABEL = {"noise": "none, noise", "unknown": "unknown"}
@@ -20,9 +22,12 @@ def examples(store: Store, dataset: str) -> list[Example]:
     made_from = RECIPES[manifest.parameters["recipe"]].originals
     classes = read_classes(store, manifest.inputs["images"])
     own_classes = read_classes(store, manifest.inputs.get("other_images", manifest.inputs["images"]))
-    table = read_table(store.read(dataset, "train.parquet"))
-    spread = np.linspace(0, table.num_rows - 1, _EXAMPLES + 2).astype(int)[1:-1]
-    table = table.take(np.unique(spread))
+    spread = np.linspace(0, manifest.metrics["train_size"] - 1, _EXAMPLES + 2).astype(int)[1:-1]
+    table = pa.concat_tables(
+        table
+        for row in np.unique(spread)
+        for table in stored_tables(store, dataset, rows=range(row, row + 1))
+    )
     originals = images = image_array(table, np.float32)
     if made_from != "unknown":
         request = originals_request(manifest.parameters, manifest.inputs, store)

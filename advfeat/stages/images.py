@@ -1,40 +1,39 @@
 """Stage ``images``: the real images, read once from wherever they are into the store."""
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from advfeat import data
 from advfeat.artifact import ArtifactRef
 from advfeat.data.images import LabelledImages
+from advfeat.parts import ROWS_PER_GROUP
 from advfeat.spec import DataSpec
 from advfeat.stage import Stage
+from advfeat.stages.rows import Part, stored_parts, stored_tables
 from advfeat.store import Store
-from advfeat.tables import (
-    ROWS_PER_GROUP,
-    image_array,
-    image_column,
-    int_array,
-    read_table,
-    with_image_shape,
-    write_tables,
-)
+from advfeat.tables import bytes_column, copy_images, image_array, int_array, with_image_shape, write_split
+
+_PARTS_KEPT = 6
+"""In each process, of the real images that it looks at row by row."""
 
 
 def write_images(stage: Stage, store: Store) -> ArtifactRef:
-    """Write ``train.parquet`` and ``test.parquet``: columns ``image`` (uint8) and ``label``.
+    """Write the splits ``train`` and ``test``: columns ``image`` (bytes) and ``label``.
 
-    No more than a row group of images is in memory, unless the source itself holds them there.
+    No more than a few parts are in memory, unless the source itself holds all images there.
     """
 
-    def build(folder: Path) -> dict[str, Any]:
+    def build(folder: Path, finished: Callable[[Path], None]) -> dict[str, Any]:
         spec = DataSpec.model_validate(stage.context["data"])
         splits = data.splits(spec)
         for name, split in (("train", splits.train), ("test", splits.test)):
-            write_tables(map(_table, split.pieces(ROWS_PER_GROUP)), folder / f"{name}.parquet")
+            write_split(map(_table, split.pieces(ROWS_PER_GROUP)), folder, name, finished)
         return {
             "train_size": len(splits.train),
             "test_size": len(splits.test),
@@ -42,23 +41,74 @@ def write_images(stage: Stage, store: Store) -> ArtifactRef:
             "classes": list(splits.classes),
         }
 
-    return store.write_stage(stage, build)
+    return store.write_streamed(stage, build)
 
 
 def _table(images: LabelledImages) -> pa.Table:
-    table = pa.table({"image": image_column(images.images), "label": pa.array(images.labels)})
+    table = pa.table({"image": bytes_column(images.images), "label": pa.array(images.labels)})
     return with_image_shape(table, images.images.shape[1:])
+
+
+class StoredImages:
+    """A split of an images artifact, read when it is looked at; no more than a few parts stay in memory."""
+
+    def __init__(self, store: Store, digest: str, split: str) -> None:
+        self._store, self._digest, self._split = store, digest, split
+
+    def __len__(self) -> int:
+        return self._parts[-1].rows.stop
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one image, (C, H, W)."""
+        return tuple(self._store.manifest(self._digest).metrics["image_shape"])
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The labels of all rows."""
+        return _labels(self._store.uri, self._digest, self._split)
+
+    def pixels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Read the images of some rows, uint8 (n, C, H, W)."""
+        pixels = np.empty((len(rows), *self.shape), np.uint8)
+        for part in self._parts:
+            here = (part.rows.start <= rows) & (rows < part.rows.stop)
+            if here.any():
+                pixels[here] = _part(self._store.uri, part)[rows[here] - part.rows.start]
+        return pixels
+
+    @cached_property
+    def _parts(self) -> list[Part]:
+        return stored_parts(self._store, self._digest, self._split)
+
+
+@lru_cache(maxsize=3)
+def _labels(store: str, digest: str, split: str) -> NDArray[np.int64]:
+    tables = stored_tables(Store(store), digest, split, ["label"])
+    return np.concatenate([int_array(table, "label") for table in tables])
+
+
+@lru_cache(maxsize=_PARTS_KEPT)
+def _part(store: str, part: Part) -> NDArray[np.uint8]:
+    return image_array(part.read(Store(store), ["image"]), np.uint8)
 
 
 def read_split(store: Store, digest: str, split: str) -> LabelledImages:
     """Read the ``train`` or the ``test`` split of an images artifact; the last ones stay in the process."""
-    return _split(store.uri, digest, split)
+    return _read_split(store.uri, digest, split)
 
 
 @lru_cache(maxsize=3)
-def _split(store: str, digest: str, split: str) -> LabelledImages:
-    table = read_table(Store(store).read(digest, f"{split}.parquet"))
-    return LabelledImages(image_array(table, np.uint8), int_array(table, "label"))
+def _read_split(store: str, digest: str, split: str) -> LabelledImages:
+    stored = StoredImages(Store(store), digest, split)
+    images, labels = np.empty((len(stored), *stored.shape), np.uint8), np.empty(len(stored), np.int64)
+    start = 0
+    for table in stored_tables(Store(store), digest, split):
+        rows = slice(start, start + table.num_rows)
+        copy_images(table, images[rows])
+        labels[rows] = int_array(table, "label")
+        start = rows.stop
+    return LabelledImages(images, labels)
 
 
 def read_classes(store: Store, digest: str) -> tuple[str, ...]:

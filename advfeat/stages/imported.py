@@ -1,34 +1,26 @@
 """The data set of the recipe ``imported``: one that is finished, brought into the store as it is."""
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from advfeat.imported import pieces
-from advfeat.tables import ROWS_PER_GROUP, image_column, with_image_shape, write_tables
+from advfeat.parts import ROWS_PER_GROUP
+from advfeat.tables import image_column, with_image_shape
 
 
-def write_imported(location: str, folder: Path) -> dict[str, Any]:
-    """Write ``train.parquet`` with the columns of every data set; nobody knows its originals: null.
+def imported_tables(location: str) -> Iterator[pa.Table]:
+    """Read a finished data set into the columns of every data set; nobody knows its originals: null.
 
     No more than a row group of images is in memory, unless the files' own format wants them there. Raises
     ``InputError``.
     """
     count = 0
-
-    def tables() -> Iterator[pa.Table]:
-        nonlocal count
-        for images, labels in pieces(location, ROWS_PER_GROUP):
-            yield _table(count, images, labels)
-            count += len(labels)
-
-    write_tables(tables(), folder / "train.parquet")
-    unknown = ("wrong_label_share", "attack_success", "mean_perturbation_norm", "max_perturbation_norm")
-    return {"train_size": count, **dict.fromkeys(unknown)}
+    for images, labels in pieces(location, ROWS_PER_GROUP):
+        yield _table(count, images, labels)
+        count += len(labels)
 
 
 def _table(start: int, images: NDArray[np.float32], labels: NDArray[np.int64]) -> pa.Table:

@@ -12,8 +12,9 @@ from advfeat.leakage import leaked_predictions, robust_linear_features
 from advfeat.stage import Stage
 from advfeat.stages.evaluation import accuracy_metrics
 from advfeat.stages.images import read_classes, read_split
+from advfeat.stages.rows import stored_tables
 from advfeat.store import Store
-from advfeat.tables import image_array, int_array, read_table, write_table
+from advfeat.tables import image_array, int_array, write_table
 
 
 def measure_leakage(stage: Stage, store: Store) -> ArtifactRef:
@@ -24,7 +25,7 @@ def measure_leakage(stage: Stage, store: Store) -> ArtifactRef:
         classes = len(read_classes(store, stage.inputs["images"]))
         real = read_split(store, stage.inputs["images"], "train")
         test = read_split(store, stage.inputs["images"], "test")
-        table = read_table(store.read(stage.inputs["dataset"], "train.parquet"))
+        table = pa.concat_tables(stored_tables(store, stage.inputs["dataset"], columns=["image", "label"]))
         pixels = [(split.images / 255).astype(np.float32) for split in (real, test)]
         features = robust_linear_features(pixels[0], real.labels, classes, stage.parameters["eps"])
         predictions = leaked_predictions(

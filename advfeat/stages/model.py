@@ -14,9 +14,10 @@ from advfeat.progress import Progress
 from advfeat.stage import Stage
 from advfeat.stages.checkpoint import StageCheckpoint
 from advfeat.stages.images import read_classes, read_split
-from advfeat.stages.training import train, training_images, training_spec
+from advfeat.stages.training import train, training_set, training_spec
 from advfeat.store import Store
 from advfeat.training import shape_arguments
+from advfeat.windows import Window
 
 
 def train_model(stage: Stage, store: Store, progress: Progress | None = None) -> ArtifactRef:
@@ -28,17 +29,16 @@ def train_model(stage: Stage, store: Store, progress: Progress | None = None) ->
 
     def build(folder: Path) -> dict[str, Any]:
         spec = training_spec(stage)
-        images, labels = training_images(stage, store)
+        data = training_set(stage, store)
         if spec.workers > 1:
             from advfeat.stages.workers import train_on_workers
 
             train_on_workers(stage, store, progress)
-        model, losses = train(stage, store, images, labels, progress)
+        model, losses = train(stage, store, data, progress)
         classes = len(read_classes(store, stage.inputs["images"]))
-        architecture = {"name": spec.model, **shape_arguments(images, spec, classes)}
+        architecture = {"name": spec.model, **shape_arguments(data.image_shape, spec, classes)}
         (folder / "model.safetensors").write_bytes(models.to_bytes(model, architecture))
-        hard = labels if labels.ndim == 1 else labels.argmax(1)
-        accuracy = float(np.mean(predict(model, images) == hard.numpy()))
+        accuracy = sum(_right(model, window) for window in data.stream(data.in_order())) / len(data)
         metrics: dict[str, Any] = {"train_accuracy": accuracy, "epoch_losses": losses}
         if stage.kind == "source_model":
             test = read_split(store, stage.inputs["images"], "test")
@@ -49,6 +49,10 @@ def train_model(stage: Stage, store: Store, progress: Progress | None = None) ->
     artifact = store.write_stage(stage, build)
     StageCheckpoint(store, stage.digest).delete()
     return artifact
+
+
+def _right(model: models.Normalized, window: Window) -> int:
+    return int(np.sum(predict(model, window.images) == window.hard_labels.cpu().numpy()))
 
 
 def read_model(store: Store, digest: str) -> models.Normalized:

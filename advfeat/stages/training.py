@@ -1,20 +1,28 @@
 """The training that a stage describes: which images it learns from, and where its state is kept."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from advfeat import models
+from advfeat.ahead import computed_ahead
 from advfeat.digest import derived_seed
 from advfeat.errors import StageFailedError
+from advfeat.parts import PARTS_AHEAD
 from advfeat.progress import Progress
 from advfeat.spec import TrainSpec
 from advfeat.stage import Stage
 from advfeat.stages.checkpoint import StageCheckpoint
-from advfeat.stages.images import read_classes, read_split
+from advfeat.stages.images import read_classes
+from advfeat.stages.rows import Part, stored_parts
 from advfeat.store import Store
-from advfeat.tables import float_array, image_array, int_array, read_table
-from advfeat.training import fit
+from advfeat.tables import copy_images, float_array, int_array
+from advfeat.training import fit_windows
+from advfeat.windows import Parts, TrainingSet, Window
 
 
 def training_spec(stage: Stage) -> TrainSpec:
@@ -22,40 +30,54 @@ def training_spec(stage: Stage) -> TrainSpec:
     return TrainSpec.model_validate(stage.parameters["training"])
 
 
-def training_images(stage: Stage, store: Store) -> tuple[Tensor, Tensor]:
-    """Read what the stage learns from: a data set if it has one, else the real images.
+def training_set(stage: Stage, store: Store) -> TrainingSet:
+    """Return what the stage learns from: a data set if it has one, else the real images.
 
-    Images are (N, C, H, W), float32 in [0, 1] of a data set and uint8 of real images; labels int64 (N,), or
-    float32 probabilities (N, classes) of a data set that has such.
+    Images are float32 in [0, 1] of a data set and uint8 of real images; labels int64, or float32
+    probabilities of a data set that has such. They are read when they are asked for.
     Raises ``StageFailedError`` if there are too few of them.
     """
-    if "dataset" not in stage.inputs:
-        split = read_split(store, stage.inputs["images"], "train")
-        images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
-    else:
-        table = read_table(store.read(stage.inputs["dataset"], "train.parquet"))
-        images = torch.from_numpy(image_array(table, np.float32))
-        labels = torch.from_numpy(
-            float_array(table, "soft_label")
-            if "soft_label" in table.column_names
-            else int_array(table, "label")
-        )
-    if len(labels) < 2 * training_spec(stage).workers:
+    digest = stage.inputs.get("dataset", stage.inputs["images"])
+    pixel: type[np.generic] = np.float32 if "dataset" in stage.inputs else np.uint8
+    shape = tuple(store.manifest(stage.inputs["images"]).metrics["image_shape"])
+    parts = stored_parts(store, digest)
+
+    def load(numbers: Parts) -> Window:
+        chosen = [parts[number] for number in numbers]
+        images = np.empty((sum(len(part.rows) for part in chosen), *shape), pixel)
+        return Window(torch.from_numpy(images), _read_into(images, chosen, store))
+
+    sizes = [len(part.rows) for part in parts]
+    data = TrainingSet(sizes, shape, load, lambda: " ".join(part.file.sha256 for part in parts))
+    if len(data) < 2 * training_spec(stage).workers:
         raise StageFailedError(
-            f"the data set holds {len(labels)} images, each training process needs two; a source model "
+            f"the data set holds {len(data)} images, each training process needs two; a source model "
             "that is always right leaves no errors to learn from: weaken it (weak_source.epochs)"
         )
-    return images, labels
+    return data
+
+
+def _read_into(images: NDArray[Any], parts: Sequence[Part], store: Store) -> Tensor:
+    """Read the images of some parts into an array and return their labels."""
+    labels: list[NDArray[Any]] = []
+    start = 0
+    columns = ("image", "label", "soft_label")
+    for table in computed_ahead(lambda part: part.read(store, columns), parts, PARTS_AHEAD):
+        stop = start + table.num_rows
+        copy_images(table, images[start:stop])
+        soft = "soft_label" in table.column_names
+        labels.append(float_array(table, "soft_label") if soft else int_array(table, "label"))
+        start = stop
+    return torch.from_numpy(np.concatenate(labels))
 
 
 def train(
-    stage: Stage, store: Store, images: Tensor, labels: Tensor, progress: Progress | None
+    stage: Stage, store: Store, data: TrainingSet, progress: Progress | None
 ) -> tuple[models.Normalized, list[float]]:
     """Train the stage's network, from the state in the store if there is one; return epochs' losses too."""
     losses: list[float] = []
-    model = fit(
-        images,
-        labels,
+    model = fit_windows(
+        data,
         training_spec(stage),
         classes=len(read_classes(store, stage.inputs["images"])),
         seed=derived_seed(stage.parameters["seed"], stage.kind),

@@ -11,7 +11,7 @@ from ray.train.torch import TorchTrainer
 
 from advfeat.progress import Progress
 from advfeat.stage import Stage
-from advfeat.stages.training import train, training_images, training_spec
+from advfeat.stages.training import train, training_set, training_spec
 from advfeat.store import Store
 
 _MAX_FAILURES = 5
@@ -53,4 +53,4 @@ def train_on_workers(stage: Stage, store: Store, progress: Progress | None) -> N
 def _train_a_share(config: dict[str, Any]) -> None:
     stage, store = Stage.model_validate(config["stage"]), Store(config["store"])
     first = ray.train.get_context().get_world_rank() == 0
-    train(stage, store, *training_images(stage, store), config["progress"] if first else None)
+    train(stage, store, training_set(stage, store), config["progress"] if first else None)
