@@ -30,8 +30,10 @@ _FAST = "lz4"
 
 def image_column(images: NDArray[np.uint8] | NDArray[np.float32]) -> pa.FixedSizeListArray:
     """Wrap images (N, C, H, W) as an Arrow column of N rows, without copying."""
-    values = np.ascontiguousarray(images).reshape(-1)
-    return pa.FixedSizeListArray.from_arrays(pa.array(values), int(np.prod(images.shape[1:])))
+    values = pa.array(np.ascontiguousarray(images).reshape(-1))
+    # Parquet's own name for it: a table that was read and is written again has the same bytes.
+    each = pa.list_(pa.field("element", values.type), int(np.prod(images.shape[1:])))
+    return pa.FixedSizeListArray.from_arrays(values, type=each)
 
 
 def bytes_column(images: NDArray[np.uint8]) -> pa.BinaryArray:
