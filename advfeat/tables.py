@@ -23,7 +23,9 @@ ROWS_PER_GROUP = 1024
 _METADATA_KEY = b"advfeat"
 
 
-def image_column(images: NDArray[np.uint8] | NDArray[np.float32]) -> pa.FixedSizeListArray:
+def image_column(
+    images: NDArray[np.uint8] | NDArray[np.float16] | NDArray[np.float32],
+) -> pa.FixedSizeListArray:
     """Wrap images (N, C, H, W) as an Arrow column of N rows, without copying."""
     values = np.ascontiguousarray(images).reshape(-1)
     return pa.FixedSizeListArray.from_arrays(pa.array(values), int(np.prod(images.shape[1:])))

@@ -56,7 +56,9 @@ def _data_sets(result: RunResult, store: Store) -> list[dict[str, object]]:
         for file in manifest.files:
             if file.name == "train.parquet":
                 uri = f"{store.artifact_uri(manifest.digest)}/{file.path}"
-                found.append({"images": manifest.metrics["train_size"], "bytes": file.bytes, "Parquet": uri})
+                card = f"advfeat card {manifest.digest[:12]} --store {store.uri}"
+                size = manifest.metrics["train_size"]
+                found.append({"images": size, "bytes": file.bytes, "Parquet": uri, "card": card})
     return found
 
 

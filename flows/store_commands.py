@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def ls(store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:
     """List the artifacts in the store."""
-    place = _readable(store)
+    place = readable(store)
     references = sorted(
         (manifest.reference(place.artifact_uri(manifest.digest)) for manifest in place.manifests()),
         key=lambda reference: (reference.created, reference.stage, reference.digest),
@@ -32,7 +32,7 @@ def ls(store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:
 
 def show(digest: Digest, store: StoreURI = DEFAULT_STORE) -> None:
     """Print the manifest of an artifact and where it lies."""
-    place = _readable(store)
+    place = readable(store)
     manifest = place.manifest(place.resolve(digest))
     content: dict[str, Any] = {"uri": place.artifact_uri(manifest.digest), **manifest.model_dump()}
     print(json.dumps(content, indent=2))
@@ -42,7 +42,7 @@ def runs(store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:
     """List the runs that used the store, the last one at the end."""
     from advfeat.runs import read_records
 
-    records = read_records(_readable(store))
+    records = read_records(readable(store))
     if as_json:
         print(json.dumps([record.model_dump() for record in records]))
         return
@@ -55,7 +55,7 @@ def report(run: Run, store: StoreURI = DEFAULT_STORE) -> None:
     """Copy the report of a run out of the store and print where it is."""
     from advfeat.runs import report_named
 
-    place = _readable(store)
+    place = readable(store)
     digest = report_named(place, run)
     print(local_copy(place, digest, place.manifest(digest).stage.replace("_", "-")))
 
@@ -65,7 +65,7 @@ def compare(first: Run, second: Run, store: StoreURI = DEFAULT_STORE, as_json: A
     from advfeat.comparison import compare as compared
     from advfeat.runs import report_named
 
-    place = _readable(store)
+    place = readable(store)
     comparison = compared(place, *(report_named(place, run) for run in (first, second)))
     if as_json:
         print(comparison.model_dump_json())
@@ -80,7 +80,7 @@ def verify(
     store: StoreURI = DEFAULT_STORE,
 ) -> None:
     """Read every byte again and compare it with the manifests; exit code 1 if anything is wrong."""
-    place = _readable(store)
+    place = readable(store)
     digests = place.digests() if digest is None else [place.resolve(digest)]
     damaged = 0
     for entry in digests:
@@ -111,7 +111,8 @@ def local_copy(place: "Store", digest: str, name: str) -> Path:
     return page
 
 
-def _readable(store: str) -> "Store":
+def readable(store: str) -> "Store":
+    """Return the store of that name; raises ``InputError`` if it cannot be read."""
     from advfeat.store import Store
 
     place = Store(store)
