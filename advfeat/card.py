@@ -25,8 +25,8 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class RealImages(_Part):
-    """Real images that a data set was made from; ``identity`` says which bytes were meant."""
+class ImagesRead(_Part):
+    """Images that were read from files; ``identity`` says which bytes were meant."""
 
     role: str
     digest: str
@@ -83,7 +83,7 @@ class Card(_Part):
     norm: str | None
     mean_perturbation_norm: float | None
     max_perturbation_norm: float | None
-    images: tuple[RealImages, ...]
+    images: tuple[ImagesRead, ...]
     models: tuple[SourceModel, ...]
     command: str
     made_from: tuple[Link, ...]
@@ -115,8 +115,8 @@ def card_of(store: Store, digest: str) -> Card:
     ``DamagedArtifactError`` where it cannot be told what it was made from.
     """
     manifest = data_set_manifest(store, digest)
-    made_of = {"images": digest} if manifest.stage == "images" else manifest.inputs
-    parts = {role: store.manifest(part) for role, part in made_of.items()}
+    files = {manifest.stage: manifest} if "identity" in manifest.parameters else {}
+    parts = {**files, **{role: store.manifest(part) for role, part in manifest.inputs.items()}}
     real, metrics, parameters = parts["images"].metrics, manifest.metrics, manifest.parameters
     splits = {split: metrics[f"{split}_size"] for split in ("train", "test") if f"{split}_size" in metrics}
     recipe = parameters.get("recipe")
@@ -124,7 +124,7 @@ def card_of(store: Store, digest: str) -> Card:
     return Card(
         digest=digest,
         stage=manifest.stage,
-        title=source.source if recipe is None else f"{recipe} of {source.source}, seed {parameters['seed']}",
+        title=_title(source.source, parameters),
         summary=source.title if recipe is None else RECIPES[recipe].summary,
         recipe=recipe,
         parameters=parameters,
@@ -137,13 +137,20 @@ def card_of(store: Store, digest: str) -> Card:
         norm=(parameters.get("attack") or {}).get("norm"),
         mean_perturbation_norm=metrics.get("mean_perturbation_norm"),
         max_perturbation_norm=metrics.get("max_perturbation_norm"),
-        images=tuple(_real_images(role, part) for role, part in parts.items() if part.stage == "images"),
+        images=tuple(_images(role, part) for role, part in parts.items() if "identity" in part.parameters),
         models=tuple(_model(role, part) for role, part in parts.items() if part.stage == "source_model"),
         command=remaking_command(store, manifest),
         made_from=tuple(lineage(store, digest).values()),
         created=manifest.created,
         versions=manifest.versions,
     )
+
+
+def _title(source: str, parameters: dict[str, Any]) -> str:
+    if "recipe" not in parameters:
+        return source
+    seed = f", seed {parameters['seed']}" if "seed" in parameters else ""
+    return f"{parameters['recipe']} of {source}{seed}"
 
 
 def _balance(store: Store, digest: str, split: str, classes: list[str]) -> dict[str, int]:
@@ -153,9 +160,9 @@ def _balance(store: Store, digest: str, split: str, classes: list[str]) -> dict[
     return {name: counts[label] for label, name in enumerate(classes)}
 
 
-def _real_images(role: str, manifest: Manifest) -> RealImages:
+def _images(role: str, manifest: Manifest) -> ImagesRead:
     origin = origin_of(manifest.parameters["identity"])
-    return RealImages(
+    return ImagesRead(
         role=role,
         digest=manifest.digest,
         source=origin.source,

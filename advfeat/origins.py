@@ -39,6 +39,12 @@ _ORIGINS = (
         "www.cs.toronto.edu/~kriz/cifar.html states none",
     ),
     Origin("mnist", "MNIST (Y. LeCun, C. Cortes)", "cc-by-sa-3.0", "keras.io/api/datasets/mnist"),
+    Origin(
+        "restricted-imagenet:PATH",
+        "Restricted ImageNet (classes of ILSVRC 2012)",
+        "other",
+        "image-net.org/download: non-commercial research and education",
+    ),
     Origin("fashion-mnist", "Fashion-MNIST (Zalando)", "mit", "github.com/zalandoresearch/fashion-mnist"),
 )
 _BY_SOURCE = {origin.source: origin for origin in _ORIGINS}
@@ -48,14 +54,15 @@ _SETTINGS = ("test_fraction", "image_size")
 
 
 def origin_of(identity: Mapping[str, Any]) -> Origin:
-    """Return where images of an identity (parameter of stage ``images``) come from.
+    """Return where images of an identity, a parameter of stages that read files, come from.
 
     The place of files is no part of it: ``source`` then holds the word PATH in its stead.
     """
     kind = next((name for name in identity if name not in _SETTINGS), "folder")
-    source = _TORCHVISION.get(str(identity[kind]), "") if kind == "torchvision" else kind
-    given = Origin(f"{kind}:PATH", f"files that the user gave ({kind})", "unknown", "as given by the user")
-    return _BY_SOURCE.get(source, given)
+    source = _TORCHVISION.get(str(identity[kind]), kind) if kind == "torchvision" else kind
+    located = f"{kind}:PATH"
+    given = Origin(located, f"files that the user gave ({kind})", "unknown", "as given by the user")
+    return _BY_SOURCE.get(source, _BY_SOURCE.get(located, given))
 
 
 def data_fields(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from advfeat.artifact import Manifest
 from advfeat.experiment_file import DEFAULT_PRESET, load_experiment, preset_names
-from advfeat.origins import data_fields
+from advfeat.origins import data_fields, origin_of
 from advfeat.recipes import RECIPES
 from advfeat.store import Store
 
@@ -44,6 +44,8 @@ def _data_set_fields(store: Store, manifest: Manifest) -> dict[str, Any]:
             fields["robust_source"] = {k: v for k, v in training.items() if k != "adversarial"}
         else:
             fields[recipe.source] = training
+    if "identity" in manifest.parameters:  # a finished data set from elsewhere
+        fields["imported"] = origin_of(manifest.parameters["identity"]).source
     if recipe.guarded:
         fields["guards"] = sum(role.startswith("guard_") for role in inputs)
     if "other_images" in inputs:

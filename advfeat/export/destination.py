@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from advfeat.errors import InputError
@@ -33,8 +33,7 @@ class Destination:
         self.uri, self._fs, self._root, self._is_local = place.uri, place.fs, place.root, place.is_local
         with self._explained("cannot be read"):
             self._fs.invalidate_cache()
-            there = self._fs.exists(self._root)
-            occupied = there and (self._fs.isfile(self._root) or self._fs.ls(self._root))
+            occupied = self._is_occupied()
         if occupied:
             raise InputError("destination", uri, "is not empty", "give a new folder or prefix")
         with self._explained("cannot be written"):
@@ -75,6 +74,16 @@ class Destination:
                 if self._fs.exists(self._root):
                     self._fs.rm(self._root, recursive=True)
                 raise
+
+    def _is_occupied(self) -> bool:
+        if self._is_local:
+            place = Path(self._root)
+            return place.is_file() or (place.is_dir() and any(place.iterdir()))
+        with suppress(FileNotFoundError):
+            # Some stores keep directories of what was deleted: it is files that count.
+            walk = self._fs.walk(self._root, on_error="raise")
+            return any(name for _, _, files in walk for name in files)
+        return False
 
     def _try_writing(self) -> None:
         if self._is_local:

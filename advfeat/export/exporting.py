@@ -52,7 +52,8 @@ def export(
     with place.filled() as (folder, hand_over):
         for name, rows in card.splits.items():
             stored = stored_tables(store, digest, name)
-            pieces = rounding.pieces(regrouped(stored, rows_per_piece(card.image_shape)), chosen)
+            tables = regrouped(stored, rows_per_piece(card.image_shape))
+            pieces = rounding.pieces(tables, _STORED[card.stage], chosen)
             split = Split(name, rows, card.classes, card.image_shape, chosen, map(told, pieces))
             for _ in form.write(split, folder):
                 hand_over()
@@ -79,13 +80,13 @@ class _Rounding:
         self.largest_change = 0.0
         """Of a pixel in [0, 1]."""
 
-    def pieces(self, tables: Iterable[pa.Table], precision: Precision) -> Iterator[Piece]:
+    def pieces(self, tables: Iterable[pa.Table], stored: Precision, wanted: Precision) -> Iterator[Piece]:
         """Turn tables of stored rows into pieces of an export."""
         first_row = 0
         for number, table in enumerate(tables):
-            images = _stored_images(table)
-            rounded = quantized(images, precision)
-            if rounded is not images:
+            images = image_array(table, np.uint8 if stored == "uint8" else np.float32)
+            rounded = quantized(images, wanted)
+            if wanted != stored:
                 self._measure(unquantized(images), unquantized(rounded), int_array(table, "label"))
             yield Piece(number, first_row, rounded, table.drop_columns("image"))
             first_row += table.num_rows
@@ -100,12 +101,6 @@ class _Rounding:
         self.largest_change = max(self.largest_change, float(np.abs(after - before).max()))
         if self._model is not None:
             self._hits.append(predict(self._model, torch.from_numpy(after)) == labels)
-
-
-def _stored_images(table: pa.Table) -> NDArray[np.uint8] | NDArray[np.float32]:
-    if table.schema.field("image").type.value_type == pa.uint8():
-        return image_array(table, np.uint8)
-    return image_array(table, np.float32)
 
 
 def _attacked_model(store: Store, card: Card) -> Normalized | None:

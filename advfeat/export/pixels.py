@@ -20,7 +20,7 @@ def quantized(images: NDArray[np.uint8] | NDArray[np.float32], precision: Precis
         return images
     pixels = unquantized(images)
     if precision == "uint8":
-        return np.rint(255 * pixels.clip(0, 1)).astype(np.uint8)
+        return np.asarray(np.rint(255 * pixels.clip(0, 1)), np.uint8)
     rounded: Pixels = pixels.astype(precision)
     return rounded
 
