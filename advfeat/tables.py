@@ -28,7 +28,9 @@ _FAST = "lz4"
 """Pages that do not get smaller, like those of perturbed images, cost next to nothing to read."""
 
 
-def image_column(images: NDArray[np.uint8] | NDArray[np.float32]) -> pa.FixedSizeListArray:
+def image_column(
+    images: NDArray[np.uint8] | NDArray[np.float16] | NDArray[np.float32],
+) -> pa.FixedSizeListArray:
     """Wrap images (N, C, H, W) as an Arrow column of N rows, without copying."""
     values = pa.array(np.ascontiguousarray(images).reshape(-1))
     # Parquet's own name for it: a table that was read and is written again has the same bytes.

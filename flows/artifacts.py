@@ -56,7 +56,9 @@ def _data_sets(result: RunResult, store: Store) -> list[dict[str, object]]:
             continue
         if any(first_row(file.name, "train") is not None for file in manifest.files):
             uri = store.artifact_uri(manifest.digest)
-            found.append({"images": manifest.metrics["train_size"], "bytes": manifest.bytes, "Parquet": uri})
+            card = f"advfeat card {manifest.digest[:12]} --store {store.uri}"
+            size = manifest.metrics["train_size"]
+            found.append({"images": size, "bytes": manifest.bytes, "Parquet": uri, "card": card})
     return found
 
 

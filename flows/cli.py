@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from advfeat.errors import AdvfeatError, InputError
-from flows import cluster_commands, store_commands, upkeep_commands
+from flows import cluster_commands, dataset_commands, store_commands, upkeep_commands
 from flows.options import DEFAULT_STORE, AsJSON, Assignments, RayAddress, Source, StageTimeout, StoreURI
 from flows.store_commands import local_copy
 
@@ -166,6 +166,7 @@ def deploy(
 
 store_commands.register(app)
 upkeep_commands.register(app)
+dataset_commands.register(app)
 cluster_commands.register(app)
 
 

@@ -37,10 +37,10 @@ class Command:
     extra: Mapping[str, str] = field(default_factory=dict)
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
-    def start(self, arguments: Sequence[str]) -> "subprocess.Popen[str]":
-        """Start it in the background, in a process group of its own."""
+    def start(self, arguments: Sequence[str], program: str = "advfeat") -> "subprocess.Popen[str]":
+        """Start it, or another program of this environment, in the background, in a group of its own."""
         return subprocess.Popen(
-            [str(Path(sys.executable).parent / "advfeat"), *arguments],
+            [str(Path(sys.executable).parent / program), *arguments],
             cwd=self.folder,
             env=self._environment(),
             stdout=subprocess.PIPE,

@@ -8,6 +8,7 @@ import pandas as pd
 import ray
 
 from tests.command import QUICK_D_RAND, Command
+from tests.datasets_page import LEARNING, WITH_RAY
 from tests.servers import BUCKET, ray_cluster, s3_client
 
 
@@ -18,6 +19,17 @@ def flow_runs(api: str) -> list[dict[str, object]]:
     with urllib.request.urlopen(request, timeout=30) as answer:
         found: list[dict[str, object]] = json.load(answer)
         return found
+
+
+def accuracy_by_ray_data(command: Command) -> float:
+    """Export a data set and the real images; run the page's lines that load it with Ray Data and learn."""
+    artifacts = {entry["stage"]: entry["digest"] for entry in json.loads(command.succeed("ls", "--json"))}
+    command.succeed("export", artifacts["dataset"], "d_rand-parquet", "--to", "parquet")
+    command.succeed("export", artifacts["images"], "digits", "--to", "parquet")
+    process = command.start(["-c", f"{WITH_RAY}\n{LEARNING}\nprint(accuracy)"], program="python")
+    printed, problems = process.communicate(timeout=300)
+    assert process.returncode == 0, problems
+    return float(printed.split()[-1])
 
 
 def test_a_run_on_s3(served_command: Command, s3: dict[str, str]) -> None:
@@ -56,6 +68,7 @@ def test_a_run_on_a_users_server_and_cluster(tmp_path: Path, prefect_api: dict[s
         assert command.left_processes(10) == [], "no server, no Ray of our own; workers end with the run"
         again = json.loads(command.succeed("run", "--json", *QUICK_D_RAND, "--set", "attack.eps=0.7"))
         assert again["stages"]["computed"] > 0, "the cluster still works"
+        assert accuracy_by_ray_data(command) > 0.4, "a network learns from what Ray Data read; chance is 0.1"
     assert result["stages"]["computed"] == result["stages"]["total"]
     runs = {run["id"]: run for run in flow_runs(prefect_api["PREFECT_API_URL"])}
     assert len(runs) == before + 2

@@ -33,6 +33,8 @@ class GridContent:
     """Pictures of the plane as SVG, where that is what is learned."""
     total: Cost
     experiment: Mapping[str, Any]
+    lineages: Mapping[str, str]
+    """Drawings of what a data set was made from."""
     digests: Mapping[str, str]
 
 
@@ -59,7 +61,7 @@ def draw(content: GridContent) -> GridCharts:
 
 
 def render_grid(content: GridContent, charts: GridCharts) -> str:
-    """Render table, charts, example images, cost, parameters, digests and commands."""
+    """Render table, charts, example images, cost, parameters, lineages, digests and commands."""
     environment = templates()
     environment.filters["heading"] = heading
     return environment.get_template("grid.html").render(
@@ -73,5 +75,6 @@ def render_grid(content: GridContent, charts: GridCharts) -> str:
         planes=content.planes,
         total=content.total,
         parameters=yaml.safe_dump(dict(content.experiment), sort_keys=False, allow_unicode=True),
+        lineages=content.lineages,
         digests=content.digests,
     )

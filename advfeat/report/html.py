@@ -29,9 +29,10 @@ def render(
     rows: Sequence[Row],
     examples: Mapping[str, Sequence[Example]],
     planes: Mapping[str, Sequence[str]],
+    lineages: Mapping[str, str],
     digests: Mapping[str, str],
 ) -> str:
-    """Render rows, chart, example images and pictures of the plane by recipe, parameters and digests."""
+    """Render rows, chart, images, pictures of the plane and lineages by recipe, parameters and digests."""
     return (
         templates()
         .get_template("report.html")
@@ -41,6 +42,7 @@ def render(
             chart=accuracy_chart(rows),
             examples=examples,
             planes=planes,
+            lineages=lineages,
             digests=digests,
             parameters=yaml.safe_dump(dict(experiment), sort_keys=False, allow_unicode=True),
         )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from advfeat.artifact import ArtifactRef
 from advfeat.grid import Point
+from advfeat.lineage import lineage, lineage_text
 from advfeat.recipes import RECIPES
 from advfeat.report.figures import svg_picture, tiled
 from advfeat.report.grid_figures import heading
@@ -99,6 +100,7 @@ class _FinishedGrid:
             planes={self._place(n): self._plane(n) for n in shown} if self._in_the_plane else {},
             total=cost_of(self._manifests.values()),
             experiment=self._points[0].experiment.model_dump(mode="json"),
+            lineages=self._lineages(shown),
             digests=self._stage.inputs,
         )
 
@@ -154,6 +156,14 @@ class _FinishedGrid:
 
     def _plane(self, number: int) -> str:
         return self._store.read(self._made_of[number]["evaluation"], "picture.svg").decode()
+
+    def _lineages(self, numbers: Sequence[int]) -> dict[str, str]:
+        """Draw what each data set was made from, once, at its first place."""
+        first = {self._made_of[number]["dataset"]: number for number in reversed(numbers)}
+        return {
+            self._place(number): lineage_text(lineage(self._store, digest))
+            for digest, number in reversed(first.items())
+        }
 
     def _metrics(self, number: int, role: str) -> dict[str, Any]:
         return self._manifests[self._made_of[number][role]].metrics

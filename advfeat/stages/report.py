@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from advfeat.artifact import ArtifactRef
+from advfeat.lineage import lineage, lineage_text
 from advfeat.recipes import RECIPES
 from advfeat.report.html import render
 from advfeat.report.markdown import markdown_report
@@ -24,7 +25,7 @@ def write_report(stage: Stage, store: Store) -> ArtifactRef:
         experiment = stage.parameters["experiment"]
         first_seed = experiment["seeds"][0]
         rows = [_row(stage, store, recipe) for recipe in experiment["recipes"]]
-        shown, planes = {}, {}
+        shown, planes, lineages = {}, {}, {}
         for recipe in experiment["recipes"]:
             digest = stage.inputs[f"{recipe}/{first_seed}/dataset"]
             if RECIPES[recipe].learner == "network in the plane":
@@ -32,7 +33,9 @@ def write_report(stage: Stage, store: Store) -> ArtifactRef:
                 planes[recipe] = [store.read(digest, name).decode() for name in sorted(names, reverse=True)]
             else:
                 shown[recipe] = examples(store, digest)
-        (folder / "report.html").write_text(render(experiment, rows, shown, planes, stage.inputs))
+            lineages[recipe] = lineage_text(lineage(store, digest))
+        page = render(experiment, rows, shown, planes, lineages, stage.inputs)
+        (folder / "report.html").write_text(page)
         (folder / "report.md").write_text(markdown_report(rows))
         records = [row.model_dump(mode="json") for row in rows]
         (folder / "rows.json").write_text(json.dumps(records, indent=2))

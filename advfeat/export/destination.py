@@ -1,0 +1,104 @@
+"""Where an export goes: a new folder on disk, or an empty prefix of any fsspec file system."""
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from advfeat.errors import InputError
+from advfeat.store import Store
+
+HandOver = Callable[[], None]
+"""Called when the files that are in the folder are complete."""
+
+
+class Destination:
+    """An empty place that an export fills, whole or not at all.
+
+    On disk a folder appears in one step. Elsewhere files arrive one after the other, those that were handed
+    over last at the end, and are taken away again if the export fails.
+    """
+
+    def __init__(self, uri: str) -> None:
+        """Look at a path or an fsspec URI; raises ``InputError`` if it is no usable, empty place."""
+        self.given = uri
+        try:
+            place = Store(uri)
+        except InputError as error:
+            raise InputError(
+                "destination", uri, "is no usable URI", "give a path or s3://bucket/prefix"
+            ) from error
+        self.uri, self._fs, self._root, self._is_local = place.uri, place.fs, place.root, place.is_local
+        with self._explained("cannot be read"):
+            self._fs.invalidate_cache()
+            occupied = self._is_occupied()
+        if occupied:
+            raise InputError("destination", uri, "is not empty", "give a new folder or prefix")
+        with self._explained("cannot be written"):
+            self._try_writing()
+
+    @contextmanager
+    def filled(self) -> Iterator[tuple[Path, HandOver]]:
+        """Give a local folder to write files to, and what to call when those in it are complete."""
+        with self._filled_on_disk() if self._is_local else self._filled_elsewhere() as given:
+            yield given
+
+    @contextmanager
+    def _filled_on_disk(self) -> Iterator[tuple[Path, HandOver]]:
+        target = Path(self._root)
+        partial = target.parent / f".{target.name}-{uuid.uuid4().hex}"
+        partial.mkdir(parents=True)
+        try:
+            yield partial, lambda: None
+            partial.replace(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    @contextmanager
+    def _filled_elsewhere(self) -> Iterator[tuple[Path, HandOver]]:
+        with tempfile.TemporaryDirectory(prefix="advfeat-") as name:
+            folder = Path(name)
+
+            def hand_over() -> None:
+                with self._explained("cannot be written"):
+                    self._fs.put(f"{folder}/", f"{self._root}/", recursive=True)
+                for path in folder.rglob("*"):
+                    if path.is_file():
+                        path.unlink()
+
+            try:
+                yield folder, hand_over
+            except BaseException:
+                if self._fs.exists(self._root):
+                    self._fs.rm(self._root, recursive=True)
+                raise
+
+    def _is_occupied(self) -> bool:
+        if self._is_local:
+            place = Path(self._root)
+            return place.is_file() or (place.is_dir() and any(place.iterdir()))
+        with suppress(FileNotFoundError):
+            # Some stores keep directories of what was deleted: it is files that count.
+            walk = self._fs.walk(self._root, on_error="raise")
+            return any(name for _, _, files in walk for name in files)
+        return False
+
+    def _try_writing(self) -> None:
+        if self._is_local:
+            Path(self._root).parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=Path(self._root).parent).close()
+            return
+        probe = f"{self._root}/.probe-{uuid.uuid4().hex}"
+        self._fs.pipe_file(probe, b"advfeat")
+        self._fs.rm_file(probe)
+
+    @contextmanager
+    def _explained(self, problem: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # every fsspec back end raises its own exceptions
+            line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            remedy = "give a new folder or prefix that you may write to"
+            raise InputError("destination", self.given, f"{problem} ({line})", remedy) from error
