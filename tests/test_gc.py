@@ -122,7 +122,7 @@ def test_what_kept_and_running_runs_use_is_never_deleted(
     for number, (state, node, forget) in enumerate(drawn["runs"]):
         used = ancestors(parents, node)
         report = stages[node] if state == "completed" else None
-        recorded_state = "running" if state == "alive" else state
+        recorded_state: RunState = "running" if state == "alive" else state
         keep(store, f"run-{number}", recorded_state, report, [stages[used_node] for used_node in used])
         if state == "alive":
             still_running(store, f"run-{number}")
