@@ -339,6 +339,8 @@ def in_shell(store: Store, *arguments: str) -> str:
 
 
 def test_the_commands(local_store: Store) -> None:
+    assert "0 bytes in all" in in_shell(local_store, "du")
+    assert not Path(local_store.root).exists()
     write(local_store, entry := stage("garbage", kind="shard"))
     four_hours_ago = time.time() - 4 * 3600
     for path in Path(local_store.artifact_uri(entry.digest)).iterdir():
