@@ -295,8 +295,13 @@ class Store:
                 time.sleep(seconds)  # S3 refuses both of two writers that meet: the next try tells
 
     def now(self) -> datetime:
-        """Tell the time by the clock that dates the store's files, which may not be this machine's."""
-        with self._probe() as probe:
+        """Tell the time by the clock that dates the store's files, which may not be this machine's.
+
+        Raises ``InputError`` if the store cannot be written.
+        """
+        if self.is_local and not self.fs.exists(self.root):
+            return datetime.now(UTC)
+        with self.explained("cannot be written"), self._probe() as probe:
             modified: datetime = self.fs.modified(probe)
         return modified
 
@@ -305,8 +310,12 @@ class Store:
 
         Warns if the server lacks conditional writes.
         """
-        with self.explained("cannot be written"), self._probe() as probe:
-            if not self.is_local and not self._keeps_first(probe):
+        with self.explained("cannot be written"):
+            if self.is_local:
+                self.fs.makedirs(self.root, exist_ok=True)
+            with self._probe() as probe:
+                keeps_first = self.is_local or self._keeps_first(probe)
+            if not keeps_first:
                 logger.warning(
                     "%s: this server lacks conditional writes (If-None-Match); of two runs that publish "
                     "one artifact in the same moment the last wins",
@@ -334,8 +343,6 @@ class Store:
     def _probe(self) -> Iterator[str]:
         """Give the path of a small file that is written for this moment."""
         path = f"{self.root}/.probe-{uuid.uuid4().hex}"
-        if self.is_local:
-            self.fs.makedirs(self.root, exist_ok=True)
         self.fs.pipe_file(path, b"advfeat")
         try:
             yield path

@@ -22,8 +22,8 @@ from advfeat.runs import RunRecord, RunState, keep_plan, keep_record, read_plan,
 from advfeat.stage import Stage
 from advfeat.store import Store
 from advfeat.usage import usage
+from flows import recording
 from flows.cli import app
-from flows.recording import recorded
 
 TWO_DAYS = timedelta(days=2)
 NOTHING = Forgotten()
@@ -263,9 +263,25 @@ def test_a_run_that_begins_after_the_survey_is_heeded(local_store: Store) -> Non
     write(local_store, entry := stage("old but wanted"))
     surveyed = days_later(local_store)
     assert len(found(local_store, surveyed)) == 1
-    with recorded(local_store, "f", "a run", [entry]):
+    with recording.recorded(local_store, "f", "a run", [entry]):
         assert collect(local_store, surveyed, NOTHING) == []
     assert local_store.verify(entry.digest) is None
+
+
+def test_a_run_gives_signs_of_life_until_it_ends(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "_SECONDS_BETWEEN_SIGNS_OF_LIFE", 0.02)
+    with recording.recorded(local_store, "f", "a run", []):
+        (path,) = (Path(local_store.root) / "runs").iterdir()
+        os.utime(path, (0, 0))
+        deadline = time.monotonic() + 30
+        while path.stat().st_mtime == 0 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        (run,) = read_runs(local_store, survey(local_store).inventory.records)
+        assert run.is_alive(local_store.now())
+    os.utime(path, (0, 0))
+    time.sleep(0.1)
+    assert path.stat().st_mtime == 0
+    assert [record.state for record in read_records(local_store)] == ["completed"]
 
 
 def test_a_run_that_begins_meanwhile_waits_until_the_garbage_is_gone(
@@ -275,7 +291,7 @@ def test_a_run_that_begins_meanwhile_waits_until_the_garbage_is_gone(
     seen: list[list[str]] = []
 
     def run() -> None:
-        with recorded(local_store, "f", "a run", [entry]):
+        with recording.recorded(local_store, "f", "a run", [entry]):
             seen.append(local_store.digests())
 
     thread = threading.Thread(target=run)
@@ -323,6 +339,8 @@ def in_shell(store: Store, *arguments: str) -> str:
 
 
 def test_the_commands(local_store: Store) -> None:
+    assert "0 bytes in all" in in_shell(local_store, "du")
+    assert not Path(local_store.root).exists()
     write(local_store, entry := stage("garbage", kind="shard"))
     four_hours_ago = time.time() - 4 * 3600
     for path in Path(local_store.artifact_uri(entry.digest)).iterdir():
