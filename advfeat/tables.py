@@ -22,6 +22,9 @@ from advfeat.errors import DamagedArtifactError
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
 ROWS_PER_GROUP = 1024
+_VALUES_PER_GROUP = 1 << 24
+"""Writing takes about 14 bytes of memory a value."""
+
 _METADATA_KEY = b"advfeat"
 
 
@@ -62,6 +65,11 @@ def int_array(table: pa.Table, column: str) -> NDArray[np.int64]:
     return np.array(table.column(column).to_numpy(), dtype=np.int64)
 
 
+def rows_per_group(image_shape: tuple[int, ...]) -> int:
+    """Return how many images make a row group: ``ROWS_PER_GROUP``, or fewer if they are large."""
+    return max(1, min(ROWS_PER_GROUP, _VALUES_PER_GROUP // int(np.prod(image_shape))))
+
+
 def write_table(table: pa.Table, path: Path) -> None:
     """Write a table in row groups of ``ROWS_PER_GROUP``, whatever chunks it was made of."""
     pq.write_table(
@@ -77,7 +85,7 @@ def write_tables(tables: Iterable[pa.Table], path: Path) -> None:
     """Write tables of one schema below each other, each a row group, so that only one is in memory.
 
     Tables of ``ROWS_PER_GROUP`` rows, the last one perhaps smaller, give the bytes that ``write_table``
-    gives for all of them together.
+    gives for all of them together; larger ones make several row groups.
     """
     tables = iter(tables)
     first = next(tables)

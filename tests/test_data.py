@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -17,6 +17,7 @@ from advfeat import data
 from advfeat.data.split import held_out_sizes
 from advfeat.errors import InputError
 from advfeat.spec import DataSpec
+from advfeat.tables import image_column, rows_per_group, with_image_shape, write_table, write_tables
 from tests.servers import BUCKET, s3_client
 
 CLASSES = ("cat", "dog", "owl")
@@ -94,11 +95,41 @@ def test_given_splits_are_kept(tmp_path: Path) -> None:
 
 
 def test_parquet_on_s3(tmp_path: Path, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    write_parquet(tmp_path / "all.parquet", range(30))
-    s3_client(s3).put_file(str(tmp_path / "all.parquet"), f"{BUCKET}/data/all.parquet")
+    write_parquet(tmp_path / "one" / "all.parquet", range(30))
+    write_parquet(tmp_path / "set" / "data" / "train-00000-of-00002.parquet", range(9))
+    write_parquet(tmp_path / "set" / "data" / "train-00001-of-00002.parquet", range(9, 18))
+    write_parquet(tmp_path / "set" / "data" / "test-00000-of-00001.parquet", range(18, 30))
+    s3_client(s3).put(str(tmp_path), f"{BUCKET}/pictures", recursive=True)
     for name, value in s3.items():
         monkeypatch.setenv(name, value)
-    assert by_content(data.load(spec(f"parquet:s3://{BUCKET}/data/all.parquet"))) == EXPECTED
+    there = f"parquet:s3://{BUCKET}/pictures"
+    assert by_content(data.load(spec(f"{there}/one/all.parquet"))) == EXPECTED
+    given = data.load(spec(f"{there}/set"))
+    assert (len(given.train), len(given.test)) == data.sizes(spec(f"{there}/set")) == (18, 12)
+    here = data.load(spec(f"parquet:{tmp_path}/set"))
+    assert np.array_equal(given.train.images, here.train.images)
+    identity = data.open_source(spec(f"{there}/set")).identity()
+    assert identity == data.open_source(spec(f"parquet:{tmp_path}/set")).identity()
+    with pytest.raises(InputError, match="does not exist"):
+        data.sizes(spec(f"{there}/nowhere"))
+
+
+def test_rows_that_are_not_drawn_are_not_decoded(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "all.parquet", range(30))
+    drawn = spec(f"parquet:{tmp_path}/all.parquet", train_size=5, test_size=3)
+    used = data.splits(drawn)
+    images = data.load(drawn)
+    kept = {*used.train.rows.tolist(), *used.test.rows.tolist()}
+    table = pq.read_table(tmp_path / "all.parquet")
+    pictures = [
+        picture if row in kept or row == 0 else {"bytes": b"no picture", "path": None}
+        for row, picture in enumerate(table.column("img").to_pylist())
+    ]
+    pq.write_table(table.set_column(0, "img", pa.array(pictures)), tmp_path / "all.parquet")
+    again = data.load(drawn)
+    assert np.array_equal(images.train.images, again.train.images)
+    with pytest.raises(InputError, match="no readable picture"):
+        data.load(spec(f"parquet:{tmp_path}/all.parquet"))
 
 
 def test_identity_follows_the_bytes_not_the_place(tmp_path: Path) -> None:
@@ -209,3 +240,17 @@ def test_a_held_out_split_loses_no_image(labels: list[int], fraction: float) -> 
     train, test = held_out_sizes(np.array(labels), fraction)
     assert train + test == len(labels)
     assert abs(test - fraction * len(labels)) <= 0.5 * len(set(labels))
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=st.integers(1, 2500))
+def test_a_file_written_piece_by_piece_has_the_bytes_of_one_written_whole(
+    tmp_path_factory: pytest.TempPathFactory, rows: int
+) -> None:
+    folder = tmp_path_factory.mktemp("files")
+    images = np.random.default_rng(rows).integers(0, 256, (rows, 1, 2, 2), dtype=np.uint8)
+    table = with_image_shape(pa.table({"image": image_column(images)}), (1, 2, 2))
+    size = rows_per_group((1, 2, 2))
+    write_table(table, folder / "whole")
+    write_tables((table.slice(start, size) for start in range(0, rows, size)), folder / "pieces")
+    assert (folder / "whole").read_bytes() == (folder / "pieces").read_bytes()

@@ -100,7 +100,8 @@ class ParquetFiles:
     def _opened(self, path: str) -> Iterator[pq.ParquetFile]:
         fs, _ = fsspec.core.url_to_fs(self._location)
         with explained(self._refused), fs.open(path, "rb") as opened:
-            yield pq.ParquetFile(opened)
+            # Buffering ahead, which is the default, would bring the whole file into memory.
+            yield pq.ParquetFile(opened, pre_buffer=False)
 
 
 def files_by_split(location: str, refused: Refusal) -> dict[str, list[str]]:

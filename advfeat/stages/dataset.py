@@ -40,7 +40,8 @@ def make_dataset(stage: Stage, store: Store) -> ArtifactRef:
 
     def build(folder: Path) -> dict[str, Any]:
         if RECIPES[stage.parameters["recipe"]].originals == "unknown":
-            return write_imported(stage.context["imported"], folder)
+            shape = store.manifest(stage.inputs["images"]).metrics["image_shape"]
+            return write_imported(stage.context["imported"], tuple(shape), folder)
         if stage.parts:
             table = pa.concat_tables(read_table(store.read(shard, "train.parquet")) for shard in stage.parts)
         else:

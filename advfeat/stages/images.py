@@ -14,11 +14,11 @@ from advfeat.spec import DataSpec
 from advfeat.stage import Stage
 from advfeat.store import Store
 from advfeat.tables import (
-    ROWS_PER_GROUP,
     image_array,
     image_column,
     int_array,
     read_table,
+    rows_per_group,
     with_image_shape,
     write_tables,
 )
@@ -33,12 +33,14 @@ def write_images(stage: Stage, store: Store) -> ArtifactRef:
     def build(folder: Path) -> dict[str, Any]:
         spec = DataSpec.model_validate(stage.context["data"])
         splits = data.splits(spec)
+        shape = data.image_shape(spec)
         for name, split in (("train", splits.train), ("test", splits.test)):
-            write_tables(map(_table, split.pieces(ROWS_PER_GROUP)), folder / f"{name}.parquet")
+            pieces = split.pieces(rows_per_group(shape))
+            write_tables(map(_table, pieces), folder / f"{name}.parquet")
         return {
             "train_size": len(splits.train),
             "test_size": len(splits.test),
-            "image_shape": list(data.image_shape(spec)),
+            "image_shape": list(shape),
             "classes": list(splits.classes),
         }
 

@@ -9,20 +9,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from advfeat.imported import pieces
-from advfeat.tables import ROWS_PER_GROUP, image_column, with_image_shape, write_tables
+from advfeat.tables import image_column, rows_per_group, with_image_shape, write_tables
 
 
-def write_imported(location: str, folder: Path) -> dict[str, Any]:
-    """Write ``train.parquet`` with the columns of every data set; nobody knows its originals: null.
+def write_imported(location: str, image_shape: tuple[int, ...], folder: Path) -> dict[str, Any]:
+    """Write ``train.parquet`` of images (C, H, W), with the columns of every data set.
 
-    No more than a row group of images is in memory, unless the files' own format wants them there. Raises
+    What nobody knows of its originals is null. No more than a row group of images is in memory, unless the files' own format wants them there. Raises
     ``InputError``.
     """
     count = 0
 
     def tables() -> Iterator[pa.Table]:
         nonlocal count
-        for images, labels in pieces(location, ROWS_PER_GROUP):
+        for images, labels in pieces(location, rows_per_group(image_shape)):
             yield _table(count, images, labels)
             count += len(labels)
 
