@@ -15,8 +15,8 @@ from advfeat.tables import image_column, rows_per_group, with_image_shape, write
 def write_imported(location: str, image_shape: tuple[int, ...], folder: Path) -> dict[str, Any]:
     """Write ``train.parquet`` of images (C, H, W), with the columns of every data set.
 
-    What nobody knows of its originals is null. No more than a row group of images is in memory, unless the files' own format wants them there. Raises
-    ``InputError``.
+    What nobody knows of its originals is null. No more than a row group of images is in memory, unless the
+    files' own format wants them there. Raises ``InputError``.
     """
     count = 0
 
