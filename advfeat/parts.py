@@ -8,7 +8,10 @@ its first row, so that any rows are found by names: ``train-000005120.parquet`` 
 import re
 
 ROWS_PER_GROUP = 1024
-"""Of a Parquet row group."""
+"""Of a Parquet row group, unless its rows are large."""
+
+GROUP_BYTES = 16 << 20
+"""Of a row group's rows in memory, at most: writing one takes some times that."""
 
 PART_BYTES = 64 << 20
 """Of a part's rows in memory: large enough for a transfer to be fast, small enough to hold several."""
@@ -25,7 +28,12 @@ _NAME = re.compile(r"([a-z]+)-(\d{9})\.parquet")
 def rows_per_part(row_bytes: int) -> int:
     """Return how many rows of so many bytes make a part: whole row groups, if one is not too much already."""
     rows = max(1, PART_BYTES // row_bytes)
-    return rows - rows % ROWS_PER_GROUP if rows > ROWS_PER_GROUP else rows
+    return rows - rows % rows_per_group(row_bytes)
+
+
+def rows_per_group(row_bytes: int) -> int:
+    """Return how many rows of so many bytes make a row group: ``ROWS_PER_GROUP``, fewer if they are large."""
+    return max(1, min(ROWS_PER_GROUP, GROUP_BYTES // row_bytes))
 
 
 def part_name(split: str, first_row: int) -> str:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from advfeat.errors import DamagedArtifactError
-from advfeat.parts import ROWS_PER_GROUP, part_name, rows_per_part
+from advfeat.parts import ROWS_PER_GROUP, part_name, rows_per_group, rows_per_part
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
@@ -120,14 +120,14 @@ def write_split(
     tables = iter(tables)
     first = next(tables)
     rows = rows_per_part(_row_bytes(first))
-    rows_per_group = min(rows, ROWS_PER_GROUP)
-    groups = regrouped(chain([first], tables), rows_per_group)
+    in_group = rows_per_group(_row_bytes(first))
+    groups = regrouped(chain([first], tables), in_group)
     start = 0
     for group in groups:
         path = folder / part_name(split, start)
         with pq.ParquetWriter(path, group.schema, compression=_FAST, use_dictionary=False) as writer:
-            for one in chain([group], islice(groups, rows // rows_per_group - 1)):
-                writer.write_table(one.combine_chunks(), row_group_size=rows_per_group)
+            for one in chain([group], islice(groups, rows // in_group - 1)):
+                writer.write_table(one.combine_chunks(), row_group_size=in_group)
                 start += one.num_rows
         finished(path)
 

@@ -94,11 +94,41 @@ def test_given_splits_are_kept(tmp_path: Path) -> None:
 
 
 def test_parquet_on_s3(tmp_path: Path, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    write_parquet(tmp_path / "all.parquet", range(30))
-    s3_client(s3).put_file(str(tmp_path / "all.parquet"), f"{BUCKET}/data/all.parquet")
+    write_parquet(tmp_path / "one" / "all.parquet", range(30))
+    write_parquet(tmp_path / "set" / "data" / "train-00000-of-00002.parquet", range(9))
+    write_parquet(tmp_path / "set" / "data" / "train-00001-of-00002.parquet", range(9, 18))
+    write_parquet(tmp_path / "set" / "data" / "test-00000-of-00001.parquet", range(18, 30))
+    s3_client(s3).put(str(tmp_path), f"{BUCKET}/pictures", recursive=True)
     for name, value in s3.items():
         monkeypatch.setenv(name, value)
-    assert by_content(data.load(spec(f"parquet:s3://{BUCKET}/data/all.parquet"))) == EXPECTED
+    there = f"parquet:s3://{BUCKET}/pictures"
+    assert by_content(data.load(spec(f"{there}/one/all.parquet"))) == EXPECTED
+    given = data.load(spec(f"{there}/set"))
+    assert (len(given.train), len(given.test)) == data.sizes(spec(f"{there}/set")) == (18, 12)
+    here = data.load(spec(f"parquet:{tmp_path}/set"))
+    assert np.array_equal(given.train.images, here.train.images)
+    identity = data.open_source(spec(f"{there}/set")).identity()
+    assert identity == data.open_source(spec(f"parquet:{tmp_path}/set")).identity()
+    with pytest.raises(InputError, match="does not exist"):
+        data.sizes(spec(f"{there}/nowhere"))
+
+
+def test_rows_that_are_not_drawn_are_not_decoded(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "all.parquet", range(30))
+    drawn = spec(f"parquet:{tmp_path}/all.parquet", train_size=5, test_size=3)
+    used = data.splits(drawn)
+    images = data.load(drawn)
+    kept = {*used.train.rows.tolist(), *used.test.rows.tolist()}
+    table = pq.read_table(tmp_path / "all.parquet")
+    pictures = [
+        picture if row in kept or row == 0 else {"bytes": b"no picture", "path": None}
+        for row, picture in enumerate(table.column("img").to_pylist())
+    ]
+    pq.write_table(table.set_column(0, "img", pa.array(pictures)), tmp_path / "all.parquet")
+    again = data.load(drawn)
+    assert np.array_equal(images.train.images, again.train.images)
+    with pytest.raises(InputError, match="no readable picture"):
+        data.load(spec(f"parquet:{tmp_path}/all.parquet"))
 
 
 def test_identity_follows_the_bytes_not_the_place(tmp_path: Path) -> None:

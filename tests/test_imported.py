@@ -164,6 +164,10 @@ def test_bytes_and_rounding_become_pixels(tmp_path: Path) -> None:
     whole = RNG.integers(0, 256, (5, 1, 8, 8), dtype=np.uint8)
     ((images, _),) = pieces(torch_tensors(tmp_path, whole, LABELS[:5]), 8)  # type: ignore[arg-type]
     assert np.array_equal(images, whole.astype(np.float32) / np.float32(255))
+    table = pa.table({"image": [image.tobytes() for image in whole], "label": LABELS[:5]})
+    pq.write_table(with_image_shape(table, (1, 8, 8)), tmp_path / "bytes.parquet")
+    ((read, _),) = pieces(f"parquet:{tmp_path}/bytes.parquet", 8)
+    assert np.array_equal(read, images)
     ((images, _),) = pieces(torch_tensors(tmp_path, IMAGES[:5] * np.float32(1.001), LABELS[:5]), 8)
     assert images.max() <= 1
 
@@ -272,6 +276,29 @@ def test_places_without_a_data_set(imported: str, problem: str) -> None:
         build_plan(load_experiment("digits", ["recipes=[imported]", f"imported={imported}"]))
     assert problem in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "metadata", "problem"),
+    [
+        ((1, 8, 7), None, "has images in"),
+        ((1, 8, 8), b"{}", "says no image_shape"),
+        ((1, 8, 8), b"[" * 100_000, "says no image_shape"),
+        ((1, 8, 8), b'{"image_shape": [64]}', "says no image_shape"),
+    ],
+)
+def test_tables_whose_pixels_are_not_of_the_shape_they_say(
+    tmp_path: Path, shape: tuple[int, ...], metadata: bytes | None, problem: str
+) -> None:
+    table = with_image_shape(pa.table({"image": image_column(IMAGES), "label": LABELS}), shape)
+    if metadata is not None:
+        table = table.replace_schema_metadata({b"advfeat": metadata})
+    pq.write_table(table, tmp_path / "set.parquet")
+    with pytest.raises(InputError, match=problem):
+        describe(f"parquet:{tmp_path}/set.parquet")
+    pq.write_table(table.replace_schema_metadata({}), tmp_path / "set.parquet")
+    with pytest.raises(InputError, match="no encoded pictures"):
+        describe(f"parquet:{tmp_path}/set.parquet")
 
 
 def test_a_grid_without_a_data_set() -> None:

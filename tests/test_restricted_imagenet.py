@@ -88,7 +88,7 @@ def test_pictures_that_are_not_drawn_are_not_opened(tmp_path: Path) -> None:
 def test_little_of_it_is_ever_in_memory(
     tmp_path: Path, local_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("advfeat.stages.images.ROWS_PER_GROUP", 50)
+    monkeypatch.setattr("advfeat.parts.GROUP_BYTES", 50 * 3 * 96 * 96)
     stage = ImagesOnce()[imagenet(tmp_path, 2).model_copy(update={"image_size": 96})].stage
     tracemalloc.start()
     digest = write_images(stage, local_store).digest

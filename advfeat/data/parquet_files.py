@@ -60,18 +60,16 @@ class ParquetFiles:
             return ()
 
     def schema(self) -> pa.Schema:
-        """Return the schema of the first file, its image column called ``image``."""
+        """Return the schema of the first file."""
         with self._opened(self.files[0]) as parquet:
-            schema = parquet.schema_arrow
-            position = schema.get_field_index(self._column(parquet, _IMAGE_COLUMNS))
-            return schema.set(position, schema.field(position).with_name("image"))
+            return parquet.schema_arrow
 
-    def images(self, rows_at_once: int = _ROWS_AT_ONCE) -> Iterator[tuple[str, pa.Array]]:
+    def images(self) -> Iterator[tuple[str, pa.Array]]:
         """Yield the image column a piece at a time, each with the name of its file."""
         for path in self.files:
             with self._opened(path) as parquet:
                 name = self._column(parquet, _IMAGE_COLUMNS)
-                for batch in parquet.iter_batches(batch_size=rows_at_once, columns=[name]):
+                for batch in parquet.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[name]):
                     yield path, batch.column(name)
 
     def pictures(self, rows: NDArray[np.int64] | None = None) -> Iterator[PictureFile]:
@@ -80,6 +78,8 @@ class ParquetFiles:
         for path, column in self.images():
             if pa.types.is_struct(column.type):
                 column = pc.struct_field(column, "bytes")
+            if not pa.types.is_binary(column.type):
+                raise self._refused(f"has {column.type} for images, no encoded pictures")
             wanted = np.arange(len(column))
             if rows is not None:
                 first, last = np.searchsorted(rows, (start, start + len(column)))
@@ -100,7 +100,8 @@ class ParquetFiles:
     def _opened(self, path: str) -> Iterator[pq.ParquetFile]:
         fs, _ = fsspec.core.url_to_fs(self._location)
         with explained(self._refused), fs.open(path, "rb") as opened:
-            yield pq.ParquetFile(opened)
+            # Buffering ahead, which is the default, would bring the whole file into memory.
+            yield pq.ParquetFile(opened, pre_buffer=False)
 
 
 def files_by_split(location: str, refused: Refusal) -> dict[str, list[str]]:

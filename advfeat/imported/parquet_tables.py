@@ -1,8 +1,9 @@
 """A finished data set as Parquet: one that advfeat made, or pictures in the Hugging Face layout.
 
 An image column (``image`` or ``img``) and a label column (``label`` or ``labels``). Of a folder the files
-whose names start with ``train`` count, or all if there are none. Pixels are lists of C·H·W values, and the
-metadata says the shape, as in ``advfeat.tables``; other columns are not read.
+whose names start with ``train`` count, or all if there are none. Where the metadata says the images' shape,
+as in ``advfeat.tables``, an image is a list of C·H·W values or as many bytes; else it is an encoded picture.
+Other columns are not read.
 """
 
 import json
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from advfeat.data.decode import Pictures, picture_shape
 from advfeat.data.parquet_files import ParquetFiles, files_by_split
-from advfeat.data.refusal import Refusal
+from advfeat.data.refusal import Refusal, explained
 
 _ROWS_AT_ONCE = 1024
 
@@ -41,27 +42,35 @@ class ParquetTables:
 
     def images(self) -> Iterator[NDArray[Any]]:
         """Yield the images a piece at a time."""
-        schema = self._files.schema()
-        kind = schema.field("image").type
-        if pa.types.is_struct(kind) or pa.types.is_binary(kind):
-            labels = self._files.labels()
-            shape = picture_shape(next(self._files.pictures()), None)
-            pictures = Pictures(labels, self._files.pictures, shape, None)
-            return (piece.images for piece in pictures.pieces(np.arange(len(labels)), _ROWS_AT_ONCE))
-        return self._pixels(_image_shape(schema, self._refused))
+        shape = self._image_shape()
+        return self._pictures() if shape is None else self._pixels(shape)
+
+    def _pictures(self) -> Iterator[NDArray[Any]]:
+        labels = self._files.labels()
+        shape = picture_shape(next(self._files.pictures()), None)
+        pictures = Pictures(labels, self._files.pictures, shape, None)
+        return (piece.images for piece in pictures.pieces(np.arange(len(labels)), _ROWS_AT_ONCE))
 
     def _pixels(self, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
         for path, column in self._files.images():
-            lengths = pc.unique(pc.list_value_length(column)).to_pylist()
-            if lengths != [np.prod(shape)] or column.flatten().null_count:
-                raise self._refused(f"has images in {path} that are not {np.prod(shape)} values each")
-            yield column.flatten().to_numpy(zero_copy_only=False).reshape(-1, *shape)
+            of_bytes = pa.types.is_binary(column.type)
+            with explained(self._refused):
+                lengths = pc.binary_length(column) if of_bytes else pc.list_value_length(column)
+                if pc.unique(lengths).to_pylist() != [np.prod(shape)]:
+                    raise self._refused(f"has images in {path} that are not {np.prod(shape)} values each")
+                if of_bytes:
+                    values = np.frombuffer(b"".join(column.to_pylist()), np.uint8)
+                else:
+                    values = column.flatten().to_numpy(zero_copy_only=False)
+            yield values.reshape(-1, *shape)
 
-
-def _image_shape(schema: pa.Schema, refused: Refusal) -> tuple[int, ...]:
-    """Return the shape (C, H, W) that the metadata names; raises ``InputError``."""
-    try:
-        channels, height, width = json.loads((schema.metadata or {})[b"advfeat"])["image_shape"]
-        return int(channels), int(height), int(width)
-    except (KeyError, TypeError, ValueError) as error:
-        raise refused("says no image_shape [C, H, W] under advfeat in its metadata") from error
+    def _image_shape(self) -> tuple[int, ...] | None:
+        """Return the shape (C, H, W) that the metadata says, if it does; raises ``InputError``."""
+        described = (self._files.schema().metadata or {}).get(b"advfeat")
+        if described is None:
+            return None
+        try:
+            channels, height, width = map(int, json.loads(described)["image_shape"])
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise self._refused("says no image_shape [C, H, W] under advfeat in its metadata") from error
+        return channels, height, width

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cached_property, lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from advfeat import data
 from advfeat.artifact import ArtifactRef
 from advfeat.data.images import LabelledImages
-from advfeat.parts import ROWS_PER_GROUP
+from advfeat.parts import rows_per_group
 from advfeat.spec import DataSpec
 from advfeat.stage import Stage
 from advfeat.stages.rows import Part, stored_parts, stored_tables
@@ -32,12 +33,14 @@ def write_images(stage: Stage, store: Store) -> ArtifactRef:
     def build(folder: Path, finished: Callable[[Path], None]) -> dict[str, Any]:
         spec = DataSpec.model_validate(stage.context["data"])
         splits = data.splits(spec)
+        shape = data.image_shape(spec)
+        at_once = rows_per_group(prod(shape))
         for name, split in (("train", splits.train), ("test", splits.test)):
-            write_split(map(_table, split.pieces(ROWS_PER_GROUP)), folder, name, finished)
+            write_split(map(_table, split.pieces(at_once)), folder, name, finished)
         return {
             "train_size": len(splits.train),
             "test_size": len(splits.test),
-            "image_shape": list(data.image_shape(spec)),
+            "image_shape": list(shape),
             "classes": list(splits.classes),
         }
 
