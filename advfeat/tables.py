@@ -9,7 +9,7 @@ carry the shape itself, but Hugging Face datasets refuses it.
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import accumulate, chain, islice, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -147,9 +147,33 @@ def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
         yield rest
 
 
-def read_table(content: bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a Parquet table from bytes; only some of its columns, if they are given."""
-    return pq.ParquetFile(pa.BufferReader(content)).read(columns, use_threads=False)
+def read_table(content: bytes) -> pa.Table:
+    """Read a Parquet table from bytes."""
+    return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+
+
+def read_tables(
+    content: bytes, columns: Sequence[str] | None = None, rows: range | None = None
+) -> Iterator[pa.Table]:
+    """Read a Parquet table from bytes, a row group at a time; at least one table, perhaps without rows.
+
+    ``columns`` and ``rows`` limit it to some columns, as far as they are there, and to consecutive rows.
+    """
+    file = pq.ParquetFile(pa.BufferReader(content))
+    sizes = (file.metadata.row_group(group).num_rows for group in range(file.num_row_groups))
+    edges = list(accumulate(sizes, initial=0))
+    wanted = range(edges[-1]) if rows is None else rows
+    groups = [
+        group
+        for group, (start, stop) in enumerate(pairwise(edges))
+        if wanted.start < stop and start < wanted.stop
+    ]
+    for group in groups:
+        table = file.read_row_group(group, columns, use_threads=False)
+        skipped = max(0, wanted.start - edges[group])
+        yield table.slice(skipped, wanted.stop - edges[group] - skipped)
+    if not groups:
+        yield file.read_row_groups([], columns)
 
 
 def _row_bytes(table: pa.Table) -> int:

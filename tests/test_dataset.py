@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from advfeat import parts
 from advfeat.evaluation import predict
 from advfeat.experiment_file import load_experiment
 from advfeat.plan import Plan, build_plan
@@ -108,8 +109,9 @@ def test_adversarial_recipes_perturb_towards_their_labels_within_eps(
 
 
 def test_one_shard_or_seven_make_the_same_bytes(
-    quick: Experiment, tmp_path_factory: pytest.TempPathFactory
+    quick: Experiment, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(parts, "PART_BYTES", 100_000)  # several parts, of shards and of data sets
     whole = quick.model_copy(update={"data": quick.data.model_copy(update={"train_size": 1000}), "shards": 1})
     contents = []
     for shards in (1, 7):
@@ -125,6 +127,7 @@ def test_one_shard_or_seven_make_the_same_bytes(
             }
         )
     assert contents[0] == contents[1]
+    assert len(contents[0]["data set d_det, seed 0"]) == 4
 
 
 def test_arrow_sees_plain_standard_columns(computed: tuple[Store, Plan]) -> None:

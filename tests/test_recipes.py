@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -51,8 +52,8 @@ def role(computed: Computed, recipe: str, name: str) -> str:
 
 
 def frame(computed: Computed, recipe: str) -> pd.DataFrame:
-    (table,) = stored_tables(computed[0], role(computed, recipe, "dataset"))
-    rows: pd.DataFrame = table.to_pandas()
+    stored = stored_tables(computed[0], role(computed, recipe, "dataset"))
+    rows: pd.DataFrame = pa.concat_tables(stored).to_pandas()
     return rows
 
 

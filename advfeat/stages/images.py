@@ -16,9 +16,9 @@ from advfeat.data.images import LabelledImages
 from advfeat.parts import rows_per_group
 from advfeat.spec import DataSpec
 from advfeat.stage import Stage
-from advfeat.stages.rows import Part, stored_parts, stored_tables
+from advfeat.stages.rows import Part, images_and_labels, stored_parts, stored_tables
 from advfeat.store import Store
-from advfeat.tables import bytes_column, copy_images, image_array, int_array, with_image_shape, write_split
+from advfeat.tables import bytes_column, int_array, with_image_shape, write_split
 
 _PARTS_KEPT = 6
 """In each process, of the real images that it looks at row by row."""
@@ -64,7 +64,7 @@ class StoredImages:
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """The shape of one image, (C, H, W)."""
-        return tuple(self._store.manifest(self._digest).metrics["image_shape"])
+        return image_shape(self._store, self._digest)
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -93,7 +93,8 @@ def _labels(store: str, digest: str, split: str) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=_PARTS_KEPT)
 def _part(store: str, part: Part) -> NDArray[np.uint8]:
-    return image_array(part.read(Store(store), ["image"]), np.uint8)
+    stored = Store(store)
+    return images_and_labels(stored, [part], image_shape(stored, part.digest), np.uint8)[0]
 
 
 def read_split(store: Store, digest: str, split: str) -> LabelledImages:
@@ -103,15 +104,14 @@ def read_split(store: Store, digest: str, split: str) -> LabelledImages:
 
 @lru_cache(maxsize=3)
 def _read_split(store: str, digest: str, split: str) -> LabelledImages:
-    stored = StoredImages(Store(store), digest, split)
-    images, labels = np.empty((len(stored), *stored.shape), np.uint8), np.empty(len(stored), np.int64)
-    start = 0
-    for table in stored_tables(Store(store), digest, split):
-        rows = slice(start, start + table.num_rows)
-        copy_images(table, images[rows])
-        labels[rows] = int_array(table, "label")
-        start = rows.stop
-    return LabelledImages(images, labels)
+    stored = Store(store)
+    parts = stored_parts(stored, digest, split)
+    return LabelledImages(*images_and_labels(stored, parts, image_shape(stored, digest), np.uint8))
+
+
+def image_shape(store: Store, digest: str) -> tuple[int, ...]:
+    """Read the shape (C, H, W) of the images of an images artifact."""
+    return tuple(store.manifest(digest).metrics["image_shape"])
 
 
 def read_classes(store: Store, digest: str) -> tuple[str, ...]:

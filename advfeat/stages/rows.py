@@ -1,21 +1,25 @@
-"""The rows of stored images and data sets, a part at a time.
+"""The rows of stored images and data sets, a piece at a time.
 
-The next parts are fetched, checked and decoded while the caller works on one, so that reading and
-computing overlap and no more than a few parts are in memory.
+The next parts are fetched and checked while the caller works on one, so that reading and computing overlap
+and no more than a few parts are in memory. A part is decoded a row group at a time, which stays in the
+processor's cache.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from advfeat.ahead import computed_ahead
 from advfeat.artifact import StoredFile
 from advfeat.errors import MissingArtifactError
 from advfeat.parts import PARTS_AHEAD, first_row
 from advfeat.store import Store
-from advfeat.tables import read_table
+from advfeat.tables import Pixel, copy_images, float_array, int_array, read_tables
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,6 @@ class Part:
     digest: str
     file: StoredFile
     rows: range
-
-    def read(self, store: Store, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read its rows; raises ``DamagedArtifactError`` if the bytes are not those of the manifest."""
-        return read_table(store.read_file(self.digest, self.file), columns)
 
 
 def stored_parts(store: Store, digest: str, split: str = "train") -> list[Part]:
@@ -51,20 +51,43 @@ def stored_tables(
     columns: Sequence[str] | None = None,
     rows: range | None = None,
 ) -> Iterator[pa.Table]:
-    """Read a split of a data set or of real images, in order, a part of its rows at a time.
+    """Read a split of a data set or of real images, in order, a piece of its rows at a time.
 
-    ``columns`` and ``rows`` limit what is read to some columns and to consecutive rows. Raises
-    ``MissingArtifactError`` or ``DamagedArtifactError``.
+    ``columns`` and ``rows`` limit what is read to some columns and to consecutive rows. There is at least
+    one table, perhaps without rows. Raises ``MissingArtifactError`` or ``DamagedArtifactError``.
     """
     parts = stored_parts(store, digest, split)
     wanted = range(parts[-1].rows.stop) if rows is None else rows
-    parts = [part for part in parts if _shared(part.rows, wanted)] or parts[:1]
-    tables = computed_ahead(lambda part: part.read(store, columns), parts, PARTS_AHEAD)
-    for part, table in zip(parts, tables, strict=True):
-        inside = _shared(part.rows, wanted)
-        yield table.slice(inside.start - part.rows.start, len(inside))
+    parts = [p for p in parts if p.rows.start < wanted.stop and wanted.start < p.rows.stop] or parts[:1]
+    for part, content in _contents(store, parts):
+        first = part.rows.start
+        yield from read_tables(content, columns, range(wanted.start - first, wanted.stop - first))
 
 
-def _shared(part: range, wanted: range) -> range:
-    start = min(part.stop, max(part.start, wanted.start))
-    return range(start, max(start, min(part.stop, wanted.stop)))
+def images_and_labels(
+    store: Store, parts: Sequence[Part], image_shape: tuple[int, ...], pixel: type[Pixel]
+) -> tuple[NDArray[Pixel], NDArray[Any]]:
+    """Read some parts into memory: images (n, C, H, W), and labels.
+
+    Labels are int64 (n,), or float32 probabilities (n, classes) where there are such. Raises
+    ``DamagedArtifactError``.
+    """
+    images = np.empty((sum(len(part.rows) for part in parts), *image_shape), pixel)
+    labels: list[NDArray[Any]] = []
+    start = 0
+    for _, content in _contents(store, parts):
+        for table in read_tables(content, ("image", "label", "soft_label")):
+            copy_images(table, images[start : start + table.num_rows])
+            soft = "soft_label" in table.column_names
+            labels.append(float_array(table, "soft_label") if soft else int_array(table, "label"))
+            start += table.num_rows
+    return images, np.concatenate(labels)
+
+
+def _contents(store: Store, parts: Sequence[Part]) -> Iterator[tuple[Part, bytes]]:
+    """Yield parts with their bytes, which are those that the manifest promises."""
+
+    def fetched(part: Part) -> tuple[Part, bytes]:
+        return part, store.read_file(part.digest, part.file)
+
+    return computed_ahead(fetched, parts, PARTS_AHEAD)

@@ -1,26 +1,20 @@
 """The training that a stage describes: which images it learns from, and where its state is kept."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from advfeat import models
-from advfeat.ahead import computed_ahead
 from advfeat.digest import derived_seed
 from advfeat.errors import StageFailedError
-from advfeat.parts import PARTS_AHEAD
 from advfeat.progress import Progress
 from advfeat.spec import TrainSpec
 from advfeat.stage import Stage
 from advfeat.stages.checkpoint import StageCheckpoint
-from advfeat.stages.images import read_classes
-from advfeat.stages.rows import Part, stored_parts
+from advfeat.stages.images import image_shape, read_classes
+from advfeat.stages.rows import images_and_labels, stored_parts
 from advfeat.store import Store
-from advfeat.tables import copy_images, float_array, int_array
 from advfeat.training import fit_windows
 from advfeat.windows import Parts, TrainingSet, Window
 
@@ -37,15 +31,13 @@ def training_set(stage: Stage, store: Store) -> TrainingSet:
     probabilities of a data set that has such. They are read when they are asked for.
     Raises ``StageFailedError`` if there are too few of them.
     """
-    digest = stage.inputs.get("dataset", stage.inputs["images"])
-    pixel: type[np.generic] = np.float32 if "dataset" in stage.inputs else np.uint8
-    shape = tuple(store.manifest(stage.inputs["images"]).metrics["image_shape"])
-    parts = stored_parts(store, digest)
+    pixel: type[Any] = np.float32 if "dataset" in stage.inputs else np.uint8
+    shape = image_shape(store, stage.inputs["images"])
+    parts = stored_parts(store, stage.inputs.get("dataset", stage.inputs["images"]))
 
     def load(numbers: Parts) -> Window:
         chosen = [parts[number] for number in numbers]
-        images = np.empty((sum(len(part.rows) for part in chosen), *shape), pixel)
-        return Window(torch.from_numpy(images), _read_into(images, chosen, store))
+        return Window(*map(torch.from_numpy, images_and_labels(store, chosen, shape, pixel)))
 
     sizes = [len(part.rows) for part in parts]
     data = TrainingSet(sizes, shape, load, lambda: " ".join(part.file.sha256 for part in parts))
@@ -55,20 +47,6 @@ def training_set(stage: Stage, store: Store) -> TrainingSet:
             "that is always right leaves no errors to learn from: weaken it (weak_source.epochs)"
         )
     return data
-
-
-def _read_into(images: NDArray[Any], parts: Sequence[Part], store: Store) -> Tensor:
-    """Read the images of some parts into an array and return their labels."""
-    labels: list[NDArray[Any]] = []
-    start = 0
-    columns = ("image", "label", "soft_label")
-    for table in computed_ahead(lambda part: part.read(store, columns), parts, PARTS_AHEAD):
-        stop = start + table.num_rows
-        copy_images(table, images[start:stop])
-        soft = "soft_label" in table.column_names
-        labels.append(float_array(table, "soft_label") if soft else int_array(table, "label"))
-        start = stop
-    return torch.from_numpy(np.concatenate(labels))
 
 
 def train(
