@@ -129,7 +129,7 @@ def test_float32_parquet_is_the_stored_data_set_to_the_bit(
         for column in set(table.column_names) - {"image"}:
             assert np.array_equal(rows[column], table.column(column).to_numpy())
     rows = pd.read_parquet(exported / "d_rand-parquet" / "train")
-    assert np.stack(rows["image"]).tobytes() == image_array(table, np.float32).tobytes()
+    assert np.stack(rows["image"].to_list()).tobytes() == image_array(table, np.float32).tobytes()
 
 
 @pytest.mark.parametrize(("to", "precision"), [("parquet", "uint8"), ("torch", "float16"), ("hf", None)])
@@ -188,7 +188,7 @@ def test_many_pieces_hold_the_rows_of_one(
     one, many = (
         pd.read_parquet(path / "train") for path in (exported / "d_rand-parquet", tmp_path / "parquet")
     )
-    assert np.array_equal(np.stack(one.pop("image")), np.stack(many.pop("image")))
+    assert np.array_equal(np.stack(one.pop("image").to_list()), np.stack(many.pop("image").to_list()))
     pd.testing.assert_frame_equal(one, many)
     lists = [torch.load(tmp_path / "torch" / name) for name in ("CIFAR_ims", "CIFAR_lab")]
     assert [len(part) for part in lists[0]] == [300, 300, 300, 300, 58]

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from advfeat.experiment_file import load_experiment
+from advfeat.lineage import lineage, lineage_text
 from advfeat.plan import Plan, build_plan
 from advfeat.report.rows import Row, read_rows
 from advfeat.spec import Experiment
@@ -70,6 +71,13 @@ def test_it_shows_the_table_and_the_digests(page: str, computed: tuple[Store, Pl
         if stage.kind in {"dataset", "evaluation", "images", "source_model"}:
             assert stage.digest in page
     assert page.count("perturbation ×") == 8, "four examples for d_rand and for d_det"
+
+
+def test_it_draws_what_the_data_sets_were_made_from(page: str, computed: tuple[Store, Plan]) -> None:
+    store, plan = computed
+    for recipe in ("clean", "d_rand", "d_det", "mislabeled", "shuffled"):
+        drawing = lineage_text(lineage(store, plan.report.inputs[f"{recipe}/0/dataset"]))
+        assert drawing in html.unescape(page)
 
 
 def test_names_cannot_inject_markup(page: str) -> None:

@@ -13,7 +13,7 @@ from advfeat.errors import InputError
 from advfeat.evaluation import predict
 from advfeat.export.destination import Destination
 from advfeat.export.formats import FORMATS, Format
-from advfeat.export.pixels import Precision, quantized, unquantized
+from advfeat.export.pixels import Pixels, Precision, quantized, unquantized
 from advfeat.export.split import Piece, Split, regrouped, rows_per_piece
 from advfeat.models import Normalized
 from advfeat.progress import Progress
@@ -84,7 +84,9 @@ class _Rounding:
         """Turn tables of stored rows into pieces of an export."""
         first_row = 0
         for number, table in enumerate(tables):
-            images = image_array(table, np.uint8 if stored == "uint8" else np.float32)
+            images: Pixels = (
+                image_array(table, np.uint8) if stored == "uint8" else image_array(table, np.float32)
+            )
             rounded = quantized(images, wanted)
             if wanted != stored:
                 self._measure(unquantized(images), unquantized(rounded), int_array(table, "label"))

@@ -11,7 +11,7 @@ Precision = Literal["uint8", "float16", "float32"]
 Pixels = NDArray[np.uint8] | NDArray[np.float16] | NDArray[np.float32]
 
 
-def quantized(images: NDArray[np.uint8] | NDArray[np.float32], precision: Precision) -> Pixels:
+def quantized(images: Pixels, precision: Precision) -> Pixels:
     """Return images (N, C, H, W) at a precision: uint8 in 0 to 255, floats in [0, 1].
 
     uint8 are the nearest of the 256 levels; what lies outside [0, 1] is clipped to it.

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from advfeat.export.pixels import Pixels, Precision
 
-_BYTES_PER_PIECE = 128 << 20
+_BYTES_PER_PIECE = 64 << 20
 """Of float32 pixels; a file of an export is a piece."""
 
 
