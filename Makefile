@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: run test test-faults bench lint constraints clean
+.PHONY: run test test-faults bench docs lint constraints clean
 
 run: .venv/.installed
 	$(BIN)/advfeat run
@@ -16,6 +16,9 @@ test-faults: .venv/.installed-dev
 
 bench: .venv/.installed-bench
 	$(BIN)/python -m benchmarks $(BENCH)
+
+docs: .venv/.installed-docs
+	$(BIN)/python -m website
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
@@ -34,6 +37,10 @@ lint: .venv/.installed-dev
 	$(INSTALL) '.[dev]'
 	touch $@
 
+.venv/.installed-docs: .venv/bin/uv pyproject.toml constraints.txt
+	$(INSTALL) '.[docs]'
+	touch $@
+
 .venv/.installed-bench: .venv/bin/uv pyproject.toml constraints.txt
 	$(INSTALL) '.[bench]'
 	touch $@
@@ -45,4 +52,4 @@ constraints: .venv/bin/uv
 	    --constraint .venv/torch.txt --output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf .venv .advfeat
+	rm -rf .venv .advfeat site

@@ -79,7 +79,7 @@ def grid(
             "--set",
             metavar="AXIS=[VALUES]",
             help="values of an axis, such as eps=[0.5,1.0]; names with dots are fields of all experiments, "
-            "others go into settings=[leakage_eps=0.5]",
+            r"others go into settings=\[leakage_eps=0.5]",
         ),
     ] = None,
     store: StoreURI = DEFAULT_STORE,

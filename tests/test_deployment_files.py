@@ -18,7 +18,6 @@ import pytest
 import ray
 import yaml
 from jsonschema import Draft202012Validator
-from prefect.cli._app import _app as prefect_app
 from prefect.settings import Settings
 from prefect_redis.cleanup_queue import RedisWorkerCleanupQueueSettings
 from prefect_redis.client import RedisMessagingSettings
@@ -32,6 +31,7 @@ from advfeat.experiment_file import load_experiment
 from advfeat.grid import GRIDS
 from flows.cli import app
 from tests.command import unconfigured
+from tests.shell_blocks import check_program
 from tests.topology import COMPOSE, ROOT, SERVICES, Topology
 
 BIN = Path(sys.executable).parent
@@ -248,13 +248,7 @@ def commands(program: str) -> set[tuple[str, ...]]:
 
 def test_prefect_has_the_commands_and_flags() -> None:
     for line in commands("prefect"):
-        words = [word for word in line if word != "--no-prompt"]
-        command = prefect_app
-        while words and words[0] in command:
-            command = command[words.pop(0)]
-        assert command.default_command is not None, f"prefect {' '.join(line)}"
-        known = {name for argument in command.assemble_argument_collection() for name in argument.names}
-        assert {word.split("=")[0] for word in words if word.startswith("-")} <= known, " ".join(line)
+        check_program(["prefect", *line])
 
 
 def test_runbook_calls_programs_that_exist() -> None:

@@ -1,0 +1,182 @@
+"""Every code block of README and docs, in the order of its page, in a folder of the page's own.
+
+Python blocks are executed. Shell blocks are read by bash, and their programs, options and settings must
+exist; ``advfeat`` lays out the plan of what it would run, and runs it where the page itself holds the
+experiment. CONTRIBUTING says more.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import chdir
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import torch
+import yaml
+from markdown_it import MarkdownIt
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from typer._click.exceptions import UsageError
+
+from advfeat.errors import InputError
+from advfeat.experiment_file import load_experiment, load_reproduction
+from advfeat.grid import load_grid, points, recipe_named
+from advfeat.plan import GridPlan, Plan, build_grid_plan, build_plan
+from advfeat.spec import DataSpec
+from advfeat.store import Store
+from flows.cli import app
+from flows.options import DEFAULT_STORE
+from tests.inline import compute_all
+from tests.shell_blocks import Words, advfeat_arguments, check_program, check_syntax, commands
+from website.pages import written_pages
+
+ROOT = Path(__file__).parent.parent
+READERS = {"ls", "show", "verify", "runs", "report", "compare"}
+BUNDLED = ("digits", "photo-patches")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: where it stands, what its fence says and what is in it."""
+
+    line: int
+    language: str
+    title: str | None
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return the code blocks of a page."""
+    found = []
+    for token in MarkdownIt().parse((ROOT / page).read_text()):
+        if token.type in ("fence", "code_block"):
+            language, _, rest = token.info.partition(" ")
+            title = rest.partition('title="')[2].rstrip('"') or None
+            found.append(Block((token.map or [0])[0] + 1, language, title, token.content))
+    return found
+
+
+@dataclass
+class Reader:
+    """Somebody who types what a page says, in an empty folder."""
+
+    page: Path
+    serve: Callable[[], str]
+    """Returns the address of a Prefect server."""
+    names: dict[str, Any] = field(default_factory=dict)
+    has_run: bool = False
+
+    def python(self, block: Block) -> None:
+        """Execute a block, after those before it."""
+        code = compile("\n" * block.line + block.text, str(ROOT / self.page), "exec")
+        exec(code, self.names)
+
+    def yaml(self, block: Block) -> None:
+        """Take a block as an experiment."""
+        assert block.title is not None, "an experiment has the name of its file as title"
+        assert isinstance(yaml.safe_load(block.text), dict)
+        load_experiment(block.title)
+
+    def sh(self, block: Block) -> None:
+        """Check a block's commands, and run those that can be run here."""
+        check_syntax(block.text)
+        for words, comment in commands(block.text):
+            if words[0].endswith("advfeat") and "exit code 2" in comment:
+                with pytest.raises(InputError):
+                    self.advfeat(words[1:])
+            elif words[0].endswith("advfeat"):
+                self.advfeat(words[1:])
+            else:
+                check_program(words)
+
+    def text(self, block: Block) -> None:
+        """Output: there is nothing to do."""
+
+    def advfeat(self, words: Words) -> None:
+        """Parse a command and lay out its plan; run it if the page holds all that it needs."""
+        given = advfeat_arguments(words)
+        plan = self.planned(words[0], given)
+        here = given.get("store") == DEFAULT_STORE
+        if words[0] == "plan" or (words[0] in READERS and here and self.has_run):
+            app(words, standalone_mode=False)
+        elif words[0] == "run" and plan is not None and Path(given["source"]).is_file() and here:
+            assert isinstance(plan, Plan)
+            # Computed without Ray; the command then finds each stage under its digest.
+            compute_all(plan, Store(DEFAULT_STORE))
+            with temporary_settings({PREFECT_API_URL: self.serve()}):
+                app(words, standalone_mode=False)
+            self.has_run = True
+
+    def planned(self, command: str, given: dict[str, Any]) -> Plan | GridPlan | None:
+        """Read what a command would compute; lay it out where its images are on this machine."""
+        assignments = given.get("assignments") or []
+        if command in ("run", "plan"):
+            experiment = load_experiment(self.file(given["source"]), assignments)
+        elif command == "reproduce":
+            experiment = load_reproduction(given["setting"], assignments)
+        elif command == "grid":
+            wanted = points(recipe := recipe_named(given["recipe"]), load_grid(recipe, assignments))
+            return build_grid_plan(wanted) if all(map(is_here, wanted[0].experiment.data_specs)) else None
+        else:
+            return None
+        return build_plan(experiment) if all(map(is_here, experiment.data_specs)) else None
+
+    def file(self, source: str) -> str:
+        """Return the path of a file: one that the page has written, or the repository's."""
+        return str(ROOT / source) if (ROOT / source).is_file() and not Path(source).exists() else source
+
+
+def is_here(spec: DataSpec) -> bool:
+    """Tell whether real images need no download."""
+    kind, _, location = spec.source.partition(":")
+    return kind in BUNDLED or (bool(location) and Path(location).exists())
+
+
+@pytest.fixture
+def serve(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
+    """A Prefect server for the pages that run something; what a run sets in this process is unset again."""
+    torch.set_num_threads(1)  # two threads wait for each other where other work shares the cores
+    before = dict(os.environ)
+    yield lambda: str(request.getfixturevalue("prefect_api")["PREFECT_API_URL"])
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.parametrize("page", written_pages(ROOT), ids=str)
+def test_every_block_of_a_page(page: Path, serve: Callable[[], str], tmp_path: Path) -> None:
+    found = blocks(page)
+    for block in found:
+        if block.title is not None:
+            (tmp_path / block.title).write_text(block.text)
+    reader = Reader(page, serve)
+    with chdir(tmp_path):
+        for block in found:
+            assert block.language in ("python", "yaml", "sh", "text"), f"{page}:{block.line} says no language"
+            try:
+                getattr(reader, block.language)(block)
+            except BaseException as error:
+                error.add_note(f"in the block at {page}:{block.line}")
+                raise
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "advfeat run --sett attack.eps=1",
+        "advfeat run --set attack.epz=1",
+        "advfeat grid d_rand --set epochs=[1,2]",
+        "advfeat lst",
+        "make tests",
+        "pip install 'advfeat[gpu]'",
+        "prefect deployment start d_det/local",
+        "prefect flow-run ls --stat Failed",
+        "ray start --adress=head:6379",
+        "advfeet run",
+        "if true; advfeat run",
+    ],
+)
+def test_a_wrong_line_is_found(line: str, serve: Callable[[], str]) -> None:
+    with pytest.raises((AssertionError, InputError, UsageError, click.UsageError)):
+        Reader(Path("page.md"), serve).sh(Block(1, "sh", None, line))
