@@ -1,10 +1,9 @@
 """Cards and lineage: what they say is what the store holds, and their commands make the same again."""
 
-import io
 import json
 from pathlib import Path
 
-import pandas as pd
+import pyarrow as pa
 import pytest
 from huggingface_hub import DatasetCard
 from PIL import Image
@@ -19,6 +18,7 @@ from advfeat.remake import remaking_assignments, remaking_command
 from advfeat.report.card import card_markdown
 from advfeat.spec import Experiment
 from advfeat.stage import Stage
+from advfeat.stages.rows import stored_tables
 from advfeat.store import Store
 from flows import cli
 from tests.inline import compute
@@ -97,7 +97,7 @@ def test_a_card_says_what_the_store_holds(computed: tuple[Store, Plan]) -> None:
     store, plan = computed
     images, source, _, data_set = plan.stages[:4]
     card = card_of(store, data_set.digest)
-    rows = pd.read_parquet(io.BytesIO(store.read(data_set.digest, "train.parquet")))
+    rows = pa.concat_tables(stored_tables(store, data_set.digest)).to_pandas()
     assert card.splits == {"train": 256}
     counts = rows["label"].value_counts()
     assert card.class_balance == {"train": {str(label): counts.get(label, 0) for label in range(10)}}
@@ -168,7 +168,7 @@ def test_lineage_draws_the_chain_once_and_says_what_is_missing(
     assert f"cnn, 2 epochs, seed 0, test accuracy {accuracy:.1f} %" in lines[2]
 
     local_store.fs.copy(store.root, local_store.root, recursive=True)
-    local_store.remove(images.digest)
+    local_store.withdraw(images.digest)
     manifest = Path(local_store.artifact_uri(source.digest)) / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"width": 24', '"width": 25'))
     said = [link.says for link in lineage(local_store, data_set.digest).values()][1:]

@@ -14,7 +14,7 @@ from advfeat.evaluation import predict
 from advfeat.export.destination import Destination
 from advfeat.export.formats import FORMATS, Format
 from advfeat.export.pixels import Pixels, Precision, quantized, unquantized
-from advfeat.export.split import Piece, Split, regrouped, rows_per_piece
+from advfeat.export.split import Piece, Split, rows_per_piece
 from advfeat.models import Normalized
 from advfeat.progress import Progress
 from advfeat.recipes import RECIPES
@@ -22,7 +22,7 @@ from advfeat.report.card import card_markdown
 from advfeat.stages.model import read_model
 from advfeat.stages.rows import stored_tables
 from advfeat.store import Store
-from advfeat.tables import image_array, int_array
+from advfeat.tables import image_array, int_array, regrouped
 
 _STORED: dict[str, Precision] = {"dataset": "float32", "images": "uint8"}
 

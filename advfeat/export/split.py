@@ -1,6 +1,6 @@
 """What is exported: a split's rows in pieces of bounded size, whatever pieces they are stored in."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -49,21 +49,3 @@ class Split:
 def rows_per_piece(image_shape: Sequence[int]) -> int:
     """Return how many images (C, H, W) make a piece."""
     return max(1, _BYTES_PER_PIECE // (np.dtype(np.float32).itemsize * prod(image_shape)))
-
-
-def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """Return the same rows in tables of ``rows`` rows each; the last one holds the rest."""
-    waiting: list[pa.Table] = []
-    missing = rows
-    for table in tables:
-        taken = 0
-        while taken < table.num_rows:
-            part = table.slice(taken, missing)
-            waiting.append(part)
-            taken += part.num_rows
-            missing -= part.num_rows
-            if missing == 0:
-                yield pa.concat_tables(waiting)
-                waiting, missing = [], rows
-    if waiting:
-        yield pa.concat_tables(waiting)
