@@ -33,7 +33,7 @@ def rows_per_part(row_bytes: int) -> int:
 
 def rows_per_group(row_bytes: int) -> int:
     """Return how many rows of so many bytes make a row group: ``ROWS_PER_GROUP``, fewer if they are large."""
-    return max(1, min(ROWS_PER_GROUP, GROUP_BYTES // row_bytes))
+    return max(1, min(ROWS_PER_GROUP, GROUP_BYTES // row_bytes, PART_BYTES // row_bytes))
 
 
 def part_name(split: str, first_row: int) -> str:

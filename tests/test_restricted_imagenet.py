@@ -88,7 +88,7 @@ def test_pictures_that_are_not_drawn_are_not_opened(tmp_path: Path) -> None:
 def test_little_of_it_is_ever_in_memory(
     tmp_path: Path, local_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("advfeat.parts.GROUP_BYTES", 50 * 3 * 96 * 96)
+    monkeypatch.setattr("advfeat.parts.GROUP_BYTES", 20 * (3 * 96 * 96 + 8))
     stage = ImagesOnce()[imagenet(tmp_path, 2).model_copy(update={"image_size": 96})].stage
     tracemalloc.start()
     digest = write_images(stage, local_store).digest
@@ -98,7 +98,7 @@ def test_little_of_it_is_ever_in_memory(
     assert peak < everything / 3
     (file,) = Path(local_store.artifact_uri(digest)).glob("train-*.parquet")
     groups = pq.ParquetFile(file).metadata
-    assert [groups.row_group(n).num_rows for n in range(groups.num_row_groups)] == 8 * [50] + [6]
+    assert [groups.row_group(n).num_rows for n in range(groups.num_row_groups)] == 20 * [20] + [6]
 
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:
