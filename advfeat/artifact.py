@@ -38,7 +38,7 @@ class ArtifactRef(_Record):
 class Manifest(_Record):
     """The file ``manifest.json`` that makes a payload an artifact; it is written last."""
 
-    stage: str
+    stage: PlainName
     version: int
     digest: Sha256
     parameters: dict[str, Any]

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from advfeat.artifact import Sha256
 from advfeat.errors import InputError
 from advfeat.stage import Stage
 from advfeat.store import Store
@@ -45,7 +46,7 @@ class RunRecord(BaseModel):
     began: str
     seconds: float | None = None
     stages: StageCounts | None = None
-    report: str | None = None
+    report: Sha256 | None = None
 
 
 def keep_record(store: Store, record: RunRecord) -> None:

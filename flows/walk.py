@@ -5,8 +5,6 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from graphlib import TopologicalSorter
-from hashlib import sha256
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 from uuid import UUID
@@ -16,7 +14,6 @@ import ray
 from prefect import Task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.filesystems import RemoteFileSystem
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect_ray.context import remote_options
@@ -40,6 +37,7 @@ from flows.new_tries import NewTries
 from flows.patience import patiently
 from flows.repairs import Repairs
 from flows.resources import resources, shortage
+from tasks.cache_records import cache_records
 from tasks.dataset import dataset, shard
 from tasks.evaluation import evaluation, leakage, two_dimensional
 from tasks.images import images
@@ -101,7 +99,7 @@ class Walk:
         self._timeout_seconds = timeout_seconds
         self._at_once = at_once
         self._watchers: tuple[Watcher, ...] = (display, *watchers)
-        self._storage = _result_storage(store)
+        self._records = cache_records(store)
         self._states: dict[str, StageState] = {}
         self._running: dict[StageFuture, Stage] = {}
         self._elsewhere: dict[str, Stage] = {}
@@ -325,7 +323,7 @@ class Walk:
     def _task(self, stage: Stage, refresh: bool) -> StageTask:
         # A stage that is not intact in the store must not be answered from Prefect's record of it.
         return TASKS[stage.kind].with_options(
-            result_storage=self._storage, refresh_cache=refresh, timeout_seconds=self._timeout_seconds
+            result_storage=self._records, refresh_cache=refresh, timeout_seconds=self._timeout_seconds
         )
 
 
@@ -352,12 +350,3 @@ def _reason(state: StageState) -> str:
 
 def _needs(entry: Outlook) -> set[str]:
     return set() if entry.state == "cached" else set(entry.stage.needs)
-
-
-def _result_storage(store: Store) -> Path | str:
-    """Return where Prefect keeps its cache records: in the store, as a path or a saved block."""
-    if store.is_local:
-        return Path(store.cache)
-    name = f"advfeat-{sha256(store.uri.encode()).hexdigest()[:16]}"
-    RemoteFileSystem(basepath=store.fs.unstrip_protocol(store.cache)).save(name, overwrite=True)
-    return f"remote-file-system/{name}"

@@ -11,16 +11,13 @@ from prefect import Task, get_run_logger, task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.runtime import flow_run
-from prefect.serializers import JSONSerializer
 from prefect.task_engine import TaskRunTimeoutError
 
 from advfeat.board import reporter
 from advfeat.errors import StoreRefusedError
 from advfeat.progress import Progress
 from advfeat.stage import Stage
-
-# Plain JSON: no class of a record in the store is ever imported or built.
-PLAIN_JSON = JSONSerializer(object_encoder=None, object_decoder=None)
+from tasks.cache_records import PLAIN_JSON
 
 # Long enough for a store that is started again; each wait varies, so that shards do not come back at once.
 RETRY_DELAYS_SECONDS = [2.0, 5.0, 10.0, 20.0, 40.0]

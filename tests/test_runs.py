@@ -1,5 +1,6 @@
 """What a store tells of the runs that used it, and how two of them compare."""
 
+import json
 import time
 from typing import Any
 
@@ -19,7 +20,15 @@ from advfeat.errors import InputError, RunCancelledError
 from advfeat.experiment_file import load_experiment
 from advfeat.grid import load_grid, points
 from advfeat.plan import build_grid_plan, build_plan, grid_report
-from advfeat.runs import RunRecord, StageCounts, keep_record, read_plan, read_records, report_named
+from advfeat.runs import (
+    RunRecord,
+    StageCounts,
+    keep_record,
+    read_plan,
+    read_records,
+    record_path,
+    report_named,
+)
 from advfeat.stage import Stage
 from advfeat.store import Store
 from flows.progress_bars import LongStages
@@ -169,3 +178,10 @@ def test_a_stage_that_lasts_has_a_bar_in_prefect(prefect_api: dict[str, str]) ->
         assert not client.read_artifacts(
             artifact_filter=ArtifactFilter(key=ArtifactFilterKey(like_="short%"))
         )
+
+
+@pytest.mark.parametrize("changed", [{"report": "../../elsewhere"}, {"report": "0" * 63}])
+def test_a_record_cannot_lead_out_of_the_store(local_store: Store, changed: dict[str, str]) -> None:
+    record = RunRecord(run="a", flow="f", title="t", state="completed", began="", report="0" * 64)
+    local_store.put(record_path(local_store, "a"), json.dumps(record.model_dump() | changed).encode())
+    assert read_records(local_store) == []
