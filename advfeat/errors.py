@@ -54,3 +54,8 @@ class FigureOutsideError(AdvfeatError):
 
 class ServerStartError(AdvfeatError):
     """A local server did not start or did not answer in time."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's error, for a message of ours; of an empty one its type."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -36,7 +36,7 @@ from pydantic import ValidationError
 
 from advfeat.artifact import ArtifactRef, Manifest, StoredFile
 from advfeat.digest import file_sha256, stream_sha256
-from advfeat.errors import AdvfeatError, DamagedArtifactError, InputError, MissingArtifactError
+from advfeat.errors import AdvfeatError, DamagedArtifactError, InputError, MissingArtifactError, first_line
 from advfeat.stage import Stage
 from advfeat.uploads import Uploads
 
@@ -59,7 +59,7 @@ class Store:
             self.fs, self.root = fsspec.core.url_to_fs(self.uri, **_options(self.uri))
         except (ValueError, ImportError) as error:
             raise InputError(
-                "store", uri, f"is no usable URI ({_first_line(error)})", "give a path or s3://bucket/prefix"
+                "store", uri, f"is no usable URI ({first_line(error)})", "give a path or s3://bucket/prefix"
             ) from error
 
     @property
@@ -335,7 +335,7 @@ class Store:
         except AdvfeatError:
             raise
         except Exception as error:  # every fsspec back end raises its own exceptions
-            raise InputError("store", self.uri, f"{problem} ({_first_line(error)})", self._remedy) from error
+            raise InputError("store", self.uri, f"{problem} ({first_line(error)})", self._remedy) from error
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -379,7 +379,7 @@ class Store:
             manifest = Manifest.model_validate_json(content)
             contradiction = manifest.contradiction()
         except (ValidationError, ValueError) as error:
-            raise DamagedArtifactError(f"manifest.json is unreadable ({_first_line(error)})") from None
+            raise DamagedArtifactError(f"manifest.json is unreadable ({first_line(error)})") from None
         if contradiction is None and manifest.digest != digest:
             contradiction = "manifest.json belongs to another digest"
         if contradiction is not None:
@@ -476,8 +476,3 @@ def _package_versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
     return versions
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]

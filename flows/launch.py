@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from advfeat.data import fetch
-from advfeat.errors import InputError, RunCancelledError
+from advfeat.errors import InputError, RunCancelledError, first_line
 from advfeat.grid import Grid, points, title_of
 from advfeat.local import HOME, PrefectServer, local_ray, prefect_server, usable_cores
 from advfeat.plan import Outlook, Plan, build_grid_plan, build_plan, grid_report, outlook
@@ -151,7 +151,7 @@ def check_api(url: str) -> None:
     with get_client(sync_client=True) as client:
         error = client.api_healthcheck()
     if error is not None:
-        problem = (str(error) or type(error).__name__).splitlines()[0]
+        problem = first_line(error)
         raise InputError(
             "PREFECT_API_URL", url, f"does not answer ({problem})", "start that server or unset the address"
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import advfeat
 import flows
 import tasks
-from advfeat.errors import InputError
+from advfeat.errors import InputError, first_line
 from advfeat.local import RAY_NAMESPACE, local_ray_arguments
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def connection(address: str) -> Iterator[None]:
     try:
         ray.init(address, **init_arguments())
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        problem = (str(error) or type(error).__name__).strip().splitlines()[0]
+        problem = first_line(error)
         raise InputError(
             "ray",
             address,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from advfeat.errors import AdvfeatError, InputError
+from advfeat.errors import AdvfeatError, InputError, first_line
 
 Refusal = Callable[[str], InputError]
 """Makes the error for a problem with the files."""
@@ -24,11 +24,6 @@ def explained(refused: Refusal) -> Iterator[None]:
         raise
     except Exception as error:  # every file system and every format raises its own
         raise refused(f"cannot be read ({first_line(error)})") from error
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says."""
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def checked_labels(values: NDArray[Any], refused: Refusal, classes: int | None = None) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from advfeat.errors import InputError
+from advfeat.errors import InputError, first_line
 from advfeat.store import Store
 
 HandOver = Callable[[], None]
@@ -99,6 +99,6 @@ class Destination:
         try:
             yield
         except Exception as error:  # every fsspec back end raises its own exceptions
-            line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            line = first_line(error)
             remedy = "give a new folder or prefix that you may write to"
             raise InputError("destination", self.given, f"{problem} ({line})", remedy) from error
