@@ -110,7 +110,7 @@ class DatasetRequest:
         """What gives the other domain's images the statistics of this one's, if they are to have those."""
         if self.recipe.originals != "other domain" or not self.settings.cross_domain.normalized:
             return None
-        of_base, of_images = (mean_and_std(_pieces(images)) for images in (self.base, self.images))
+        of_base, of_images = (mean_and_std(_pixels(images)) for images in (self.base, self.images))
         return ChannelMap(*of_base, *of_images)
 
     def _noise(self, row: int) -> torch.Tensor:
@@ -144,9 +144,8 @@ def dataset_rows(request: DatasetRequest, rows: range, progress: Progress | None
 
 def dataset_tables(request: DatasetRequest) -> Iterator[pa.Table]:
     """Compute a data set whole, a piece of its rows at a time; columns as of ``dataset_rows``."""
-    count = len(request.base)
-    for start in range(0, count, _ROWS_AT_ONCE):
-        yield dataset_rows(request, range(start, min(start + _ROWS_AT_ONCE, count)))
+    for rows in _pieces(len(request.base)):
+        yield dataset_rows(request, rows)
 
 
 class DatasetSummary:
@@ -248,12 +247,16 @@ def _table(
 
 def _probabilities(request: DatasetRequest) -> NDArray[np.float32]:
     assert request.source_model is not None, "a recipe that asks for predictions names its source"
-    count = len(request.base)
-    rows = (range(start, min(start + _ROWS_AT_ONCE, count)) for start in range(0, count, _ROWS_AT_ONCE))
-    return np.concatenate([probabilities(request.source_model, request.originals(some)) for some in rows])
+    return np.concatenate(
+        [probabilities(request.source_model, request.originals(rows)) for rows in _pieces(len(request.base))]
+    )
 
 
-def _pieces(images: RealImages) -> Iterator[torch.Tensor]:
-    for start in range(0, len(images), _ROWS_AT_ONCE):
-        rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(images)))
-        yield torch.from_numpy(images.pixels(rows))
+def _pieces(count: int) -> Iterator[range]:
+    for start in range(0, count, _ROWS_AT_ONCE):
+        yield range(start, min(start + _ROWS_AT_ONCE, count))
+
+
+def _pixels(images: RealImages) -> Iterator[torch.Tensor]:
+    for rows in _pieces(len(images)):
+        yield torch.from_numpy(images.pixels(np.asarray(rows)))

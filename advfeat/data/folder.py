@@ -11,9 +11,9 @@ from PIL import Image
 
 from advfeat.data.decode import PictureFile, Pictures, picture_shape
 from advfeat.data.images import Splits
+from advfeat.data.refusal import refusal
 from advfeat.data.split import given_or_held_out, given_or_held_out_sizes
 from advfeat.digest import file_sha256
-from advfeat.errors import InputError
 from advfeat.spec import DataSpec
 
 
@@ -23,6 +23,10 @@ class FolderSource:
     def __init__(self, location: str, spec: DataSpec) -> None:
         self.folder = Path(location).expanduser()
         self.spec = spec
+        self._error = refusal(
+            spec,
+            "give a folder with one folder of pictures a class",
+        )
 
     def identity(self) -> dict[str, Any]:
         """Hash every picture's name and bytes."""
@@ -80,11 +84,6 @@ class FolderSource:
             for path in sorted((split / name).rglob("*"))
             if is_picture(path)
         ]
-
-    def _error(self, problem: str) -> InputError:
-        return InputError(
-            "data.source", self.spec.source, problem, "give a folder with one folder of pictures a class"
-        )
 
 
 def picture_files(

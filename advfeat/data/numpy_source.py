@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from advfeat.data.images import LabelledImages, Splits
 from advfeat.data.numpy_files import NumpyFiles, channels_first
-from advfeat.data.refusal import checked_labels
+from advfeat.data.refusal import checked_labels, refusal
 from advfeat.data.split import given_or_held_out, given_or_held_out_sizes
 from advfeat.errors import InputError
 from advfeat.spec import DataSpec
@@ -26,6 +26,10 @@ class NumpySource:
 
     def __init__(self, location: str, spec: DataSpec) -> None:
         self.spec = spec
+        self._error = refusal(
+            spec,
+            "give x_train, y_train, x_test and y_test, or images and labels, in an .npz or as .npy files",
+        )
         self._files = NumpyFiles(location, self._error)
 
     def identity(self) -> dict[str, Any]:
@@ -86,11 +90,3 @@ class NumpySource:
                 f"has images of type {images.dtype}, not uint8 (np.round(255 * images) of [0, 1])"
             )
         return channels_first(images, self._error)
-
-    def _error(self, problem: str) -> InputError:
-        return InputError(
-            "data.source",
-            self.spec.source,
-            problem,
-            "give x_train, y_train, x_test and y_test, or images and labels, in an .npz or as .npy files",
-        )

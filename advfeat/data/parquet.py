@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from advfeat.data.decode import Pictures, picture_shape
 from advfeat.data.images import Splits
 from advfeat.data.parquet_files import ParquetFiles, files_by_split
+from advfeat.data.refusal import refusal
 from advfeat.data.split import given_or_held_out, given_or_held_out_sizes
-from advfeat.errors import InputError
 from advfeat.spec import DataSpec
 
 
@@ -25,6 +25,10 @@ class ParquetSource:
     def __init__(self, location: str, spec: DataSpec) -> None:
         self.location = location
         self.spec = spec
+        self._error = refusal(
+            spec,
+            "give whole Parquet files with an image and a label column (Hugging Face image layout)",
+        )
 
     def identity(self) -> dict[str, Any]:
         """Hash every file's bytes, after a look at their footers and labels."""
@@ -77,11 +81,3 @@ class ParquetSource:
 
     def _labels(self, files: ParquetFiles) -> NDArray[np.int64]:
         return files.labels(len(files.class_names()) or None)
-
-    def _error(self, problem: str) -> InputError:
-        return InputError(
-            "data.source",
-            self.spec.source,
-            problem,
-            "give whole Parquet files with an image and a label column (Hugging Face image layout)",
-        )

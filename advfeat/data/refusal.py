@@ -8,11 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advfeat.errors import AdvfeatError, InputError, first_line
+from advfeat.spec import DataSpec
 
 Refusal = Callable[[str], InputError]
 """Makes the error for a problem with the files."""
 
 MOST_CLASSES = 100_000
+
+
+def refusal(spec: DataSpec, remedy: str) -> Refusal:
+    """Return what makes the errors about a spec's ``data.source``, which all end with the remedy."""
+    return lambda problem: InputError("data.source", spec.source, problem, remedy)
 
 
 @contextmanager

@@ -15,9 +15,9 @@ from typing import Any
 
 from advfeat.data.folder import is_picture, picture_files
 from advfeat.data.images import Split, Splits
+from advfeat.data.refusal import refusal
 from advfeat.data.split import drawn_rows
 from advfeat.digest import file_sha256
-from advfeat.errors import InputError
 from advfeat.spec import DataSpec
 
 # First and last class number in ImageNet, whose classes are in the order of their WordNet ids:
@@ -46,6 +46,10 @@ class RestrictedImageNet:
     def __init__(self, location: str, spec: DataSpec) -> None:
         self.folder = Path(location).expanduser()
         self.spec = spec
+        self._error = refusal(
+            spec,
+            "give a folder with train/ and val/, in each a folder of pictures for each of the WordNet ids",
+        )
 
     def identity(self) -> dict[str, Any]:
         """Hash the names of all pictures, and the bytes of those that are used."""
@@ -116,11 +120,3 @@ class RestrictedImageNet:
                 f"has {len(found)} folders named like n01440764 in {split}/, ImageNet {_IMAGENET_CLASSES}"
             )
         return found
-
-    def _error(self, problem: str) -> InputError:
-        return InputError(
-            "data.source",
-            self.spec.source,
-            problem,
-            "give a folder with train/ and val/, in each a folder of pictures for each of the WordNet ids",
-        )

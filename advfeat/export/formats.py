@@ -40,8 +40,8 @@ FORMATS: Mapping[str, Format] = {
     ),
     "torch": Format(
         write=write_torch,
-        loading='import torch\n\nimages = torch.cat(torch.load("CIFAR_ims"))\n'
-        'labels = torch.cat(torch.load("CIFAR_lab"))',
+        loading='import torch\n\nimages = torch.cat(torch.load("CIFAR_ims", weights_only=True))\n'
+        'labels = torch.cat(torch.load("CIFAR_lab", weights_only=True))',
     ),
     "webdataset": Format(
         write=write_webdataset,
