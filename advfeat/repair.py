@@ -79,7 +79,7 @@ class _Mender:
     def _compute(self, stage: Stage) -> Repair:
         from advfeat.stages.inline import compute
 
-        before = self._readable_manifest(stage.digest)
+        before = self._store.readable_manifest(stage.digest)
         began = time.monotonic()
         compute(stage, self._store)
         seconds = time.monotonic() - began
@@ -100,7 +100,7 @@ class _Mender:
         return stage
 
     def _described_by_manifest(self, digest: str) -> Stage:
-        manifest = self._readable_manifest(digest)
+        manifest = self._store.readable_manifest(digest)
         if manifest is None:
             raise StageFailedError("neither a run's plan nor a whole manifest says how it was computed")
         kinds = [kind for kind, version in STAGE_VERSIONS.items() if version == manifest.version]
@@ -115,12 +115,6 @@ class _Mender:
                     workers=workers,
                 )
         raise StageFailedError(f"version {manifest.version} of {manifest.stage} made it, which is no more")
-
-    def _readable_manifest(self, digest: str) -> Manifest | None:
-        try:
-            return self._store.find(digest)
-        except DamagedArtifactError:
-            return None
 
     @cached_property
     def _planned(self) -> dict[str, Stage]:

@@ -144,10 +144,17 @@ class Store:
             raise InputError("digest", prefix, f"{problem} in {self.uri}", "list them with: advfeat ls")
         return matches[0]
 
+    def readable_manifest(self, digest: str) -> Manifest | None:
+        """Read an artifact's manifest; None if there is none or it is damaged."""
+        try:
+            return self.find(digest)
+        except DamagedArtifactError:
+            return None
+
     def manifests(self) -> Iterator[Manifest]:
         """Iterate over the manifests of all readable artifacts."""
         with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-            for manifest in pool.map(self._readable_manifest, self.digests()):
+            for manifest in pool.map(self.readable_manifest, self.digests()):
                 if manifest is not None:
                     yield manifest
 
@@ -385,12 +392,6 @@ class Store:
         if contradiction is not None:
             raise DamagedArtifactError(contradiction)
         return manifest
-
-    def _readable_manifest(self, digest: str) -> Manifest | None:
-        try:
-            return self.find(digest)
-        except DamagedArtifactError:
-            return None
 
     def _check_content(self, digest: str, file: StoredFile) -> None:
         with self._payload(digest, file) as payload:
