@@ -1,13 +1,13 @@
 """Spec -> plan: the DAG of unique stages, each with its digest, and what the store has of them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from advfeat.artifact import Manifest
 from advfeat.grid import Point
 from advfeat.layout import ImagesOnce, ImportedOnce, Layout, Stages
+from advfeat.novelty import Novelties
 from advfeat.recipes import RECIPES
 from advfeat.spec import Experiment
 from advfeat.stage import Stage
@@ -122,7 +122,7 @@ def outlook(plan: Plan, store: Store) -> list[Outlook]:
     """
     states = store.states([stage.digest for stage in plan.stages])
     needless = {part for stage in plan.stages if states[stage.digest][0] for part in stage.parts}
-    known: list[Manifest] | None = None
+    novelties: Novelties | None = None
     result: list[Outlook] = []
     for stage in plan.stages:
         manifest, loss = states[stage.digest]
@@ -133,40 +133,7 @@ def outlook(plan: Plan, store: Store) -> list[Outlook]:
         elif loss is not None:
             result.append(Outlook(stage, "compute", loss, loss))
         else:
-            if known is None:
-                known = list(store.manifests())
-            result.append(Outlook(stage, "compute", _novelty(stage, known)))
+            if novelties is None:
+                novelties = Novelties(plan.stages, store.manifests())
+            result.append(Outlook(stage, "compute", novelties.of(stage)))
     return result
-
-
-def _novelty(stage: Stage, known: Iterable[Manifest]) -> str:
-    """Say in what a stage differs from the most similar artifact of its kind."""
-    wanted = _identity(stage.version, stage.parameters, stage.inputs)
-    nearest: list[str] | None = None
-    for manifest in known:
-        if manifest.stage != stage.kind:
-            continue
-        other = _identity(manifest.version, manifest.parameters, manifest.inputs)
-        changes = [
-            f"{name} {other.get(name, 'unset')} → {wanted.get(name, 'unset')}"
-            for name in sorted(wanted.keys() | other.keys())
-            if wanted.get(name) != other.get(name)
-        ]
-        if nearest is None or len(changes) < len(nearest):
-            nearest = changes
-    if nearest is None:
-        return f"the store holds no {stage.kind} yet"
-    return "new: " + ", ".join(nearest[:3]) + (", …" if len(nearest) > 3 else "")
-
-
-def _identity(version: int, parameters: dict[str, Any], inputs: dict[str, str]) -> dict[str, str]:
-    flat = {"version": str(version)} if version else {}
-    flat |= {f"input {role}": digest[:12] for role, digest in inputs.items()}
-    pending: list[tuple[str, Any]] = list(parameters.items())
-    while pending:
-        name, value = pending.pop()
-        if isinstance(value, dict):
-            pending += [(f"{name}.{key}", entry) for key, entry in value.items()]
-        else:
-            flat[name] = str(value)
-    return flat

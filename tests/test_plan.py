@@ -96,6 +96,29 @@ def test_outlook_says_what_is_cached_and_why_the_rest_is_not(local_store: Store)
     assert why["dataset"] == "new: attack.eps 1.5 → 0.25"
 
 
+@pytest.mark.parametrize("assignment", ["attack.eps=0.25", "source.epochs=3", "target.epochs=3"])
+def test_what_is_new_is_compared_with_what_the_same_recipe_and_seed_had_before(
+    local_store: Store, assignment: str
+) -> None:
+    small = ("seeds=[0,1]", "shards=1", "attack.eps=1.5", "target.epochs=2")
+    before = {stage.title: stage for stage in plan(*small).stages}
+    for stage in before.values():
+        local_store.write_stage(stage, lambda _: {})  # a plan is explained by manifests alone
+    entries = outlook(plan(*small, assignment), local_store)
+    new = [entry for entry in entries if entry.state == "compute" and entry.stage.kind != "report"]
+    assert {entry.stage.kind for entry in new} >= {"target_model", "evaluation"}
+    for entry in new:
+        earlier = before[entry.stage.title].inputs
+        other_inputs = [
+            f"input {role} {earlier[role][:12]} → {digest[:12]}"
+            for role, digest in sorted(entry.stage.inputs.items())
+            if digest != earlier[role]
+        ]
+        field = assignment.removeprefix("source.").removeprefix("target.").split("=")[0]
+        assert entry.why.startswith("new: " + ", ".join(other_inputs)), entry.stage.title
+        assert entry.why.count("→") == len(other_inputs) + (field in entry.why), entry.stage.title
+
+
 def test_parts_of_a_data_set_that_is_there_are_not_made_again(local_store: Store) -> None:
     small = ("seeds=[0]", "recipes=[d_rand]", "data.train_size=256", "attack.steps=1", "source.epochs=1")
     compute_all(plan(*small, "shards=1"), local_store)
