@@ -205,8 +205,7 @@ class Layout:
                 title=f"evaluation {recipe.name}, seed {seed}",
                 parameters={"eps": self._experiment.leakage_eps},
                 inputs={"dataset": dataset, "images": self.images.digest},
-                # Real images and data set, as float32 and as float64: 24 bytes a pixel; data_bytes doubles.
-                memory_bytes=data_bytes(12 * self.images.train_size * self.images.bytes_each),
+                memory_bytes=data_bytes(passing_bytes(12 * self.images.train_size * self.images.bytes_each)),
             )
         )
 

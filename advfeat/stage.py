@@ -28,7 +28,7 @@ STAGE_VERSIONS: dict[StageKind, int] = {
     "shard": 3,
     "target_model": 3,
     "evaluation": 2,
-    "leakage": 1,
+    "leakage": 2,
     "two_dimensional": 1,
     "report": 4,
     "grid_report": 4,

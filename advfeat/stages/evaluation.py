@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from advfeat.artifact import ArtifactRef
 from advfeat.data.images import LabelledImages
@@ -49,7 +50,7 @@ def evaluate(stage: Stage, store: Store, progress: Progress | None = None) -> Ar
         columns = {"label": test.labels, "prediction": predictions, "confidence": found.max(1)}
         write_table(pa.table(columns), folder / "predictions.parquet")
         metrics = {
-            **accuracy_metrics(predictions, test, classes),
+            **accuracy_metrics(predictions, test.labels, classes),
             "calibration_error": expected_calibration_error(found, test.labels),
         }
         if "source_model" in stage.inputs:
@@ -65,16 +66,16 @@ def evaluate(stage: Stage, store: Store, progress: Progress | None = None) -> Ar
 
 
 def accuracy_metrics(
-    predictions: np.ndarray[Any, np.dtype[np.int64]], test: LabelledImages, classes: int
+    predictions: NDArray[np.int64], labels: NDArray[np.int64], classes: int
 ) -> dict[str, Any]:
     """Count what is right, over all classes and in each (fractions), and say what chance gives."""
-    right = int(np.sum(predictions == test.labels))
+    right = int(np.sum(predictions == labels))
     return {
-        "test_accuracy": right / len(test),
+        "test_accuracy": right / len(labels),
         "right": right,
-        "test_size": len(test),
+        "test_size": len(labels),
         "chance": 1 / classes,
-        "class_accuracies": accuracy_by_class(predictions, test.labels, classes),
+        "class_accuracies": accuracy_by_class(predictions, labels, classes),
     }
 
 
