@@ -62,33 +62,6 @@ def mean_and_std(pieces: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def fit(
-    images: Tensor,
-    labels: Tensor,
-    spec: TrainSpec,
-    *,
-    classes: int,
-    seed: int,
-    checkpoint: Checkpoint | None = None,
-    progress: Progress | None = None,
-    losses: list[float] | None = None,
-) -> models.Normalized:
-    """Train a fresh network on images in memory and return it in evaluation mode; see ``fit_windows``.
-
-    ``images`` are uint8 or float32 in [0, 1], (N, C, H, W); ``labels`` int64 (N,), or float32
-    probabilities (N, classes) to be learned (distillation, Hinton et al. 2015).
-    """
-    return fit_windows(
-        TrainingSet.in_memory(images, labels),
-        spec,
-        classes=classes,
-        seed=seed,
-        checkpoint=checkpoint,
-        progress=progress,
-        losses=losses,
-    )
-
-
-def fit_windows(
     data: TrainingSet,
     spec: TrainSpec,
     *,
@@ -102,8 +75,9 @@ def fit_windows(
 
     The same arguments give the same weights on the same machine, also if the training was interrupted and
     goes on from ``checkpoint``. With ``spec.adversarial`` the network sees adversarial examples only (Madry
-    et al. 2018), with ``spec.ema_decay`` the returned weights are the moving average. ``progress`` counts
-    images over all epochs, and ``losses`` is filled with each epoch's mean loss.
+    et al. 2018), with ``spec.ema_decay`` the returned weights are the moving average. Labels that are
+    probabilities are learned as such (distillation, Hinton et al. 2015). ``progress`` counts images over
+    all epochs, and ``losses`` is filled with each epoch's mean loss.
 
     In a process group of ``spec.workers`` processes each trains on its share of every batch, with
     DistributedDataParallel, and all return the same network. The first one keeps the checkpoints, and

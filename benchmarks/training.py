@@ -23,6 +23,7 @@ from advfeat import training
 from advfeat.hardware import device
 from advfeat.spec import DataSpec, ModelName, Spec, TrainSpec
 from advfeat.training import as_pixels
+from advfeat.windows import TrainingSet
 from benchmarks import measure
 from benchmarks.machine import multiplying_in
 from benchmarks.options import Listed, Numbers
@@ -183,7 +184,8 @@ def _speeds(settings: Settings, loaded: Images, count: int, say: Callable[[str],
         )
         images, labels = repeated(loaded.train, count), repeated(loaded.train_labels, count)
         laps_of_one = measure.Laps(count - 1, device())  # a last batch of one image is left out
-        training.fit(images, labels, spec, classes=len(loaded.classes), seed=0, progress=laps_of_one)
+        data = TrainingSet.in_memory(images, labels)
+        training.fit(data, spec, classes=len(loaded.classes), seed=0, progress=laps_of_one)
         laps_of_one.finish()
         laps[model].append((laps_of_one.first_seconds, laps_of_one.rate or 0.0))
 
@@ -230,9 +232,8 @@ def _trainings(
             augmentation="flip-crop",
             threads=torch.get_num_threads(),
         )
-        fit = partial(
-            training.fit, loaded.train, loaded.train_labels, spec, classes=len(loaded.classes), seed=0
-        )
+        data = TrainingSet.in_memory(loaded.train, loaded.train_labels)
+        fit = partial(training.fit, data, spec, classes=len(loaded.classes), seed=0)
         model, seconds = measure.timed(fit, device())
         trainings.append(Training(epochs=epochs, seconds=seconds, accuracy=_accuracy(model, loaded)))
         if trainings[-1].accuracy >= max(GOALS):

@@ -12,6 +12,7 @@ from advfeat.engine import Engine, choose_engine
 from advfeat.hardware import device
 from advfeat.progress import Progress
 from advfeat.spec import Attack, DataSpec, Norm, Precision, TrainSpec
+from advfeat.windows import TrainingSet
 from benchmarks.machine import multiplying_in
 
 _ENDLESS = 10**15
@@ -67,7 +68,9 @@ def trained(images: Images, spec: TrainSpec) -> models.Normalized:
     That is in torch's default layout, which torchattacks and robustness need; and what training sets
     for the whole process is taken back.
     """
-    model = training.fit(images.train, images.train_labels, spec, classes=len(images.classes), seed=0)
+    model = training.fit(
+        TrainingSet.in_memory(images.train, images.train_labels), spec, classes=len(images.classes), seed=0
+    )
     torch.use_deterministic_algorithms(False)
     default: models.Normalized = model.to(memory_format=torch.contiguous_format)
     return default

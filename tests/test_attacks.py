@@ -30,6 +30,7 @@ from advfeat.models import Normalized, build
 from advfeat.objectives import objective, reached
 from advfeat.spec import Attack, AttackLoss, ModelName, Norm
 from advfeat.training import as_pixels, fit
+from advfeat.windows import TrainingSet
 
 NORMS = ("l2", "linf", "l1", "l0")
 LOSSES = ("cross-entropy", "margin", "logit")
@@ -46,7 +47,7 @@ def attacked() -> tuple[Normalized, Tensor, Tensor]:
     experiment = load_experiment("digits")
     images = data.load(experiment.data)
     training = torch.from_numpy(images.train.images), torch.from_numpy(images.train.labels)
-    model = fit(*training, experiment.source, classes=10, seed=0)
+    model = fit(TrainingSet.in_memory(*training), experiment.source, classes=10, seed=0)
     pixels, labels = as_pixels(torch.from_numpy(images.test.images)), torch.from_numpy(images.test.labels)
     right = model(pixels).argmax(1) == labels
     assert right.float().mean() > 0.95

@@ -21,6 +21,7 @@ from advfeat.models import Normalized, build
 from advfeat.objectives import objective
 from advfeat.spec import AttackLoss, Norm, TargetedAttack
 from advfeat.training import as_pixels, fit
+from advfeat.windows import TrainingSet
 
 CHANCE = 0.1
 ATTACK = load_experiment("digits").attack.model_copy(update={"eps": 1.25})
@@ -43,7 +44,8 @@ def digits() -> Digits:
 def networks(digits: Digits) -> list[Normalized]:
     """A source, three guards and two networks that nobody asks, alike but for the seed."""
     spec = load_experiment("digits").source.model_copy(update={"epochs": 8})
-    return [fit(digits[0], digits[1], spec, classes=10, seed=seed) for seed in range(6)]
+    data = TrainingSet.in_memory(*digits[:2])
+    return [fit(data, spec, classes=10, seed=seed) for seed in range(6)]
 
 
 def test_what_does_not_transfer_teaches_nothing(digits: Digits, networks: list[Normalized]) -> None:
@@ -58,7 +60,9 @@ def test_what_does_not_transfer_teaches_nothing(digits: Digits, networks: list[N
     for name, adversarial in examples.items():
         hit[name] = (predict(source, adversarial) == targets.numpy()).mean()
         transferred[name] = np.mean([(predict(net, adversarial) == targets.numpy()).mean() for net in others])
-        student = fit(adversarial, targets, load_experiment("digits").target, classes=10, seed=6)
+        student = fit(
+            TrainingSet.in_memory(adversarial, targets), load_experiment("digits").target, classes=10, seed=6
+        )
         right = int((predict(student, test_images) == test_labels.numpy()).sum())
         learned[name] = wilson_interval(right, len(test_labels))
     print(f"source {hit}, other networks {transferred}, learned {learned}")

@@ -15,6 +15,7 @@ from advfeat.evaluation import predict
 from advfeat.experiment_file import load_experiment
 from advfeat.spec import TrainSpec
 from advfeat.training import as_pixels, fit
+from advfeat.windows import TrainingSet
 
 SPEC = TrainSpec(width=16, epochs=8)
 CHANCE = 0.1
@@ -79,7 +80,7 @@ def random_blots(count: int, seed: int) -> Tensor:
 def test_a_target_learns_digits_from_blots_that_a_source_labelled(digits: data.ImageData) -> None:
     images, labels = torch.from_numpy(digits.train.images), torch.from_numpy(digits.train.labels)
     test, truth = torch.from_numpy(digits.test.images), digits.test.labels
-    source = fit(images, labels, SPEC, classes=10, seed=0)
+    source = fit(TrainingSet.in_memory(images, labels), SPEC, classes=10, seed=0)
     assert (predict(source, test) == truth).mean() > 0.95
 
     rng = np.random.default_rng(0)
@@ -88,7 +89,12 @@ def test_a_target_learns_digits_from_blots_that_a_source_labelled(digits: data.I
     rows = class_balanced(named, rng)
     accuracy = {}
     for name, taught in (("source's", named[rows]), ("permuted", rng.permutation(named[rows]))):
-        target = fit(blots[rows], torch.from_numpy(taught), SPEC, classes=10, seed=derived_seed(0, "target"))
+        target = fit(
+            TrainingSet.in_memory(blots[rows], torch.from_numpy(taught)),
+            SPEC,
+            classes=10,
+            seed=derived_seed(0, "target"),
+        )
         accuracy[name] = (predict(target, test) == truth).mean()
     assert accuracy["source's"] > 5 * CHANCE
     assert accuracy["permuted"] < 2.5 * CHANCE

@@ -24,6 +24,7 @@ from advfeat.leakage import (
 from advfeat.plan import build_plan
 from advfeat.store import Store
 from advfeat.training import as_pixels, fit
+from advfeat.windows import TrainingSet
 from tests.inline import compute
 
 EPS = 0.25
@@ -163,7 +164,7 @@ def test_robust_features_leak_into_random_labels_not_into_the_next_class(
     """Of small perturbations: at the preset's L2 1.5 the next class leaks as well (about 40 %)."""
     experiment = load_experiment("digits")
     images, labels = torch.from_numpy(digits.train.images), torch.from_numpy(digits.train.labels)
-    source = fit(images, labels, experiment.source, classes=10, seed=0)
+    source = fit(TrainingSet.in_memory(images, labels), experiment.source, classes=10, seed=0)
     targets = {
         "D_rand": np.random.default_rng(0).integers(0, 10, len(labels)),
         "D_det": (digits.train.labels + 1) % 10,

@@ -14,6 +14,7 @@ from advfeat.models import Normalized, build
 from advfeat.representations import rebuild, representation_layer, representations
 from advfeat.spec import Attack, ModelName, TrainSpec, UntargetedAttack
 from advfeat.training import as_pixels, fit
+from advfeat.windows import TrainingSet
 
 # A representation of fewer values than pixels: a larger one can only be matched by the image itself.
 STANDARD = TrainSpec(model="cnn", width=4, epochs=8)
@@ -49,9 +50,14 @@ def test_only_what_a_robust_network_keeps_teaches_robustness(
     attack = Attack(eps=0.5, steps=20, targeted=False)
     clean, robust = {}, {}
     for name, spec in (("D_NR", STANDARD), ("D_R", ROBUST)):
-        source = fit(images, labels, spec, classes=10, seed=0)
+        source = fit(TrainingSet.in_memory(images, labels), spec, classes=10, seed=0)
         rebuilt = rebuild(source, images, shuffled(images, 0), steps=50, step_size=0.1)
-        target = fit(rebuilt, labels, TrainSpec(model="cnn", width=24, epochs=8), classes=10, seed=1)
+        target = fit(
+            TrainingSet.in_memory(rebuilt, labels),
+            TrainSpec(model="cnn", width=24, epochs=8),
+            classes=10,
+            seed=1,
+        )
         adversarial = perturb(target, test_images, test_labels, attack)
         clean[name] = (predict(target, test_images) == test_labels.numpy()).mean()
         robust[name] = (predict(target, adversarial) == test_labels.numpy()).mean()
@@ -62,7 +68,12 @@ def test_only_what_a_robust_network_keeps_teaches_robustness(
 
 
 def trained(digits: tuple[Tensor, Tensor, Tensor, Tensor]) -> Normalized:
-    return fit(digits[0][:300], digits[1][:300], TrainSpec(width=8, epochs=3), classes=10, seed=0)
+    return fit(
+        TrainingSet.in_memory(digits[0][:300], digits[1][:300]),
+        TrainSpec(width=8, epochs=3),
+        classes=10,
+        seed=0,
+    )
 
 
 def test_the_representation_is_approached_from_the_start(

@@ -15,6 +15,7 @@ from advfeat.experiment_file import load_experiment
 from advfeat.models import Normalized, build
 from advfeat.spec import ModelName, Norm, TrainSpec, UntargetedAttack
 from advfeat.training import fit
+from advfeat.windows import TrainingSet
 
 BALLS: list[tuple[Norm, float]] = [("l2", 0.5), ("linf", 0.1)]
 
@@ -50,7 +51,7 @@ def trained(
 ) -> Normalized:
     spec = TrainSpec(model=model, width=8, epochs=8, learning_rate=0.05, adversarial=adversarial)
     images, labels = torch.from_numpy(digits.train.images), torch.from_numpy(digits.train.labels)
-    return fit(images, labels, spec, classes=10, seed=0)
+    return fit(TrainingSet.in_memory(images, labels), spec, classes=10, seed=0)
 
 
 @pytest.mark.parametrize(("norm", "eps"), BALLS)

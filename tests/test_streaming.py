@@ -27,7 +27,7 @@ from advfeat.stages.images import StoredImages
 from advfeat.stages.rows import stored_parts, stored_tables
 from advfeat.store import Store
 from advfeat.tables import bytes_column, image_array, int_array, with_image_shape, write_split
-from advfeat.training import fit, fit_windows, mean_and_std
+from advfeat.training import fit, mean_and_std
 from advfeat.windows import Parts, TrainingSet, Window
 from tests.test_training import Memory
 
@@ -201,9 +201,9 @@ def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
 def test_parts_that_fit_into_a_window_train_as_images_in_memory(digits: tuple[Tensor, Tensor]) -> None:
     spec = TrainSpec(width=4, epochs=2, augmentation="flip-crop")
     read: list[Parts] = []
-    whole = fit(digits[0][:300], digits[1][:300], spec, classes=10, seed=0)
+    whole = fit(TrainingSet.in_memory(digits[0][:300], digits[1][:300]), spec, classes=10, seed=0)
     parts = in_parts(digits[0][:300], digits[1][:300], 70, read)
-    assert same(fit_windows(parts, spec, classes=10, seed=0), whole)
+    assert same(fit(parts, spec, classes=10, seed=0), whole)
     assert read == [(0, 1, 2, 3, 4)], "and are read once"
 
 
@@ -230,7 +230,7 @@ def test_training_from_windows_learns_as_well_and_goes_on_exactly(digits: tuple[
     accuracy = {}
     for name, size in (("windows", 150), ("memory", len(digits[1]))):
         losses: list[float] = []
-        model = fit_windows(in_parts(*digits, size), spec, classes=10, seed=0, losses=losses)
+        model = fit(in_parts(*digits, size), spec, classes=10, seed=0, losses=losses)
         accuracy[name] = (predict(model, digits[0]) == digits[1].numpy()).mean()
         if name == "windows":
             whole, whole_losses = model, losses
@@ -238,9 +238,9 @@ def test_training_from_windows_learns_as_well_and_goes_on_exactly(digits: tuple[
 
     memory = Memory(dies_after=2)
     with pytest.raises(KeyboardInterrupt):
-        fit_windows(in_parts(*digits, 150), spec, classes=10, seed=0, checkpoint=memory)
+        fit(in_parts(*digits, 150), spec, classes=10, seed=0, checkpoint=memory)
     progress: list[int] = []
-    resumed = fit_windows(
+    resumed = fit(
         in_parts(*digits, 150),
         spec,
         classes=10,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, distributed
+from torch import distributed
 
 from advfeat import data
 from advfeat.errors import StageFailedError
@@ -16,6 +16,7 @@ from advfeat.plan import build_plan
 from advfeat.spec import TrainSpec
 from advfeat.store import Store
 from advfeat.training import fit
+from advfeat.windows import TrainingSet
 from tests.command import QUICK_ASSIGNMENTS, Command
 from tests.inline import compute_all
 
@@ -42,14 +43,16 @@ class File:
         self.path.write_bytes(content)
 
 
-def digits() -> tuple[Tensor, Tensor]:
+def digits() -> TrainingSet:
     train = data.load(load_experiment("digits").data).train
-    return torch.from_numpy(train.images[:IMAGES]), torch.from_numpy(train.labels[:IMAGES])
+    return TrainingSet.in_memory(
+        torch.from_numpy(train.images[:IMAGES]), torch.from_numpy(train.labels[:IMAGES])
+    )
 
 
 def train_a_share(rank: int, folder: Path) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    trained = fit(*digits(), TOGETHER, classes=10, seed=0, checkpoint=File(folder / "checkpoint"))
+    trained = fit(digits(), TOGETHER, classes=10, seed=0, checkpoint=File(folder / "checkpoint"))
     torch.save(trained.state_dict(), folder / f"weights{rank}")
     distributed.destroy_process_group()
 
@@ -62,9 +65,9 @@ def test_two_processes_train_as_one_would(tmp_path: Path) -> None:
     for process in processes:
         process.join(120)
         assert process.exitcode == 0
-    alone = fit(*digits(), ALONE, classes=10, seed=0).state_dict()
+    alone = fit(digits(), ALONE, classes=10, seed=0).state_dict()
     together: list[dict[str, Any]] = [torch.load(tmp_path / f"weights{rank}") for rank in range(2)]
-    start = fit(*digits(), ALONE.model_copy(update={"learning_rate": 1e-9}), classes=10, seed=0).state_dict()
+    start = fit(digits(), ALONE.model_copy(update={"learning_rate": 1e-9}), classes=10, seed=0).state_dict()
     for name, weights in alone.items():
         assert torch.equal(together[0][name], together[1][name])
         assert torch.allclose(together[0][name], weights, atol=1e-5)
@@ -72,7 +75,7 @@ def test_two_processes_train_as_one_would(tmp_path: Path) -> None:
 
     trained_again: list[int] = []
     from_the_end = fit(
-        *digits(),
+        digits(),
         TOGETHER,
         classes=10,
         seed=0,
@@ -85,7 +88,7 @@ def test_two_processes_train_as_one_would(tmp_path: Path) -> None:
 
 def test_a_process_alone_does_not_stand_for_many() -> None:
     with pytest.raises(StageFailedError, match=r"training\.workers: 2 processes have to train together"):
-        fit(*digits(), TOGETHER, classes=10, seed=0)
+        fit(digits(), TOGETHER, classes=10, seed=0)
 
 
 def test_a_run_trains_on_two_ray_workers_as_well_as_on_one(

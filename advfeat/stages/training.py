@@ -15,7 +15,7 @@ from advfeat.stages.checkpoint import StageCheckpoint
 from advfeat.stages.images import image_shape, read_classes
 from advfeat.stages.rows import images_and_labels, stored_parts
 from advfeat.store import Store
-from advfeat.training import fit_windows
+from advfeat.training import fit
 from advfeat.windows import Parts, TrainingSet, Window
 
 
@@ -54,7 +54,7 @@ def train(
 ) -> tuple[models.Normalized, list[float]]:
     """Train the stage's network, from the state in the store if there is one; return epochs' losses too."""
     losses: list[float] = []
-    model = fit_windows(
+    model = fit(
         data,
         training_spec(stage),
         classes=len(read_classes(store, stage.inputs["images"])),
