@@ -1,4 +1,4 @@
-"""How files that somebody gave are refused: one line about the field that named them."""
+"""How places that somebody gave are refused: one line about the field that named them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from advfeat.errors import AdvfeatError, InputError, first_line
 from advfeat.spec import DataSpec
 
 Refusal = Callable[[str], InputError]
-"""Makes the error for a problem with the files."""
+"""Makes the error for a problem with the place."""
 
 MOST_CLASSES = 100_000
 
@@ -22,14 +22,14 @@ def refusal(spec: DataSpec, remedy: str) -> Refusal:
 
 
 @contextmanager
-def explained(refused: Refusal) -> Iterator[None]:
+def explained(refused: Refusal, problem: str = "cannot be read") -> Iterator[None]:
     """Turn what a file system or a reader of files complains about into the refusal's one line."""
     try:
         yield
     except AdvfeatError:
         raise
     except Exception as error:  # every file system and every format raises its own
-        raise refused(f"cannot be read ({first_line(error)})") from error
+        raise refused(f"{problem} ({first_line(error)})") from error
 
 
 def checked_labels(values: NDArray[Any], refused: Refusal, classes: int | None = None) -> NDArray[np.int64]:

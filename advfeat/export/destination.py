@@ -5,9 +5,11 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
-from advfeat.errors import InputError, first_line
+from advfeat.data.refusal import explained
+from advfeat.errors import InputError
 from advfeat.store import Store
 
 HandOver = Callable[[], None]
@@ -23,20 +25,18 @@ class Destination:
 
     def __init__(self, uri: str) -> None:
         """Look at a path or an fsspec URI; raises ``InputError`` if it is no usable, empty place."""
-        self.given = uri
+        self._refused = partial(_refused, uri)
         try:
             place = Store(uri)
         except InputError as error:
-            raise InputError(
-                "destination", uri, "is no usable URI", "give a path or s3://bucket/prefix"
-            ) from error
+            raise self._refused("is no usable URI") from error
         self.uri, self._fs, self._root, self._is_local = place.uri, place.fs, place.root, place.is_local
-        with self._explained("cannot be read"):
+        with explained(self._refused):
             self._fs.invalidate_cache()
             occupied = self._is_occupied()
         if occupied:
-            raise InputError("destination", uri, "is not empty", "give a new folder or prefix")
-        with self._explained("cannot be written"):
+            raise self._refused("is not empty")
+        with explained(self._refused, "cannot be written"):
             self._try_writing()
 
     @contextmanager
@@ -62,7 +62,7 @@ class Destination:
             folder = Path(name)
 
             def hand_over() -> None:
-                with self._explained("cannot be written"):
+                with explained(self._refused, "cannot be written"):
                     self._fs.put(f"{folder}/", f"{self._root}/", recursive=True)
                 for path in folder.rglob("*"):
                     if path.is_file():
@@ -94,11 +94,8 @@ class Destination:
         self._fs.pipe_file(probe, b"advfeat")
         self._fs.rm_file(probe)
 
-    @contextmanager
-    def _explained(self, problem: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # every fsspec back end raises its own exceptions
-            line = first_line(error)
-            remedy = "give a new folder or prefix that you may write to"
-            raise InputError("destination", self.given, f"{problem} ({line})", remedy) from error
+
+def _refused(uri: str, problem: str) -> InputError:
+    return InputError(
+        "destination", uri, problem, "give a new folder, or s3://bucket/prefix, that you may write to"
+    )
