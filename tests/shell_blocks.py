@@ -29,6 +29,13 @@ def check_syntax(text: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def check_quotes(text: str) -> None:
+    """Raise ``AssertionError`` where zsh would take brackets for a pattern of file names and refuse it."""
+    for line in text.splitlines():
+        code = re.sub(r"'[^']*'|\"[^\"]*\"|(^| )#.*", "", line)
+        assert not re.search(r"\S\[", code), f"quote what holds brackets: {line}"
+
+
 def commands(text: str) -> Iterator[tuple[Words, str]]:
     """Return the commands of a block, word by word, each with the comment at the end of its line."""
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():

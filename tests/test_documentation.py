@@ -29,7 +29,7 @@ from advfeat.store import Store
 from flows.cli import app
 from flows.options import DEFAULT_STORE
 from tests.inline import compute_all
-from tests.shell_blocks import Words, advfeat_arguments, check_program, check_syntax, commands
+from tests.shell_blocks import Words, advfeat_arguments, check_program, check_quotes, check_syntax, commands
 from website.pages import written_pages
 
 ROOT = Path(__file__).parent.parent
@@ -82,6 +82,7 @@ class Reader:
     def sh(self, block: Block) -> None:
         """Check a block's commands, and run those that can be run here."""
         check_syntax(block.text)
+        check_quotes(block.text)
         for words, comment in commands(block.text):
             if words[0].endswith("advfeat") and "exit code 2" in comment:
                 with pytest.raises(InputError):
@@ -170,7 +171,8 @@ def test_every_block_of_a_page(page: Path, serve: Callable[[], str], tmp_path: P
     [
         "advfeat run --sett attack.eps=1",
         "advfeat run --set attack.epz=1",
-        "advfeat grid d_rand --set epochs=[1,2]",
+        "advfeat grid d_rand --set 'epochs=[1,2]'",
+        "advfeat grid d_rand --set eps=[1,2]",
         "advfeat lst",
         "make tests",
         "pip install 'advfeat[gpu]'",
