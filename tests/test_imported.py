@@ -39,6 +39,13 @@ def torch_lists(folder: Path, images: NDArray[np.float32], labels: NDArray[np.in
     return f"torch:{folder}"
 
 
+def published(folder: Path, images: NDArray[np.float32], labels: NDArray[np.int64]) -> str:
+    """Write the same as a GPU's tensors: the file says where each was."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.serialization.location_tag", lambda _: "cuda:0")
+        return torch_lists(folder, images, labels)
+
+
 def torch_tensors(folder: Path, images: NDArray[np.float32], labels: NDArray[np.int64]) -> str:
     torch.save(torch.from_numpy(images), folder / "CIFAR_ims")
     torch.save(torch.from_numpy(labels), folder / "CIFAR_lab")
@@ -63,7 +70,7 @@ def parquet_lists(folder: Path, images: NDArray[np.float32], labels: NDArray[np.
     return f"parquet:{folder}/set.parquet"
 
 
-FORMS = (torch_lists, torch_tensors, numpy_arrays, parquet, parquet_lists)
+FORMS = (torch_lists, published, torch_tensors, numpy_arrays, parquet, parquet_lists)
 Form = Callable[[Path, NDArray[np.float32], NDArray[np.int64]], str]
 
 
@@ -131,6 +138,20 @@ def test_one_import_serves_all_seeds_and_targets(tmp_path: Path, local_store: St
     compute(report, local_store)
     rows = json.loads(local_store.read(report.digest, "rows.json"))
     assert [row["axes"]["imported"] for row in rows] == [*4 * locations[:1], *4 * locations[1:]]
+
+
+def test_the_published_files_are_read_as_their_readme_reads_them(tmp_path: Path) -> None:
+    images, labels = RNG.random((50, 3, 32, 32), np.float32), RNG.integers(0, 10, 50)
+    folder = tmp_path / "release_datasets/drand_CIFAR"
+    folder.mkdir(parents=True)
+    location = published(folder, images, labels)
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(folder / "CIFAR_ims")
+    joined = torch.cat(torch.load(folder / "CIFAR_ims", map_location="cpu"))
+    ((read, read_labels),) = pieces(location, 64)
+    assert np.array_equal(read, joined.numpy())
+    assert np.array_equal(read_labels, labels)
+    assert describe(location).image_shape == (3, 32, 32)
 
 
 def test_from_s3(tmp_path: Path, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

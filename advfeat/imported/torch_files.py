@@ -1,7 +1,7 @@
 """The files in which Ilyas et al. (2019) published their data sets: ``CIFAR_ims`` and ``CIFAR_lab``.
 
-Each holds a list of tensors to concatenate, or one tensor (README of MadryLab/constructed-datasets). They are
-read with ``weights_only``: tensors and plain containers of such, no code.
+Each holds a list of tensors to concatenate, or one tensor (README of MadryLab/constructed-datasets), perhaps
+saved on a GPU. They are read with ``weights_only``: tensors and plain containers of such, no code.
 """
 
 import os
