@@ -163,7 +163,7 @@ def test_a_grid_from_form_to_numbers(interface: Interface) -> None:
     interface.add("Eps", 0.5, 1.5)
     interface.add("Settings", *QUICK)
     interface.field("Seeds").locator(".p-draggable-list__item").last.locator("button").first.click()
-    interface.picture("form")
+    interface.picture("form", height=2295)
     submitted = time.monotonic()
     run = interface.submit()
     interface.wait_until(lambda: any(interface.store.glob("artifacts/*")), seconds=60)
