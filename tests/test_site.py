@@ -1,9 +1,14 @@
 """The documentation as a site: everything that a user may set or call is in it, and it needs no network."""
 
 import re
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
+from playwright.sync_api import expect
 from pydantic import BaseModel
 
 from advfeat import spec
@@ -11,6 +16,7 @@ from advfeat.grid import GRIDS
 from advfeat.recipes import RECIPES
 from advfeat.spec import Experiment, Spec
 from flows.cli import app
+from tests.browser import browser_page, needs_browser
 from website.__main__ import REPOSITORY, build
 from website.fields import reachable
 from website.library import module_name, modules
@@ -24,6 +30,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("documentation") / "site"
     assert build(folder) == 0
     return folder
+
+
+@pytest.fixture
+def address(site: Path) -> Iterator[str]:
+    """Where the site is served as CONTRIBUTING says."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=site))
+    Thread(target=server.serve_forever).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
 
 
 def text(page: Path) -> str:
@@ -91,3 +107,30 @@ def test_every_written_page_is_in_the_navigation() -> None:
     navigation = (REPOSITORY / "zensical.toml").read_text()
     missing = [str(page) for page in written_pages(REPOSITORY) if f'"{page}"' not in navigation]
     assert [page for page in missing if not page.startswith("benchmarks/")] == []
+
+
+@needs_browser
+def test_a_reader_finds_pages_in_a_browser_that_has_no_network(address: str) -> None:
+    with browser_page(height=900) as page:
+        requests: list[str] = []
+        complaints: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("requestfailed", lambda request: complaints.append(f"{request.url}: {request.failure}"))
+        page.on("response", lambda answer: complaints.append(answer.url) if answer.status >= 400 else None)
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+
+        page.goto(f"{address}/index.html")
+        page.get_by_role("navigation", name="Tabs").get_by_role("link", name="Tutorial").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("Tutorial")
+        page.get_by_role("link", name="Next").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("own experiment")
+
+        page.get_by_role("button", name="Search").click()
+        page.get_by_role("combobox").fill("photo-patches cross_domain")
+        page.get_by_role("option").and_(
+            page.locator("[href*='docs/recipes/cross_domain.html']")
+        ).first.click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("cross_domain")
+    assert [url for url in requests if not url.startswith((address, "data:", "blob:"))] == []
+    assert complaints == []

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from playwright.sync_api import Locator, Page, Response, sync_playwright
+from playwright.sync_api import Locator, Page, Response
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
@@ -22,13 +21,13 @@ from prefect.client.schemas.objects import FlowRun
 from advfeat.grid import load_grid, points
 from advfeat.plan import build_grid_plan
 from advfeat.store import Store
+from tests.browser import browser_page, needs_browser
 from tests.command import unconfigured
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PICTURES = os.environ.get("ADVFEAT_PICTURES")
 """A folder for pictures of the pages, for the documentation; none are kept if unset."""
 
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium: apt-get install chromium")
+pytestmark = needs_browser
 
 QUICK = ("data.train_size=256", "data.test_size=200", "source.epochs=3", "target.epochs=3")
 
@@ -125,16 +124,12 @@ def interface(tmp_path_factory: pytest.TempPathFactory, prefect_api: dict[str, s
     environment = {**unconfigured(), **prefect_api, "ADVFEAT_STORE": store.name}
     serving = subprocess.Popen([sys.executable, "-m", "flows.serve"], env=environment, cwd=folder)
     try:
-        with sync_playwright() as playwright, SyncPrefectClient(api) as client:
-            browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 1280, "height": 2400})
-            page.set_default_timeout(120_000)
+        with browser_page(height=2400) as page, SyncPrefectClient(api) as client:
             errors: list[str] = []
             page.on("response", lambda answer: errors.append(_told(answer)) if answer.status >= 500 else None)
             page.on("requestfailed", lambda request: errors.append(f"{request.url}: {request.failure}"))
             _wait_until_served(client)
             yield Interface(api.removesuffix("/api"), client, page, store, errors)
-            browser.close()
     finally:
         # A run is final in Prefect some seconds before its process has ended its Ray.
         runs = psutil.Process(serving.pid).children(recursive=True)
