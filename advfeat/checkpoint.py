@@ -2,10 +2,10 @@
 
 import hashlib
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -14,7 +14,8 @@ from advfeat.errors import first_line
 from advfeat.tensor_file import TensorFileError, check_alike, pack, unpack
 
 _SEAL_BYTES = 32
-_LIMIT = 1e18
+_MOVING = ("lr", "_last_lr", "last_epoch", "_step_count")
+"""What optimizer and schedule change from step to step; all else is the training's own."""
 
 
 class Checkpoint(Protocol):
@@ -94,9 +95,8 @@ class TrainingState:
         of_this_training = (
             header.identity == self._identity
             and len(header.losses) == header.epoch
-            and _differ_in_numbers_alone(header.groups, groups)
-            and [group["params"] for group in header.groups] == [group["params"] for group in groups]
-            and _differ_in_numbers_alone(header.schedule, schedule)
+            and _still(header.groups) == _still(groups)
+            and _still(header.schedule) == _still(schedule)
         )
         if not of_this_training:
             raise TensorFileError("the state of another training")
@@ -113,6 +113,23 @@ class TrainingState:
             raise TensorFileError(first_line(error)) from error
 
 
+class _Group(BaseModel):
+    lr: FiniteFloat
+
+
+class _Schedule(BaseModel):
+    last_lr: list[FiniteFloat] = Field(alias="_last_lr")
+    last_epoch: int = Field(ge=0)
+    step_count: int = Field(ge=0, alias="_step_count")
+    total_steps: int
+
+    @model_validator(mode="after")
+    def _is_no_further_than_its_end(self) -> Self:
+        if self.last_epoch > self.total_steps:
+            raise ValueError(f"step {self.last_epoch} of {self.total_steps}")
+        return self
+
+
 class _Header(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -122,15 +139,19 @@ class _Header(BaseModel):
     schedule: dict[str, Any]
     losses: list[float]
 
+    @model_validator(mode="after")
+    def _what_moves_can_be_set(self) -> Self:
+        for group in self.groups:
+            _Group.model_validate(group)
+        _Schedule.model_validate(self.schedule)
+        return self
 
-def _differ_in_numbers_alone(one: Any, other: Any) -> bool:
-    """Tell whether two JSON values are the same but for numbers of a sane size."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_differ_in_numbers_alone(one[k], other[k]) for k in one)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_differ_in_numbers_alone, one, other))
-    numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in (one, other)]
-    return bool(abs(one) < _LIMIT if all(numbers) else one == other)
+
+def _still(value: Any) -> Any:
+    """Return a JSON value without what changes from step to step."""
+    if isinstance(value, dict):
+        return {name: _still(inner) for name, inner in value.items() if name not in _MOVING}
+    return list(map(_still, value)) if isinstance(value, list | tuple) else value
 
 
 def _below(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

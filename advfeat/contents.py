@@ -16,14 +16,14 @@ Side = Annotated[int, Field(ge=1, le=1 << 16)]
 
 
 class _Form(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, strict=True)
 
 
 class _ImagesMetrics(_Form):
     train_size: Count
     test_size: Count
-    image_shape: tuple[Side, Side, Side]
-    classes: tuple[str, ...] = Field(min_length=1, max_length=100_000)
+    image_shape: list[Side] = Field(min_length=3, max_length=3)
+    classes: list[str] = Field(min_length=1, max_length=100_000)
 
 
 class _ImagesParameters(_Form):

@@ -5,7 +5,10 @@ _MOST_CHARACTERS = 500
 
 
 class AdvfeatError(Exception):
-    """Base of all errors raised on purpose; its message is one readable line."""
+    """Base of all errors raised on purpose; its message is one line, of characters that a terminal shows."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(each if each.isprintable() else " " for each in message))
 
 
 class InputError(AdvfeatError):

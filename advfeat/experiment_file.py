@@ -189,7 +189,7 @@ def explained(error: ValidationError, model: type[BaseModel]) -> InputError:
             "recipes", first["input"].get("recipes"), str(first["ctx"]["error"]), "set it or leave the recipe"
         )
     field, value, kind = ".".join(location), first["input"], first["type"]
-    if kind == "extra_forbidden":
+    if kind in ("extra_forbidden", "invalid_key"):
         names = list(_fields_at(model, location[:-1]))
         remedy = f"{_suggestion(location[-1], names)}the fields there are {', '.join(names)}"
         return InputError(field, value, "is given to a field that does not exist", remedy)

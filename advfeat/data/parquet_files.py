@@ -71,6 +71,12 @@ class ParquetFiles:
                 for batch in parquet.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[name]):
                     yield path, batch.column(name)
 
+    def first_picture(self) -> PictureFile:
+        """Return the first encoded picture."""
+        for picture in self.pictures():
+            return picture
+        raise self._refused("holds no images")
+
     def pictures(self, rows: NDArray[np.int64] | None = None) -> Iterator[PictureFile]:
         """Yield encoded pictures, those of the given rows, which are ascending, or all."""
         start = 0

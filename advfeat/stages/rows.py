@@ -84,14 +84,18 @@ def images_and_labels(
         for table in read_tables(content, ("image", "label", "soft_label")):
             stop = start + table.num_rows
             if stop > len(images):
-                break
+                raise _other_rows(parts)
             copy_images(table, images[start:stop])
             soft = "soft_label" in table.column_names
             labels.append(float_array(table, "soft_label") if soft else int_array(table, "label"))
             start = stop
     if start != len(images):
-        raise DamagedArtifactError(f"{parts[0].digest[:12]} holds other rows than its manifest says")
+        raise _other_rows(parts)
     return images, np.concatenate(labels)
+
+
+def _other_rows(parts: Sequence[Part]) -> DamagedArtifactError:
+    return DamagedArtifactError(f"{parts[0].digest[:12]} holds other rows than its manifest says")
 
 
 def _contents(store: Store, parts: Sequence[Part]) -> Iterator[tuple[Part, bytes]]:

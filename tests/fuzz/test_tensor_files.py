@@ -88,6 +88,6 @@ def test_checkpoints_that_were_sealed_again(content: bytes) -> None:
     assert epoch == len(state.losses)
     if epoch == 0:
         assert all(torch.equal(value, after[name]) for name, value in before.items())
-    else:  # whatever it holds, the training can go on
+    elif state._schedule.last_epoch < 9:  # whatever it holds, the training can go on
         state._optimizer.step()
         state._schedule.step()
