@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: run test test-faults bench docs lint constraints clean
+.PHONY: run test test-faults fuzz bench docs lint constraints clean
 
 run: .venv/.installed
 	$(BIN)/advfeat run
@@ -13,6 +13,9 @@ test: lint
 
 test-faults: .venv/.installed-dev
 	$(BIN)/pytest -m faults
+
+fuzz: .venv/.installed-dev
+	$(BIN)/pytest tests/fuzz --hypothesis-profile fuzz --numprocesses 2 --dist load
 
 bench: .venv/.installed-bench
 	$(BIN)/python -m benchmarks $(BENCH)

@@ -9,6 +9,10 @@ from advfeat.digest import canonical_json, stage_digest
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}$")]
+Time = Annotated[str, Field(pattern=r"^[0-9T:.+Z-]{0,40}$")]
+"""As ``datetime.isoformat`` writes it."""
+
+_MOST_BYTES = 1 << 60
 
 
 class _Record(BaseModel):
@@ -20,7 +24,7 @@ class StoredFile(_Record):
 
     name: PlainName
     path: PlainName
-    bytes: int = Field(ge=0)
+    bytes: int = Field(ge=0, le=_MOST_BYTES)
     sha256: Sha256
 
 
@@ -28,10 +32,10 @@ class ArtifactRef(_Record):
     """The small result of a stage that travels between tasks in place of the artifact itself."""
 
     digest: Sha256
-    stage: str
+    stage: PlainName
     uri: str
     bytes: int
-    created: str
+    created: Time
     metrics: dict[str, Any]
 
 
@@ -47,7 +51,7 @@ class Manifest(_Record):
     metrics: dict[str, Any]
     versions: dict[str, str]
     seconds: float
-    created: str
+    created: Time
     checksum: str = ""
 
     def computed_checksum(self) -> str:

@@ -1,17 +1,21 @@
 """What a training needs to go on exactly where it was: one safetensors file, sealed with its SHA-256."""
 
 import hashlib
-from typing import Protocol
+from itertools import chain
+from typing import Any, Protocol, Self
 
-import safetensors.torch
 import torch
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from advfeat.tensor_file import pack, read_header
+from advfeat.errors import first_line
+from advfeat.tensor_file import TensorFileError, check_alike, pack, unpack
 
 _SEAL_BYTES = 32
+_MOVING = ("lr", "_last_lr", "last_epoch", "_step_count")
+"""What optimizer and schedule change from step to step; all else is the training's own."""
 
 
 class Checkpoint(Protocol):
@@ -69,18 +73,85 @@ class TrainingState:
         seal, content = content[:_SEAL_BYTES], content[_SEAL_BYTES:]
         if hashlib.sha256(content).digest() != seal:
             return 0
-        header = read_header(content, "training")
-        if header["identity"] != self._identity:
+        try:
+            tensors, packed = unpack(content, "training")
+            header = _Header.model_validate_json(packed)
+            self._check_belongs(tensors, header)
+        except (TensorFileError, ValidationError):
             return 0
-        tensors = safetensors.torch.load(content)
         for name, network in self._networks.items():
             network.load_state_dict(_below(tensors, name))
         momentum = {int(number): {"momentum_buffer": t} for number, t in _below(tensors, "momentum").items()}
-        self._optimizer.load_state_dict({"state": momentum, "param_groups": header["groups"]})
-        self._schedule.load_state_dict(header["schedule"])
+        self._optimizer.load_state_dict({"state": momentum, "param_groups": header.groups})
+        self._schedule.load_state_dict(header.schedule)
         self._generator.set_state(tensors["generator"])
-        self.losses = list(header["losses"])
-        return int(header["epoch"])
+        self.losses = list(header.losses)
+        return header.epoch
+
+    def _check_belongs(self, tensors: dict[str, Tensor], header: "_Header") -> None:
+        """Raise ``TensorFileError`` unless this training could have written the state."""
+        groups = self._optimizer.state_dict()["param_groups"]
+        schedule = dict(self._schedule.state_dict())
+        of_this_training = (
+            header.identity == self._identity
+            and len(header.losses) == header.epoch
+            and _still(header.groups) == _still(groups)
+            and _still(header.schedule) == _still(schedule)
+        )
+        if not of_this_training:
+            raise TensorFileError("the state of another training")
+        expected = {"generator": self._generator.get_state()}
+        for name, network in self._networks.items():
+            expected |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
+        if any(name.startswith("momentum.") for name in tensors):
+            parameters = chain.from_iterable(group["params"] for group in self._optimizer.param_groups)
+            expected |= {f"momentum.{number}": parameter for number, parameter in enumerate(parameters)}
+        check_alike(tensors, expected)
+        try:
+            torch.Generator().set_state(tensors["generator"])
+        except RuntimeError as error:
+            raise TensorFileError(first_line(error)) from error
+
+
+class _Group(BaseModel):
+    lr: FiniteFloat
+
+
+class _Schedule(BaseModel):
+    last_lr: list[FiniteFloat] = Field(alias="_last_lr")
+    last_epoch: int = Field(ge=0)
+    step_count: int = Field(ge=0, alias="_step_count")
+    total_steps: int
+
+    @model_validator(mode="after")
+    def _is_no_further_than_its_end(self) -> Self:
+        if self.last_epoch > self.total_steps:
+            raise ValueError(f"step {self.last_epoch} of {self.total_steps}")
+        return self
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    identity: str
+    epoch: int = Field(ge=1)
+    groups: list[dict[str, Any]]
+    schedule: dict[str, Any]
+    losses: list[float]
+
+    @model_validator(mode="after")
+    def _what_moves_can_be_set(self) -> Self:
+        for group in self.groups:
+            _Group.model_validate(group)
+        _Schedule.model_validate(self.schedule)
+        return self
+
+
+def _still(value: Any) -> Any:
+    """Return a JSON value without what changes from step to step."""
+    if isinstance(value, dict):
+        return {name: _still(inner) for name, inner in value.items() if name not in _MOVING}
+    return list(map(_still, value)) if isinstance(value, list | tuple) else value
 
 
 def _below(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

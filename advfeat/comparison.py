@@ -4,10 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy import stats
 
 from advfeat.artifact import Manifest
+from advfeat.errors import DamagedArtifactError, first_line
 from advfeat.grid import AXES, Point, axis_value
 from advfeat.report.groups import varying_axes
 from advfeat.report.rows import Row, read_rows
@@ -115,9 +116,20 @@ class _Run:
 
 
 def _experiments(manifest: Manifest, rows: int) -> list[Experiment]:
-    if manifest.stage == "report":
-        return [Experiment.model_validate(manifest.parameters["experiment"])] * rows
-    return [Point.model_validate(point).experiment for point in manifest.parameters["points"]]
+    """Return the experiment of each row; raises ``DamagedArtifactError``."""
+    try:
+        if manifest.stage == "report":
+            return [Experiment.model_validate(manifest.parameters["experiment"])] * rows
+        found = [Point.model_validate(point).experiment for point in manifest.parameters["points"]]
+    except (ValidationError, KeyError, TypeError) as error:
+        raise DamagedArtifactError(
+            f"the experiments of report {manifest.digest[:12]} cannot be read ({first_line(error)})"
+        ) from None
+    if len(found) != rows:
+        raise DamagedArtifactError(
+            f"report {manifest.digest[:12]} has {rows} rows of {len(found)} experiments"
+        )
+    return found
 
 
 def _leaves(fields: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

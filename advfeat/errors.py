@@ -1,8 +1,14 @@
 """The one exception hierarchy: every error that advfeat raises on purpose."""
 
+_MOST_CHARACTERS = 500
+"""Of what somebody else wrote, in a message."""
+
 
 class AdvfeatError(Exception):
-    """Base of all errors raised on purpose; its message is one readable line."""
+    """Base of all errors raised on purpose; its message is one line, of characters that a terminal shows."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(each if each.isprintable() else " " for each in message))
 
 
 class InputError(AdvfeatError):
@@ -12,7 +18,7 @@ class InputError(AdvfeatError):
     """
 
     def __init__(self, field: str, value: object, problem: str, remedy: str) -> None:
-        super().__init__(f"{field}: {value!r} {problem}; {remedy}")
+        super().__init__(f"{field}: {_shortened(repr(value))} {problem}; {remedy}")
         self.field = field
         self.value = value
         self._arguments = (field, value, problem, remedy)
@@ -58,4 +64,8 @@ class ServerStartError(AdvfeatError):
 
 def first_line(error: BaseException) -> str:
     """Return the first line of another library's error, for a message of ours; of an empty one its type."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return _shortened((str(error).strip() or type(error).__name__).splitlines()[0])
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"

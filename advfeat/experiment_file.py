@@ -7,6 +7,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +18,13 @@ from advfeat.errors import InputError
 from advfeat.spec import LOCATED_SOURCES, NAMED_SOURCES, Experiment
 
 DEFAULT_PRESET = "digits"
+
+_MOST_CHARACTERS = 100_000
+_MOST_VALUES = 100_000
+_MOST_IN_ONE = 3500
+"""Characters of one value: Python refuses to print whole numbers of more than 4,300 digits."""
+
+_MOST_NESTING = 32
 
 
 def preset_names() -> list[str]:
@@ -68,8 +76,9 @@ def _read_fields(source: str) -> dict[str, Any]:
         remedy = f"{_choose(source, preset_names())} or give a .yaml file"
         raise InputError("preset", source, "is unknown", remedy)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        with path.open(encoding="utf-8") as file:
+            content = read_yaml(file.read(_MOST_CHARACTERS + 1))
+    except (OSError, ValueError) as error:
         problem = " ".join(str(error).split())
         raise InputError("file", source, f"cannot be read ({problem})", "give a YAML file") from None
     if not isinstance(content, dict):
@@ -95,6 +104,50 @@ def _yaml(package: str, name: str) -> dict[str, Any]:
     return content
 
 
+def read_yaml(text: str) -> Any:
+    """Read YAML of plain values; raises ``ValueError``.
+
+    No value may be larger, or nested deeper, than any experiment is: a few lines of references to
+    references can stand for more values than memory holds.
+    """
+    if len(text) > _MOST_CHARACTERS:
+        raise ValueError(f"more than {_MOST_CHARACTERS:,} characters")
+    try:
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        _check_extent(root)
+        return loader.construct_document(root)
+    except (yaml.YAMLError, RecursionError, OverflowError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_extent(root: yaml.Node) -> None:
+    """Raise ``ValueError`` if there are too many values, each counted as often as it is referred to."""
+    level, count = [root], 0
+    for _ in range(_MOST_NESTING):
+        count += len(level)
+        if count > _MOST_VALUES:
+            raise ValueError(f"more than {_MOST_VALUES:,} values")
+        texts = [node.value for node in level if isinstance(node, yaml.ScalarNode)]
+        if any(len(text) > _MOST_IN_ONE for text in texts):
+            raise ValueError(f"a value of more than {_MOST_IN_ONE:,} characters")
+        if any("\ud800" <= character <= "\udfff" for character in "".join(texts)):
+            raise ValueError("half a character")
+        inner = chain.from_iterable(map(_inner, level))
+        level = list(islice(inner, _MOST_VALUES - count + 1))
+        if not level:
+            return
+    raise ValueError(f"values nested more than {_MOST_NESTING} deep")
+
+
+def _inner(node: yaml.Node) -> Iterable[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return chain.from_iterable(node.value)
+    return node.value if isinstance(node, yaml.SequenceNode) else ()
+
+
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for name, value in changes.items():
@@ -112,8 +165,8 @@ def parse_assignment(assignment: str) -> tuple[str, Any]:
     if not equals or not name:
         raise InputError("--set", assignment, "is no assignment", "write --set field=value")
     try:
-        return name.strip(), yaml.safe_load(text)
-    except yaml.YAMLError:
+        return name.strip(), read_yaml(text)
+    except ValueError:
         raise InputError(name, text, "is no YAML value", "write --set field=value") from None
 
 
@@ -136,7 +189,7 @@ def explained(error: ValidationError, model: type[BaseModel]) -> InputError:
             "recipes", first["input"].get("recipes"), str(first["ctx"]["error"]), "set it or leave the recipe"
         )
     field, value, kind = ".".join(location), first["input"], first["type"]
-    if kind == "extra_forbidden":
+    if kind in ("extra_forbidden", "invalid_key"):
         names = list(_fields_at(model, location[:-1]))
         remedy = f"{_suggestion(location[-1], names)}the fields there are {', '.join(names)}"
         return InputError(field, value, "is given to a field that does not exist", remedy)

@@ -17,7 +17,7 @@ _PARTIAL = re.compile(r"(.*/)?\.(probe-)?[0-9a-f]{32}")
 _ARTIFACT = re.compile(rf"artifacts/{_DIGEST}/[^/]+")
 _CACHE = re.compile(rf"cache/{_DIGEST}")
 _CHECKPOINT = re.compile(rf"checkpoints/{_DIGEST}(-workers/.+)?")
-_RUN = re.compile(r"(runs|plans)/(?P<run>[^/]+)\.json")
+_RUN = re.compile(r"(runs|plans)/(?P<run>[A-Za-z0-9_-][A-Za-z0-9._-]{0,199})\.json")
 FOLDERS = ("artifacts", "cache", "checkpoints", "runs", "plans")
 
 

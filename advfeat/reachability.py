@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from advfeat.artifact import Manifest
 from advfeat.inventory import StoredObject
-from advfeat.runs import RunRecord, read_plan
+from advfeat.runs import MOST_RECORD_BYTES, RunRecord, read_plan
 from advfeat.store import Store
 
 SIGN_OF_LIFE = timedelta(minutes=15)
@@ -30,12 +30,13 @@ class KnownRun:
 def read_runs(store: Store, records: Mapping[str, StoredObject]) -> list[KnownRun]:
     """Read the runs with these records; an unreadable record counts as a run that failed."""
     known = []
-    contents = store.fs.cat([file.path for file in records.values()], on_error="omit") if records else {}
+    small = [file.path for file in records.values() if file.bytes <= MOST_RECORD_BYTES]
+    contents = store.fs.cat(small, on_error="omit") if small else {}
     for run, file in records.items():
-        if file.path not in contents:
+        if file.path in small and file.path not in contents:
             continue  # gone since it was listed
         try:
-            record = RunRecord.model_validate_json(contents[file.path])
+            record = RunRecord.model_validate_json(contents.get(file.path, b""))
         except ValidationError:
             record = RunRecord(run=run, flow="", title="(unreadable record)", state="failed", began="")
         known.append(KnownRun(record, file.modified))

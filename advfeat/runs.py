@@ -5,19 +5,29 @@ plan says which artifacts a run needs, and how each of them is computed.
 """
 
 import contextlib
-import json
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from advfeat.artifact import Sha256
+from advfeat.artifact import PlainName, Sha256, Time
 from advfeat.errors import InputError
 from advfeat.stage import Stage
 from advfeat.store import Store
 
 RunState = Literal["running", "completed", "failed", "cancelled", "interrupted"]
 _STAGES = TypeAdapter(tuple[Stage, ...])
+
+MOST_RECORD_BYTES = 1 << 20
+_MOST_PLAN_BYTES = 256 << 20
+
+
+def _printable(text: str) -> str:
+    """Return a text without the control characters that a terminal would obey."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+Line = Annotated[str, AfterValidator(_printable)]
 
 
 class StageCounts(BaseModel):
@@ -39,11 +49,11 @@ class RunRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    run: str
-    flow: str
-    title: str
+    run: PlainName
+    flow: Line
+    title: Line
     state: RunState
-    began: str
+    began: Time
     seconds: float | None = None
     stages: StageCounts | None = None
     report: Sha256 | None = None
@@ -57,12 +67,14 @@ def keep_record(store: Store, record: RunRecord) -> None:
 def read_records(store: Store) -> list[RunRecord]:
     """Read the records of all runs, the oldest first; what is no record is left out."""
     found: list[RunRecord] = []
-    if not (paths := store.fs.glob(record_path(store, "*"))):
+    files = store.fs.glob(record_path(store, "*"), detail=True)
+    paths = [path for path, info in files.items() if info["size"] <= MOST_RECORD_BYTES]
+    if not paths:
         return found
     for content in store.fs.cat(paths, on_error="omit").values():
         try:
-            found.append(RunRecord.model_validate(json.loads(content)))
-        except (ValidationError, ValueError):
+            found.append(RunRecord.model_validate_json(content))
+        except ValidationError:
             continue
     return sorted(found, key=lambda record: (record.began, record.run))
 
@@ -75,8 +87,11 @@ def keep_plan(store: Store, run: str, stages: Iterable[Stage]) -> None:
 
 def read_plan(store: Store, run: str) -> tuple[Stage, ...] | None:
     """Read which stages a run needs; None if nothing readable says so."""
-    with contextlib.suppress(FileNotFoundError, ValidationError):
-        return _STAGES.validate_json(store.fs.cat_file(plan_path(store, run)))
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        if store.fs.size(path := plan_path(store, run)) <= _MOST_PLAN_BYTES:
+            stages = _STAGES.validate_json(store.fs.cat_file(path))
+            if all(stage.digest for stage in stages):  # of parameters that are no JSON it raises ValueError
+                return stages
     return None
 
 

@@ -18,6 +18,8 @@ import contextlib
 import errno
 import hashlib
 import logging
+import os
+import re
 import shutil
 import tempfile
 import time
@@ -35,6 +37,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 
 from advfeat.artifact import ArtifactRef, Manifest, StoredFile
+from advfeat.contents import check_contents
 from advfeat.digest import file_sha256, stream_sha256
 from advfeat.errors import AdvfeatError, DamagedArtifactError, InputError, MissingArtifactError, first_line
 from advfeat.stage import Stage
@@ -84,10 +87,9 @@ class Store:
         Raises ``DamagedArtifactError`` if the manifest is unreadable, was edited, or belongs to
         another digest.
         """
-        path = self._manifest_path(digest)
         try:
-            with self.fs.open(path, "rb") as file:
-                content = file.read(_MAX_MANIFEST_BYTES)
+            with self._opened(self._manifest_path(digest)) as file:
+                content = file.read(_MAX_MANIFEST_BYTES + 1)
         except FileNotFoundError:
             return None
         return self._parse_manifest(digest, content)
@@ -109,9 +111,7 @@ class Store:
             except FileNotFoundError:
                 raise DamagedArtifactError(f"{file.path} is missing") from None
             if info["size"] != file.bytes:
-                raise DamagedArtifactError(
-                    f"{file.path} has {info['size']} bytes, its manifest says {file.bytes}"
-                )
+                raise DamagedArtifactError(_wrong_size(file, info["size"]))
             if changed:
                 self._check_content(digest, file)
         return manifest
@@ -134,7 +134,7 @@ class Store:
     def digests(self) -> list[str]:
         """List the digests of all published artifacts."""
         manifests = self.fs.glob(f"{self.root}/artifacts/*/manifest.json")
-        return sorted(str(path).split("/")[-2] for path in manifests)
+        return sorted(name for path in manifests if _is_digest(name := str(path).split("/")[-2]))
 
     def resolve(self, prefix: str) -> str:
         """Expand the start of a digest to the one artifact that it names."""
@@ -199,7 +199,11 @@ class Store:
         Raises ``DamagedArtifactError`` if its bytes are not those that the manifest promises.
         """
         with self._payload(digest, file) as payload:
-            content: bytes = payload.read(file.bytes + 1)
+            size = payload.seek(0, os.SEEK_END)  # memory is taken for what is there, not for what is promised
+            if size != file.bytes:
+                raise DamagedArtifactError(_wrong_size(file, size))
+            payload.seek(0)
+            content: bytes = payload.read(size)
         _check_sha256(file, hashlib.sha256(content).hexdigest(), len(content))
         return content
 
@@ -373,7 +377,25 @@ class Store:
         return "give a folder that you may write to with --store"
 
     def _folder(self, digest: str) -> str:
-        return f"{self.root}/artifacts/{digest}"
+        if not _is_digest(digest):
+            raise MissingArtifactError(f"{digest[:80]!r} is no digest of an artifact")
+        folder = f"{self.root}/artifacts/{digest}"
+        self._check_lies_inside(folder)
+        return folder
+
+    def _check_lies_inside(self, path: str) -> None:
+        """Raise ``DamagedArtifactError`` if a link leads out of the store, or to no file or folder.
+
+        Whoever may write to the store could make us read or write elsewhere on this machine, or wait for
+        ever at a pipe. The store itself and its ``artifacts`` may be links.
+        """
+        if not self.is_local:
+            return
+        real = Path(os.path.realpath(path))
+        if not real.is_relative_to(os.path.realpath(f"{self.root}/artifacts")):
+            raise DamagedArtifactError(f"{Path(path).name} is a link that leads out of the store")
+        if real.exists() and not (real.is_file() or real.is_dir()):
+            raise DamagedArtifactError(f"{Path(path).name} is no regular file")
 
     def _manifest_path(self, digest: str) -> str:
         return f"{self._folder(digest)}/manifest.json"
@@ -382,9 +404,13 @@ class Store:
         return f"{self._folder(digest)}/{file.path}"
 
     def _parse_manifest(self, digest: str, content: bytes) -> Manifest:
+        if len(content) > _MAX_MANIFEST_BYTES:
+            raise DamagedArtifactError(f"manifest.json is larger than {_MAX_MANIFEST_BYTES >> 20} MiB")
         try:
             manifest = Manifest.model_validate_json(content)
             contradiction = manifest.contradiction()
+            if contradiction is None:
+                check_contents(manifest)
         except (ValidationError, ValueError) as error:
             raise DamagedArtifactError(f"manifest.json is unreadable ({first_line(error)})") from None
         if contradiction is None and manifest.digest != digest:
@@ -400,10 +426,16 @@ class Store:
     @contextlib.contextmanager
     def _payload(self, digest: str, file: StoredFile) -> Iterator[Any]:
         try:
-            with self.fs.open(self._file_path(digest, file), "rb") as payload:
+            with self._opened(self._file_path(digest, file)) as payload:
                 yield payload
         except FileNotFoundError:
             raise DamagedArtifactError(f"{file.path} is missing") from None
+
+    @contextlib.contextmanager
+    def _opened(self, path: str) -> Iterator[Any]:
+        self._check_lies_inside(path)
+        with self.fs.open(path, "rb") as file:
+            yield file
 
     def _upload(self, digest: str, path: Path) -> StoredFile:
         sha256 = file_sha256(path)
@@ -428,6 +460,14 @@ class Store:
         except FileExistsError:
             return self.manifest(manifest.digest)
         return manifest
+
+
+def _is_digest(name: str) -> bool:
+    return re.fullmatch("[0-9a-f]{64}", name) is not None
+
+
+def _wrong_size(file: StoredFile, size: int) -> str:
+    return f"{file.path} has {size} bytes, its manifest says {file.bytes}"
 
 
 def _check_sha256(file: StoredFile, sha256: str, length: int) -> None:

@@ -6,19 +6,23 @@ as long to read. The table's ``advfeat`` metadata holds the shape. Arrow's fixed
 carry the shape itself, but Hugging Face datasets refuses it.
 """
 
+import io
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate, chain, islice, pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from advfeat.errors import DamagedArtifactError
+from advfeat.errors import DamagedArtifactError, first_line
+from advfeat.parquet_file import check_pages, open_parquet
 from advfeat.parts import ROWS_PER_GROUP, part_name, rows_per_group, rows_per_part
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
@@ -56,9 +60,15 @@ def with_image_shape(table: pa.Table, shape: tuple[int, ...]) -> pa.Table:
 def image_shape(table: pa.Table) -> tuple[int, ...]:
     """Return the shape (C, H, W) of a table's images; raises ``DamagedArtifactError`` if it does not say."""
     try:
-        return tuple(map(int, json.loads((table.schema.metadata or {})[_METADATA_KEY])["image_shape"]))
-    except (KeyError, ValueError, TypeError) as error:
-        raise _shapeless(error) from error
+        return _Metadata.model_validate_json((table.schema.metadata or {})[_METADATA_KEY]).image_shape
+    except (KeyError, ValidationError) as error:
+        raise DamagedArtifactError(f"the table says no shape of images ({first_line(error)})") from error
+
+
+class _Metadata(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    image_shape: tuple[Annotated[int, Field(ge=1, le=1 << 20)], ...] = Field(max_length=8)
 
 
 def image_array(table: pa.Table, pixel: type[Pixel]) -> NDArray[Pixel]:
@@ -76,26 +86,33 @@ def copy_images(table: pa.Table, to: NDArray[Pixel]) -> None:
 
     Raises ``DamagedArtifactError`` if the images do not fit.
     """
-    try:
-        start = 0
-        for chunk in table.column("image").chunks:
-            stop = start + len(chunk)
-            if len(chunk):
-                to[start:stop] = _values(chunk).reshape(to[start:stop].shape)
-            start = stop
-    except (KeyError, ValueError, TypeError) as error:
-        raise _shapeless(error) from error
+    start = 0
+    for chunk in _column(table, "image").chunks:
+        stop = start + len(chunk)
+        values = _values(chunk, math.prod(to.shape[1:]))
+        to[start:stop] = values.reshape(to[start:stop].shape)
+        start = stop
 
 
 def float_array(table: pa.Table, column: str) -> NDArray[np.float32]:
-    """Return a copy of a column of lists of one length as an array (N, length)."""
-    values = table.column(column).combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.array(values, np.float32).reshape(table.num_rows, -1)
+    """Return a copy of a column of lists of one length as an array (N, length).
+
+    Raises ``DamagedArtifactError`` if there is no such column.
+    """
+    lists = _column(table, column).combine_chunks()
+    length = lists.type.list_size if pa.types.is_fixed_size_list(lists.type) else 0
+    return np.array(_values(lists, length), np.float32).reshape(table.num_rows, length)
 
 
 def int_array(table: pa.Table, column: str) -> NDArray[np.int64]:
-    """Return a copy of an integer column as an int64 array."""
-    return np.array(table.column(column).to_numpy(), dtype=np.int64)
+    """Return a copy of an integer column as an int64 array.
+
+    Raises ``DamagedArtifactError`` if there is no such column.
+    """
+    values = _column(table, column)
+    if not pa.types.is_integer(values.type) or values.null_count:
+        raise DamagedArtifactError(f"column {column} does not hold whole numbers alone")
+    return np.array(values.to_numpy(), dtype=np.int64)
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -148,8 +165,9 @@ def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
 
 
 def read_table(content: bytes) -> pa.Table:
-    """Read a Parquet table from bytes."""
-    return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+    """Read a Parquet table from bytes; raises ``DamagedArtifactError``."""
+    with _explained():
+        return _opened(content).read(use_threads=False)
 
 
 def read_tables(
@@ -158,8 +176,10 @@ def read_tables(
     """Read a Parquet table from bytes, a row group at a time; at least one table, perhaps without rows.
 
     ``columns`` and ``rows`` limit it to some columns, as far as they are there, and to consecutive rows.
+    Raises ``DamagedArtifactError``.
     """
-    file = pq.ParquetFile(pa.BufferReader(content))
+    with _explained():
+        file = _opened(content)
     sizes = (file.metadata.row_group(group).num_rows for group in range(file.num_row_groups))
     edges = list(accumulate(sizes, initial=0))
     wanted = range(edges[-1]) if rows is None else rows
@@ -169,7 +189,8 @@ def read_tables(
         if wanted.start < stop and start < wanted.stop
     ]
     for group in groups:
-        table = file.read_row_group(group, columns, use_threads=False)
+        with _explained():
+            table = file.read_row_group(group, columns, use_threads=False)
         skipped = max(0, wanted.start - edges[group])
         yield table.slice(skipped, wanted.stop - edges[group] - skipped)
     if not groups:
@@ -189,14 +210,42 @@ def _value_bytes(kind: pa.DataType, table: pa.Table) -> int:
     return int(kind.bit_width) // 8
 
 
-def _values(column: pa.Array) -> NDArray[Any]:
-    """Return the images of a column as one array of all their values, without copying."""
-    if not pa.types.is_binary(column.type):
-        return np.asarray(column.flatten().to_numpy(zero_copy_only=False))
-    _, ends, values = column.buffers()
-    ends = np.frombuffer(ends, np.int32)[column.offset : column.offset + len(column) + 1]
-    return np.frombuffer(values, np.uint8)[ends[0] : ends[-1]]
+def _opened(content: bytes) -> pq.ParquetFile:
+    """Open a Parquet table whose sizes were compared with its bytes."""
+    file = io.BytesIO(content)
+    check_pages(file, open_parquet(file))
+    return pq.ParquetFile(pa.BufferReader(content))
 
 
-def _shapeless(error: Exception) -> DamagedArtifactError:
-    return DamagedArtifactError(f"no images of a known shape in the table ({error})")
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DamagedArtifactError(f"the table cannot be read ({first_line(error)})") from error
+
+
+def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
+    if name not in table.column_names:
+        raise DamagedArtifactError(f"the table has no column {name}")
+    return table.column(name)
+
+
+def _values(column: pa.Array, each: int) -> NDArray[Any]:
+    """Return the values of rows of ``each`` bytes or numbers as one array, without copying.
+
+    Raises ``DamagedArtifactError`` if a row has more, or fewer.
+    """
+    if not len(column):
+        return np.empty(0, np.uint8)
+    kind = column.type
+    if pa.types.is_binary(kind):
+        _, buffer, content = column.buffers()
+        ends = np.frombuffer(buffer, np.int32)[column.offset : column.offset + len(column) + 1]
+        if not column.null_count and (np.diff(ends) == each).all():
+            return np.frombuffer(content, np.uint8)[ends[0] : ends[-1]]
+    elif pa.types.is_fixed_size_list(kind) and pa.types.is_primitive(kind.value_type):
+        values = column.flatten()
+        if kind.list_size == each and not (column.null_count or values.null_count):
+            return np.asarray(values.to_numpy(zero_copy_only=False))
+    raise DamagedArtifactError(f"rows of {kind} do not hold {each} values each")

@@ -113,7 +113,7 @@ def _walk(shards: int, folder: Path) -> float:
         for number in range(shards)
     )
     whole = Stage(
-        kind="dataset",
+        kind="leakage",
         title="no-op data set",
         parameters={"of": shards},
         parts=tuple(part.digest for part in parts),
@@ -129,7 +129,7 @@ def _walk(shards: int, folder: Path) -> float:
 
     real = dict(walk.TASKS)
     walk.TASKS.update(
-        {"shard": stage_task("no-op shard")(_no_op), "dataset": stage_task("no-op set")(_no_op)}
+        {"shard": stage_task("no-op shard")(_no_op), "leakage": stage_task("no-op set")(_no_op)}
     )
     try:
         walk_no_op_shards()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from advfeat.spec import Spec
 from advfeat.stage import Stage
 from advfeat.stages.rows import stored_tables
 from advfeat.store import Store
-from advfeat.tables import bytes_column, with_image_shape, write_split
+from advfeat.tables import bytes_column, image_shape, with_image_shape, write_split
 from benchmarks import measure
 from benchmarks.table import Table, figure, mebibytes, percent
 
@@ -223,10 +223,13 @@ def _synthetic(rows: int, side: int) -> Iterator[pa.Table]:
 
 def _write_tables(store: Store, tables: Iterable[pa.Table], rows: int, parameters: dict[str, Any]) -> str:
     def build(folder: Path, finished: Callable[[Path], None]) -> dict[str, Any]:
-        write_split(tables, folder, "train", finished)
-        return {"train_size": rows}
+        first = next(groups := iter(tables))
+        write_split(chain([first], groups), folder, "train", finished)
+        classes = [str(number) for number in range(_CLASSES)]
+        return {"train_size": rows, "test_size": 0, "image_shape": image_shape(first), "classes": classes}
 
-    stage = Stage(kind="images", title="synthetic images", parameters=parameters)
+    given = {"identity": parameters, "train_size": None, "test_size": None}
+    stage = Stage(kind="images", title="synthetic images", parameters=given)
     return store.write_streamed(stage, build).digest
 
 

@@ -3,19 +3,23 @@
 Keys are stable, one set a recipe, so that the interface keeps the history of each.
 """
 
-import json
 import re
+from typing import Annotated
 
 from prefect.artifacts import (
     create_markdown_artifact,
     create_table_artifact,
 )
+from pydantic import Field, TypeAdapter
 
 from advfeat.parts import first_row
 from advfeat.report.groups import groups, varying_axes
 from advfeat.report.numbers import percent
 from advfeat.store import Store
 from flows.result import RunResult
+
+_PICTURES = TypeAdapter(dict[str, Annotated[str, Field(pattern="^data:image/")]])
+"""By heading; none is fetched from elsewhere."""
 
 
 def publish_results(recipe: str, title: str, result: RunResult, store: Store) -> None:
@@ -90,7 +94,7 @@ def _markdown(recipe: str, title: str, result: RunResult, store: Store) -> str:
             f"{percent(group.ci95[0])} to {percent(group.ci95[1])}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    pictures = json.loads(store.read(result.report, "pictures.json"))
+    pictures = _PICTURES.validate_json(store.read(result.report, "pictures.json"))
     shown = [f"### {heading}\n\n![{heading}]({uri})" for heading, uri in pictures.items()]
     return "\n\n".join(
         [

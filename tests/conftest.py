@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import s3fs
+from hypothesis import settings
 
 from advfeat.experiment_file import load_experiment
 from advfeat.local import prefect_server
@@ -14,6 +15,11 @@ from advfeat.spec import Experiment
 from advfeat.store import Store
 from tests.command import CONFIGURATION, QUICK_ASSIGNMENTS, Command
 from tests.servers import BUCKET, seaweedfs
+
+# A test of a busy machine may take long now and then; pytest's own limit finds what hangs.
+settings.register_profile("default", deadline=None)
+settings.register_profile("fuzz", deadline=None, print_blob=True)
+settings.load_profile("default")
 
 
 @pytest.fixture(scope="session", autouse=True)

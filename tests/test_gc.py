@@ -29,7 +29,7 @@ TWO_DAYS = timedelta(days=2)
 NOTHING = Forgotten()
 
 
-def stage(name: str, *inputs: Stage, kind: Any = "evaluation") -> Stage:
+def stage(name: str, *inputs: Stage, kind: Any = "leakage") -> Stage:
     roles = {f"input_{number}": entry.digest for number, entry in enumerate(inputs)}
     return Stage(kind=kind, title=name, parameters={"name": name}, inputs=roles)
 
@@ -145,7 +145,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 
 def test_garbage_of_every_kind_goes_and_nothing_else(store: Store) -> None:
-    base, shard = stage("images", kind="images"), stage("shard", kind="shard")
+    base, shard = stage("source model"), stage("shard", kind="shard")
     report, other = stage("report", base, kind="report"), stage("another report", kind="report")
     for entry in (base, shard, report, other):
         write(store, entry)
@@ -237,7 +237,7 @@ def test_runs_that_ended_long_ago_are_let_go_but_none_that_goes_on(local_store: 
     surveyed = days_later(local_store)
     assert found(local_store, surveyed, Forgotten(older_than=timedelta(days=3))) == set()
     assert found(local_store, surveyed, Forgotten(older_than=timedelta(hours=47))) == {
-        *(("evaluation", stage(name).digest, "no kept run uses it") for name in ("ended", "killed")),
+        *(("leakage", stage(name).digest, "no kept run uses it") for name in ("ended", "killed")),
         *(("run", name, "forgotten") for name in ("ended", "killed")),
     }
     runs = read_runs(local_store, surveyed.inventory.records)

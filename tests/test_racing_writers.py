@@ -20,7 +20,7 @@ from advfeat.stage import Stage
 from advfeat.store import Store
 from tests.servers import BUCKET, s3_client
 
-STAGE = Stage(kind="evaluation", title="evaluation", parameters={"eps": 0.5}, inputs={})
+STAGE = Stage(kind="leakage", title="leakage", parameters={"eps": 0.5}, inputs={})
 WRITERS = 3
 WRITER = """
 import hashlib, sys, time
@@ -28,7 +28,7 @@ from pathlib import Path
 from advfeat.stage import Stage
 from advfeat.store import Store
 uri, meeting, number, writers = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-stage = Stage(kind="evaluation", title="evaluation", parameters={"eps": 0.5}, inputs={})
+stage = Stage(kind="leakage", title="leakage", parameters={"eps": 0.5}, inputs={})
 def build(folder):
     (folder / "payload.bin").write_bytes(bytes([number]) * 300_000)
     (meeting / str(number)).touch()

@@ -17,7 +17,7 @@ from advfeat.errors import DamagedArtifactError, InputError, MissingArtifactErro
 from advfeat.stage import Stage
 from advfeat.store import Store
 
-STAGE = Stage(kind="evaluation", title="evaluation", parameters={"eps": 0.5}, inputs={})
+STAGE = Stage(kind="leakage", title="leakage", parameters={"eps": 0.5}, inputs={})
 CONTENT = bytes(range(256)) * 64
 
 

@@ -31,7 +31,8 @@ from advfeat.training import fit, mean_and_std
 from advfeat.windows import Parts, TrainingSet, Window
 from tests.test_training import Memory
 
-STAGE = Stage(kind="images", title="images", parameters={})
+PARAMETERS = {"identity": {"bundled": "digits"}, "train_size": None, "test_size": None}
+STAGE = Stage(kind="images", title="images", parameters=PARAMETERS)
 ROW_BYTES = 12 + 8
 ROWS_PER_PART = 7
 
@@ -65,7 +66,7 @@ def write(store: Store, count: int, watch: Callable[[Path], object] = Path.exist
             watch(folder)
 
         write_split(cut(table(*images(count)), range(0, count, 5)), folder, "train", seen)
-        return {"train_size": count, "image_shape": [3, 2, 2]}
+        return {"train_size": count, "test_size": 0, "image_shape": [3, 2, 2], "classes": ["any"]}
 
     return store.write_streamed(STAGE, build).digest
 

@@ -1,6 +1,5 @@
 """Encoded picture files -> uint8 arrays, all of one size and one number of channels."""
 
-import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,9 +7,10 @@ from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ImageOps
 
 from advfeat.data.images import LabelledImages, pieces_of
+from advfeat.data.picture_file import PictureError, decode_picture, open_picture
 from advfeat.errors import InputError
 
 _GREY_MODES = {"1", "L", "I", "F", "I;16"}
@@ -26,7 +26,7 @@ def picture_shape(file: PictureFile, image_size: int | None) -> tuple[int, ...]:
     """
     name, content = file
     with _explained(name):
-        mode = Image.open(io.BytesIO(content)).mode
+        mode = open_picture(content).mode
     return _decoded(file, "L" if mode in _GREY_MODES else "RGB", image_size).shape
 
 
@@ -67,7 +67,7 @@ class Pictures:
 def _decoded(file: PictureFile, mode: str, image_size: int | None) -> NDArray[np.uint8]:
     name, content = file
     with _explained(name):
-        picture = Image.open(io.BytesIO(content)).convert(mode)
+        picture = decode_picture(content, mode)
     if image_size is not None:
         picture = ImageOps.fit(picture, (image_size, image_size))
     return np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1)
@@ -77,7 +77,7 @@ def _decoded(file: PictureFile, mode: str, image_size: int | None) -> NDArray[np
 def _explained(name: str) -> Iterator[None]:
     try:
         yield
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except PictureError as error:
         raise InputError(
             "data.source", name, f"is no readable picture ({error})", "remove or mend it"
         ) from error

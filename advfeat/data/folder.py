@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from advfeat.data.decode import PictureFile, Pictures, picture_shape
 from advfeat.data.images import Splits
+from advfeat.data.picture_file import picture_suffixes
 from advfeat.data.refusal import refusal
 from advfeat.data.split import given_or_held_out, given_or_held_out_sizes
 from advfeat.digest import file_sha256
@@ -100,7 +100,7 @@ def picture_files(
 
 def is_picture(path: Path) -> bool:
     """Tell whether a path is a file with a picture's suffix."""
-    return path.suffix.lower() in Image.registered_extensions() and path.is_file()
+    return path.suffix.lower() in picture_suffixes() and path.is_file()
 
 
 def _labels(pictures: list[tuple[Path, int]]) -> NDArray[np.int64]:

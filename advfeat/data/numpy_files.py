@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from advfeat.data.refusal import Refusal, explained
 from advfeat.digest import stream_sha256
+from advfeat.expansion import believed_bytes
 
 
 class NumpyFiles:
@@ -62,8 +63,23 @@ class NumpyFiles:
             with explained(self._refused):
                 mapped: NDArray[Any] = np.load(self._path(name), mmap_mode="r", allow_pickle=False)
                 return mapped
+        wanted = self.hollow(name).nbytes
+        with explained(self._refused):
+            if wanted > self._bytes(name):
+                raise self._refused(f"says of {name} that it has {wanted:,} bytes, more than are there")
         with self._opened(name) as file:
             return npy.read_array(file, allow_pickle=False)
+
+    def _bytes(self, name: str) -> int:
+        """Return the size of the file of an array; raises ``InputError`` if it is packed beyond belief."""
+        if not self._is_npz:
+            return int(self._fs.size(self._path(name)))
+        packed = int(self._fs.size(self._root))
+        with self._fs.open(self._root, "rb") as file, zipfile.ZipFile(file) as archive:
+            unpacked = archive.getinfo(f"{name}.npy").file_size
+        if unpacked > believed_bytes(packed):
+            raise self._refused(f"has {packed:,} bytes that unpack to {unpacked:,} in {name}")
+        return unpacked
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}.npy"

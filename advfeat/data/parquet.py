@@ -47,8 +47,7 @@ class ParquetSource:
 
     def image_shape(self) -> tuple[int, ...]:
         """Return channels, height and width, from the first picture."""
-        first = next(self._first.pictures())
-        return picture_shape(first, self.spec.image_size)
+        return picture_shape(self._first.first_picture(), self.spec.image_size)
 
     def class_count(self) -> int:
         """Count the classes that the file names, or else up to the largest label."""

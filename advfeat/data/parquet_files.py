@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from advfeat.data.decode import PictureFile
 from advfeat.data.refusal import Refusal, checked_labels, explained
 from advfeat.digest import stream_sha256
+from advfeat.parquet_file import check_pages, open_parquet
 
 _ROWS_AT_ONCE = 1024
 _IMAGE_COLUMNS = ("img", "image")
@@ -26,6 +27,7 @@ class ParquetFiles:
 
     def __init__(self, location: str, files: list[str], refused: Refusal) -> None:
         self._location, self.files, self._refused = location, files, refused
+        self._checked: set[tuple[str, str]] = set()
 
     def sha256(self) -> list[str]:
         """Hash every file's bytes."""
@@ -40,8 +42,7 @@ class ParquetFiles:
         """Read all labels, integers from 0 to below ``classes``, or as far as they go."""
         parts: list[NDArray[Any]] = []
         for path in self.files:
-            with self._opened(path) as parquet:
-                name = self._column(parquet, _LABEL_COLUMNS)
+            with self._opened(path, _LABEL_COLUMNS) as (parquet, name):
                 column = parquet.read(columns=[name]).column(name)
             if column.null_count or not pa.types.is_integer(column.type):
                 raise self._refused(f"has labels in {name} that are not all integers")
@@ -50,27 +51,31 @@ class ParquetFiles:
 
     def class_names(self) -> tuple[str, ...]:
         """Return the classes that the first file names as Hugging Face datasets does; none if it does not."""
-        with self._opened(self.files[0]) as parquet:
-            label = self._column(parquet, _LABEL_COLUMNS)
+        with self._opened(self.files[0], _LABEL_COLUMNS) as (parquet, label):
             metadata = parquet.schema_arrow.metadata or {}
         try:
             features = json.loads(metadata[b"huggingface"])["info"]["features"]
             return tuple(str(name) for name in features[label]["names"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, RecursionError):
             return ()
 
     def schema(self) -> pa.Schema:
         """Return the schema of the first file."""
-        with self._opened(self.files[0]) as parquet:
+        with self._opened(self.files[0], _IMAGE_COLUMNS) as (parquet, _):
             return parquet.schema_arrow
 
     def images(self) -> Iterator[tuple[str, pa.Array]]:
         """Yield the image column a piece at a time, each with the name of its file."""
         for path in self.files:
-            with self._opened(path) as parquet:
-                name = self._column(parquet, _IMAGE_COLUMNS)
+            with self._opened(path, _IMAGE_COLUMNS) as (parquet, name):
                 for batch in parquet.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[name]):
                     yield path, batch.column(name)
+
+    def first_picture(self) -> PictureFile:
+        """Return the first encoded picture."""
+        for picture in self.pictures():
+            return picture
+        raise self._refused("holds no images")
 
     def pictures(self, rows: NDArray[np.int64] | None = None) -> Iterator[PictureFile]:
         """Yield encoded pictures, those of the given rows, which are ascending, or all."""
@@ -97,11 +102,16 @@ class ParquetFiles:
         raise self._refused(f"has no column {' or '.join(names)}")
 
     @contextmanager
-    def _opened(self, path: str) -> Iterator[pq.ParquetFile]:
+    def _opened(self, path: str, columns: tuple[str, ...]) -> Iterator[tuple[pq.ParquetFile, str]]:
+        """Give a file whose sizes were compared with its bytes, and the one of the columns that it has."""
         fs, _ = fsspec.core.url_to_fs(self._location)
         with explained(self._refused), fs.open(path, "rb") as opened:
-            # Buffering ahead, which is the default, would bring the whole file into memory.
-            yield pq.ParquetFile(opened, pre_buffer=False)
+            parquet = open_parquet(opened)
+            name = self._column(parquet, columns)
+            if (path, name) not in self._checked:
+                check_pages(opened, parquet, {name})
+                self._checked.add((path, name))
+            yield parquet, name
 
 
 def files_by_split(location: str, refused: Refusal) -> dict[str, list[str]]:

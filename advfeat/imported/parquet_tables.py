@@ -47,7 +47,7 @@ class ParquetTables:
 
     def _pictures(self) -> Iterator[NDArray[Any]]:
         labels = self._files.labels()
-        shape = picture_shape(next(self._files.pictures()), None)
+        shape = picture_shape(self._files.first_picture(), None)
         pictures = Pictures(labels, self._files.pictures, shape, None)
         return (piece.images for piece in pictures.pieces(np.arange(len(labels)), _ROWS_AT_ONCE))
 

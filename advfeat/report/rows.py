@@ -1,13 +1,13 @@
 """One row a recipe: what went in, what came out, with its interval, and what was published."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from advfeat.artifact import Manifest
+from advfeat.errors import DamagedArtifactError, first_line
 from advfeat.intervals import mean_interval, wilson_interval
 from advfeat.recipes import Published, Recipe
 from advfeat.spec import RecipeName, Seed
@@ -81,6 +81,9 @@ class Row(BaseModel):
     def difference(self) -> float | None:
         """Test accuracy minus the published one, as fractions; None where none was published."""
         return None if self.published is None else self.test_accuracy - self.published.test_accuracy
+
+
+_ROWS = TypeAdapter(list[Row])
 
 
 def recipe_row(
@@ -171,8 +174,13 @@ def cost_of(manifests: Iterable[Manifest]) -> Cost:
 
 
 def read_rows(store: Store, digest: str) -> list[Row]:
-    """Read the rows of a report."""
-    return [Row.model_validate(record) for record in json.loads(store.read(digest, "rows.json"))]
+    """Read the rows of a report; raises ``DamagedArtifactError`` or ``MissingArtifactError``."""
+    try:
+        return _ROWS.validate_json(store.read(digest, "rows.json"))
+    except ValidationError as error:
+        raise DamagedArtifactError(
+            f"rows.json of {digest[:12]} holds no rows ({first_line(error)})"
+        ) from None
 
 
 def _mean(metrics: Sequence[Metrics], name: str) -> float | None:

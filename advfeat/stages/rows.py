@@ -5,6 +5,7 @@ and no more than a few parts are in memory. A part is decoded a row group at a t
 processor's cache.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,8 +17,8 @@ from numpy.typing import NDArray
 
 from advfeat.ahead import computed_ahead
 from advfeat.artifact import StoredFile
-from advfeat.errors import MissingArtifactError
-from advfeat.parts import PARTS_AHEAD, first_row
+from advfeat.errors import DamagedArtifactError, MissingArtifactError
+from advfeat.parts import PART_BYTES, PARTS_AHEAD, first_row, rows_per_part
 from advfeat.store import Store
 from advfeat.tables import Pixel, copy_images, float_array, int_array, read_tables
 
@@ -40,7 +41,9 @@ def stored_parts(store: Store, digest: str, split: str = "train") -> list[Part]:
     files = {start: file for file in manifest.files if (start := first_row(file.name, split)) is not None}
     if not files:
         raise MissingArtifactError(f"{store.artifact_uri(digest)} holds no rows of {split}")
-    edges = [*sorted(files), int(manifest.metrics[f"{split}_size"])]
+    edges = [*sorted(files), int(manifest.metrics.get(f"{split}_size", 0))]
+    if any(not 0 <= stop - start <= PART_BYTES for start, stop in pairwise(edges)):
+        raise DamagedArtifactError(f"{store.artifact_uri(digest)} says of {split} what no part can hold")
     return [Part(digest, files[start], range(start, stop)) for start, stop in pairwise(edges)]
 
 
@@ -72,16 +75,27 @@ def images_and_labels(
     Labels are int64 (n,), or float32 probabilities (n, classes) where there are such. Raises
     ``DamagedArtifactError``.
     """
+    if any(len(part.rows) > rows_per_part(math.prod(image_shape)) for part in parts):
+        raise DamagedArtifactError(f"a part of {parts[0].digest[:12]} says more rows than it can hold")
     images = np.empty((sum(len(part.rows) for part in parts), *image_shape), pixel)
     labels: list[NDArray[Any]] = []
     start = 0
     for _, content in _contents(store, parts):
         for table in read_tables(content, ("image", "label", "soft_label")):
-            copy_images(table, images[start : start + table.num_rows])
+            stop = start + table.num_rows
+            if stop > len(images):
+                raise _other_rows(parts)
+            copy_images(table, images[start:stop])
             soft = "soft_label" in table.column_names
             labels.append(float_array(table, "soft_label") if soft else int_array(table, "label"))
-            start += table.num_rows
+            start = stop
+    if start != len(images):
+        raise _other_rows(parts)
     return images, np.concatenate(labels)
+
+
+def _other_rows(parts: Sequence[Part]) -> DamagedArtifactError:
+    return DamagedArtifactError(f"{parts[0].digest[:12]} holds other rows than its manifest says")
 
 
 def _contents(store: Store, parts: Sequence[Part]) -> Iterator[tuple[Part, bytes]]:
