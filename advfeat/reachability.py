@@ -4,11 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pydantic import ValidationError
-
 from advfeat.artifact import Manifest
 from advfeat.inventory import StoredObject
-from advfeat.runs import MOST_RECORD_BYTES, RunRecord, read_plan
+from advfeat.runs import RunRecord, read_plan, records_in
 from advfeat.store import Store
 
 SIGN_OF_LIFE = timedelta(minutes=15)
@@ -29,18 +27,17 @@ class KnownRun:
 
 def read_runs(store: Store, records: Mapping[str, StoredObject]) -> list[KnownRun]:
     """Read the runs with these records; an unreadable record counts as a run that failed."""
-    known = []
-    small = [file.path for file in records.values() if file.bytes <= MOST_RECORD_BYTES]
-    contents = store.fs.cat(small, on_error="omit") if small else {}
-    for run, file in records.items():
-        if file.path in small and file.path not in contents:
-            continue  # gone since it was listed
-        try:
-            record = RunRecord.model_validate_json(contents.get(file.path, b""))
-        except ValidationError:
-            record = RunRecord(run=run, flow="", title="(unreadable record)", state="failed", began="")
-        known.append(KnownRun(record, file.modified))
+    read = records_in(store, {file.path: file.bytes for file in records.values()})
+    known = [
+        KnownRun(read[file.path] or _unreadable(run), file.modified)
+        for run, file in records.items()
+        if file.path in read
+    ]
     return sorted(known, key=lambda run: (run.written, run.record.run))
+
+
+def _unreadable(run: str) -> RunRecord:
+    return RunRecord(run=run, flow="", title="(unreadable record)", state="failed", began="")
 
 
 def digests_used(

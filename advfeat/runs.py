@@ -5,7 +5,7 @@ plan says which artifacts a run needs, and how each of them is computed.
 """
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -18,7 +18,7 @@ from advfeat.store import Store
 RunState = Literal["running", "completed", "failed", "cancelled", "interrupted"]
 _STAGES = TypeAdapter(tuple[Stage, ...])
 
-MOST_RECORD_BYTES = 1 << 20
+_MOST_RECORD_BYTES = 1 << 20
 _MOST_PLAN_BYTES = 256 << 20
 
 
@@ -66,17 +66,21 @@ def keep_record(store: Store, record: RunRecord) -> None:
 
 def read_records(store: Store) -> list[RunRecord]:
     """Read the records of all runs, the oldest first; what is no record is left out."""
-    found: list[RunRecord] = []
     files = store.fs.glob(record_path(store, "*"), detail=True)
-    paths = [path for path, info in files.items() if info["size"] <= MOST_RECORD_BYTES]
-    if not paths:
-        return found
-    for content in store.fs.cat(paths, on_error="omit").values():
+    read = records_in(store, {path: info["size"] for path, info in files.items()})
+    return sorted(filter(None, read.values()), key=lambda record: (record.began, record.run))
+
+
+def records_in(store: Store, files: Mapping[str, int]) -> dict[str, RunRecord | None]:
+    """Read files of these paths and sizes; None is what is no record, left out what is gone by now."""
+    small = [path for path, size in files.items() if size <= _MOST_RECORD_BYTES]
+    read: dict[str, RunRecord | None] = dict.fromkeys(files.keys() - small)
+    for path, content in (store.fs.cat(small, on_error="omit") if small else {}).items():
         try:
-            found.append(RunRecord.model_validate_json(content))
+            read[path] = RunRecord.model_validate_json(content)
         except ValidationError:
-            continue
-    return sorted(found, key=lambda record: (record.began, record.run))
+            read[path] = None
+    return read
 
 
 def keep_plan(store: Store, run: str, stages: Iterable[Stage]) -> None:
