@@ -30,8 +30,8 @@ STAGE_VERSIONS: dict[StageKind, int] = {
     "evaluation": 2,
     "leakage": 1,
     "two_dimensional": 1,
-    "report": 4,
-    "grid_report": 4,
+    "report": 5,
+    "grid_report": 5,
 }
 
 
