@@ -29,7 +29,7 @@ STAGE_VERSIONS: dict[StageKind, int] = {
     "target_model": 3,
     "evaluation": 2,
     "leakage": 1,
-    "two_dimensional": 1,
+    "two_dimensional": 2,
     "report": 5,
     "grid_report": 5,
 }

@@ -10,6 +10,7 @@ from advfeat.report.groups import groups, varying_axes
 from advfeat.report.numbers import correlation, interval_note, percent, points
 from advfeat.report.rows import Row
 from advfeat.report.transfer import transfer_matrices
+from advfeat.report.verdicts import claimed, predicted
 from advfeat.runs import RunRecord
 
 if TYPE_CHECKING:
@@ -31,7 +32,15 @@ def print_grid(title: str, rows: Sequence[Row]) -> None:
     varying = varying_axes(rows)
     transfer = ("transfer rate",) if rows[0].transfer_rate is not None else ()
     table = Table(title=title)
-    results = ("seeds", "attack success", "source accuracy", *transfer, "test accuracy", "95 % interval")
+    results = (
+        "seeds",
+        "attack success",
+        "source accuracy",
+        *transfer,
+        "test accuracy",
+        "95 % interval",
+        "verdict",
+    )
     for heading in (*varying, *results):
         table.add_column(heading.replace("_", " "), justify="right")
     for group in groups(rows):
@@ -44,9 +53,11 @@ def print_grid(title: str, rows: Sequence[Row]) -> None:
             *(percent(group.average("transfer_rate")) for _ in transfer),
             percent(group.mean),
             f"{percent(low)} to {percent(high)}",
+            group.verdict,
         )
     console = _wide_console()
     console.print(table)
+    console.print(f"Claim: {claimed(rows[0])}. Predicted: {predicted(rows[0])}.", highlight=False)
     console.print(
         f"Chance: {percent(rows[0].chance)}. 95 % intervals: Student's t over seeds; where there is one, "
         f"{interval_note(row.ci95_over for row in rows)}.",

@@ -125,7 +125,7 @@ def recipe_row(
         published=recipe.published,
         teaches=recipe.claim.teaches,
         claim=recipe.claim.because,
-        verdict=verdict(recipe.claim, interval, evaluations[0]["chance"]),
+        verdict=verdict(recipe.claim.teaches, interval, evaluations[0]["chance"]),
         class_accuracies=_mean_of_classes(evaluations),
         **{name: _mean(evaluations, name) for name in _MEASURES},
         **_agreement(evaluations),
