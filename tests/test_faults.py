@@ -26,6 +26,7 @@ from tests.fault_cluster import Place, artifacts, contents, finish, node_of, sto
 from tests.servers import (
     Server,
     object_store,
+    prefect_client,
     prefect_service,
     ray_nodes,
 )
@@ -249,7 +250,7 @@ def test_a_run_cancelled_in_prefect_stops_its_work(place: Place) -> None:
     command = place.command("cancelled")
     process = command.start(["run", "--json", *GRID])
     wait_until(lambda: workers_at("shard"), process)
-    with api_of(place) as client:
+    with prefect_client(place.prefect.variables) as client:
         runs = [run for run in client.read_flow_runs() if run.state.is_running()]
         run = max(
             runs, key=lambda run: run.start_time
@@ -289,17 +290,6 @@ def stopped_within_30_s(process: "subprocess.Popen[str]") -> str:
     wait_until(lambda: not workers_at("shard"))
     assert time.monotonic() - began < 30
     return stderr.splitlines()[-1]
-
-
-@contextlib.contextmanager
-def api_of(place: Place) -> Iterator[Any]:
-    from prefect.client.orchestration import SyncPrefectClient
-
-    variables = place.prefect.variables
-    with SyncPrefectClient(
-        variables["PREFECT_API_URL"], auth_string=variables["PREFECT_API_AUTH_STRING"]
-    ) as client:
-        yield client
 
 
 def cancelling() -> Any:
