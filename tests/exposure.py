@@ -1,17 +1,22 @@
 """What somebody without credentials gets from our servers, and where secrets show."""
 
+import json
 import socket
 import sqlite3
-import ssl
 import stat
+import time
 from base64 import b64encode
 from collections.abc import Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
+import pytest
+
+from tests.command import Command
 
 # One method of each service that some part of Ray offers.
 _RAY_METHODS = (
@@ -57,38 +62,83 @@ class Exposure:
         }
         if "prefect server start" in line:
             self.folders.add(Path(process.environ()["PREFECT_HOME"]))
-        for connection in process.net_connections("inet"):
+        for connection in process.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN:
                 address, port = connection.laddr
                 assert address.removeprefix("::ffff:") in ("127.0.0.1", "::1"), (address, line)
-                if port not in self.ports:
+                if port not in self.ports and refuses_strangers(port, line):
                     self.ports[port] = line
-                    assert_refuses_strangers(port, line)
 
 
-def assert_refuses_strangers(port: int, line: str) -> None:
-    """Ask a port as somebody without credentials: a Prefect server's, one of SeaweedFS's or of Ray's."""
-    if "prefect server start" in line:
-        api = f"http://127.0.0.1:{port}/api"
-        for headers in ({}, {"Authorization": f"Basic {b64encode(b'advfeat:guessed').decode()}"}):
-            answers = (
-                httpx.get(f"{api}/admin/settings", headers=headers, timeout=_SECONDS),
-                httpx.post(f"{api}/flow_runs/filter", json={}, headers=headers, timeout=_SECONDS),
+def run_and_look(
+    command: Command, *arguments: str, secrets: set[str], servers: psutil.Process
+) -> tuple[Any, Exposure]:
+    """Run ``advfeat run`` to its end and look all the while at its processes and those below ``servers``."""
+    exposure = Exposure(set(secrets))
+    process = command.start(["run", "--json", *arguments])
+    while process.poll() is None:
+        exposure.look(psutil.Process().children(recursive=True))
+        exposure.look(servers.children(recursive=True))
+        time.sleep(1)
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert not [secret for secret in exposure.secrets if secret in stdout + stderr]
+    return json.loads(stdout), exposure
+
+
+def refuses_strangers(port: int, line: str) -> bool:
+    """Ask a port as somebody without credentials: a Prefect server's, one of SeaweedFS's or of Ray's.
+
+    Returns whether it refused, or did not answer: it may still start, or have ended. Raises if it served.
+    """
+    try:
+        if "prefect server start" in line:
+            _ask_prefect(f"http://127.0.0.1:{port}/api")
+        elif f"-s3.port={port}" in line:
+            assert httpx.get(f"http://127.0.0.1:{port}/advfeat", timeout=_SECONDS).status_code == 403
+        elif "-config_dir=" in line:
+            _ask_without_certificate(port)
+        elif "RuntimeEnvAgent" in line:
+            assert httpx.get(f"http://127.0.0.1:{port}/", timeout=_SECONDS).status_code == 401
+        elif not line.endswith(" flows.serve"):  # its port is for flows' processes, by tokens of Prefect
+            _ask_ray(port)
+    except (httpx.TransportError, OSError):
+        return False
+    return True
+
+
+def _ask_prefect(api: str) -> None:
+    for headers in ({}, {"Authorization": f"Basic {b64encode(b'advfeat:guessed').decode()}"}):
+        settings = httpx.get(f"{api}/admin/settings", headers=headers, timeout=_SECONDS)
+        runs = httpx.post(f"{api}/flow_runs/filter", json={}, headers=headers, timeout=_SECONDS)
+        assert settings.status_code == runs.status_code == 401
+
+
+def _ask_without_certificate(port: int) -> None:
+    """Assert that a port speaks TLS alone, and not with those who show no certificate."""
+    with socket.create_connection(("127.0.0.1", port), _SECONDS) as plain:
+        plain.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        answer = plain.recv(1000)
+    assert not answer.startswith(b"HTTP/") or b"to an HTTPS server" in answer
+    for scheme, http1 in (("http", False), ("https", True)):
+        with (
+            httpx.Client(verify=False, http1=http1, http2=True, timeout=_SECONDS) as stranger,
+            pytest.raises(httpx.TransportError),
+        ):
+            stranger.get(f"{scheme}://127.0.0.1:{port}/")
+
+
+def _ask_ray(port: int) -> None:
+    """Call one method of each service with an empty message, over gRPC."""
+    headers = {"Content-Type": "application/grpc", "TE": "trailers"}
+    with httpx.Client(http1=False, http2=True, timeout=_SECONDS, headers=headers) as client:
+        answers = {
+            method: client.post(f"http://127.0.0.1:{port}/ray.rpc.{method}", content=bytes(5)).headers.get(
+                "grpc-status"
             )
-            assert {answer.status_code for answer in answers} == {401}
-    elif f"-s3.port={port}" in line:
-        assert httpx.get(f"http://127.0.0.1:{port}/advfeat", timeout=_SECONDS).status_code == 403
-    elif "-config_dir=" in line:
-        assert _refuses_without_certificate(port)
-    elif line.endswith(" flows.serve"):
-        # Prefect's channel to the processes of its flows, each of which shows a token of its own.
-        assert _grpc_status(port, "/") is None
-    elif "RuntimeEnvAgent" in line:
-        assert httpx.get(f"http://127.0.0.1:{port}/", timeout=_SECONDS).status_code == 401
-    else:
-        answers_of_ray = {method: _grpc_status(port, f"/ray.rpc.{method}") for method in _RAY_METHODS}
-        assert set(answers_of_ray.values()) <= {_UNAUTHENTICATED, _UNIMPLEMENTED}, (answers_of_ray, line)
-        assert _UNAUTHENTICATED in answers_of_ray.values(), line
+            for method in _RAY_METHODS
+        }
+    assert set(answers.values()) == {_UNAUTHENTICATED, _UNIMPLEMENTED}, answers
 
 
 def files_with(secrets: Iterable[str], *roots: Path) -> list[Path]:
@@ -114,34 +164,3 @@ def assert_private(file: Path) -> None:
 def _rows(database: Path) -> list[str]:
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         return list(connection.iterdump())
-
-
-def _grpc_status(port: int, method: str) -> str | None:
-    """Call a method over gRPC with an empty message; return the number of the error in answer, if any."""
-    headers = {"Content-Type": "application/grpc", "TE": "trailers"}
-    with httpx.Client(http1=False, http2=True, timeout=_SECONDS) as client, suppress(httpx.TransportError):
-        answer = client.post(f"http://127.0.0.1:{port}{method}", content=bytes(5), headers=headers)
-        status: str | None = answer.headers.get("grpc-status")
-        return status
-    return None
-
-
-def _refuses_without_certificate(port: int) -> bool:
-    """Tell whether a port speaks TLS alone, and not with those who show no certificate."""
-    with socket.create_connection(("127.0.0.1", port), _SECONDS) as plain:
-        plain.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        if b" 200 " in plain.recv(100):
-            return False
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    try:
-        with (
-            socket.create_connection(("127.0.0.1", port), _SECONDS) as plain,
-            context.wrap_socket(plain) as encrypted,
-        ):
-            encrypted.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            encrypted.recv(100)  # in TLS 1.3 it is now that a client hears of its refusal
-    except ssl.SSLError as refusal:
-        return "CERTIFICATE_REQUIRED" in str(refusal)
-    return False

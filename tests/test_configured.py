@@ -1,9 +1,7 @@
 """What the user configured is used as it is and never stopped: Prefect server, Ray cluster, S3."""
 
 import json
-import time
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import psutil
@@ -11,7 +9,7 @@ import ray
 
 from tests.command import QUICK_D_RAND, Command
 from tests.datasets_page import LEARNING, WITH_RAY
-from tests.exposure import Exposure, assert_private, files_with
+from tests.exposure import Exposure, assert_private, files_with, run_and_look
 from tests.servers import BUCKET, prefect_client, ray_cluster, s3_client
 
 
@@ -33,21 +31,8 @@ def accuracy_by_ray_data(command: Command) -> float:
     return float(printed.split()[-1])
 
 
-def run_and_look(command: Command, *arguments: str) -> tuple[Any, Exposure]:
-    """Run ``advfeat run`` and look at its processes, and those of the servers that it uses, all the while."""
-    exposure = Exposure({command.extra["PREFECT_API_AUTH_STRING"].partition(":")[2]})
-    process = command.start(["run", "--json", *arguments])
-    while process.poll() is None:
-        exposure.look(psutil.Process().children(recursive=True))
-        time.sleep(0.3)
-    stdout, stderr = process.communicate()
-    assert process.returncode == 0, stderr
-    assert not [secret for secret in exposure.secrets if secret in stdout + stderr]
-    return json.loads(stdout), exposure
-
-
 def assert_secrets_show_nowhere(exposure: Exposure, prefect: dict[str, str], s3: dict[str, str]) -> None:
-    """Look for the secrets of S3, Prefect and Ray in files, in the Prefect database, in S3 and in Prefect's API."""
+    """Look for them in files, in the Prefect database, in S3 and in what Prefect's API tells."""
     assert len(exposure.secrets) == 3
     assert len(exposure.folders) == 3
     assert len(exposure.ports) >= 13, "one of Prefect, eight of SeaweedFS, and those of Ray"
@@ -65,7 +50,9 @@ def assert_secrets_show_nowhere(exposure: Exposure, prefect: dict[str, str], s3:
 def test_a_run_on_s3(served_command: Command, s3: dict[str, str], prefect_api: dict[str, str]) -> None:
     served_command.extra = {**served_command.extra, **s3}
     store = ("--store", f"s3://{BUCKET}/runs/one")
-    first, exposure = run_and_look(served_command, *QUICK_D_RAND, *store)
+    secrets = {prefect_api["PREFECT_API_AUTH_STRING"].partition(":")[2]}
+    here = psutil.Process()  # pytest, which started the servers
+    first, exposure = run_and_look(served_command, *QUICK_D_RAND, *store, secrets=secrets, servers=here)
     assert first["stages"]["computed"] == first["stages"]["total"]
     second = json.loads(served_command.succeed("run", "--json", *QUICK_D_RAND, *store))
     assert second["stages"]["cached"] == second["stages"]["total"]
