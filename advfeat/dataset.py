@@ -225,8 +225,9 @@ def _table(
     lengths = BALLS[norm].length(made.double() - originals.double())
     before = after = pa.nulls(len(kept), pa.int64())
     if request.source_model is not None:
-        before = pa.array(predict(request.source_model, originals))
-        after = pa.array(predict(request.source_model, made))
+        before = after = pa.array(predict(request.source_model, originals))
+        if made is not originals:
+            after = pa.array(predict(request.source_model, made))
     own_labels = pa.array(request.base.labels[kept])
     if request.recipe.originals == "noise":
         own_labels = pa.nulls(len(kept), pa.int64())

@@ -36,8 +36,8 @@ def robust_linear_features(read: Callable[[], Pieces], classes: int, eps: float)
     it minimizes the bound of the worst case's cross-entropy in which every other class gets the
     perturbation that favours it most. Kept is what is robustly useful (``robust_usefulness`` above
     gamma = 0) for at least one class against the rest, which is the post's specification 1. It too takes
-    ten linear features, one a class; how they were trained is not verified. Raises ``InputError`` if no
-    feature is left.
+    the ten features of a robust linear model, and does not say how that was trained. Raises
+    ``InputError`` if no feature is left.
     """
     weights = _robust_linear_model(read, classes, eps)
     weights = weights[weights.any(1)]
@@ -78,8 +78,8 @@ def leaked_predictions(
 
     It sees the features' values (N, k) on the images that it is trained on, under ``train_labels`` (N,),
     and (M, k) on those that it is tested on: with the images and labels of D_rand or D_det and clean test
-    images, what it gets right above chance is due to robust features. Published, for CIFAR-10: at least
-    23.5 % for D_rand (of 88 %), no evidence of leakage for D_det (Goh 2019).
+    images, what it gets right above chance is due to robust features. Published, for CIFAR-10: 23.5 %
+    for D_rand (of 88 %), 6.81 % for D_det (of 44 %) (Goh 2019).
     """
     classifier = LogisticRegression(max_iter=_MOST_ITERATIONS)
     classifier.fit(train_values, train_labels)

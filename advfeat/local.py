@@ -11,6 +11,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -21,8 +22,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from advfeat.errors import ServerStartError
+from advfeat.private_files import private_folder, write_private
 
 HOME = Path(".advfeat")
+LOOPBACK = "127.0.0.1"
 
 RAY_NAMESPACE = "prefect"
 """Where actors of a run are found by name: the namespace that Prefect's task runner uses."""
@@ -38,18 +41,35 @@ SERVER_SETTINGS = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
 
+RAY_SETTINGS = {
+    "RAY_AUTH_MODE": "token",
+    # Where it may be part of a cluster, Ray takes the machine's outward address and listens everywhere.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Its page of metrics asks for no token.
+    "RAY_enable_metrics_collection": "0",
+}
+"""For a Ray of this machine alone."""
+
 
 class PrefectServer:
-    """A Prefect server on a free loopback port, with SQLite in ``folder``; ends with its starter."""
+    """A Prefect server on a free loopback port, with SQLite in ``folder``; ends with its starter.
+
+    It asks for a user and a password, drawn for it and written to ``login``: what its pages ask for.
+    """
 
     def __init__(self, folder: Path) -> None:
         port = _free_port()
-        self.url = f"http://127.0.0.1:{port}/api"
+        self.url = f"http://{LOOPBACK}:{port}/api"
+        self.credentials = f"advfeat:{secrets.token_hex(16)}"
         self.log = folder / "server.log"
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
+        self.login = folder / "login"
+        write_private(self.login, f"{self.credentials}\n")
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK]
         environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
         environment |= SERVER_SETTINGS | {
             "PREFECT_HOME": str(folder.resolve()),
+            "PREFECT_SERVER_API_AUTH_STRING": self.credentials,
             "PREFECT_SERVER_UI_API_URL": self.url,  # or its pages ask port 4200
         }
         with self.log.open("wb") as log:
@@ -62,6 +82,11 @@ class PrefectServer:
                 env=environment,
                 start_new_session=True,
             )
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables that lead a program to it."""
+        return {"PREFECT_API_URL": self.url, "PREFECT_API_AUTH_STRING": self.credentials}
 
     @property
     def pid(self) -> int:
@@ -91,6 +116,7 @@ class PrefectServer:
         assert self._guard.stdin is not None
         self._guard.stdin.close()
         self._guard.wait()
+        self.login.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -107,14 +133,17 @@ def prefect_server(home: Path = HOME) -> Iterator[PrefectServer]:
 def local_ray_arguments() -> dict[str, Any]:
     """Make ``ray.init`` start a Ray on this machine's cores, and return what it is told.
 
-    Its nodes and workers share a token that nobody else knows. Ray reads it once, when it is first
-    imported in a process: where something imported it before, there is no token, only the loopback.
+    Its nodes and workers share a token that nobody else knows, listen on the loopback interface alone,
+    and keep their sockets and logs where nobody else may look; raises ``ServerStartError`` if that
+    place is somebody else's.
     """
-    if "ray" not in sys.modules or "RAY_AUTH_TOKEN" in os.environ:
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ |= RAY_SETTINGS
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
+    if "ray._raylet" in sys.modules:  # "ray" may be a name that stands for what is not loaded yet
+        _read_ray_settings_again()
+    # Not below .advfeat: paths of sockets must be short. Ray itself lets everybody into its own folder.
+    folder = private_folder(Path(tempfile.gettempdir()) / f"advfeat-{os.getuid()}")
     return {
         "address": "local",  # never a cluster that happens to run on this machine
         "namespace": RAY_NAMESPACE,
@@ -123,7 +152,18 @@ def local_ray_arguments() -> dict[str, Any]:
         "include_dashboard": False,
         "logging_level": logging.ERROR,
         "log_to_driver": False,
+        "_temp_dir": str(folder / "ray"),
     }
+
+
+def _read_ray_settings_again() -> None:
+    """Let Ray forget what the environment said when something first imported it."""
+    from ray._private import ray_constants
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextlib.contextmanager
@@ -148,10 +188,9 @@ def usable_cores() -> int:
 
 @contextlib.contextmanager
 def _own_folder(parent: Path) -> Iterator[Path]:
-    """Take the first numbered folder that no running process holds."""
+    """Take the first numbered folder that no running process holds; nobody else may look into it."""
     for number in count():
-        folder = parent / str(number)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = private_folder(private_folder(parent) / str(number))
         lock = FileLock(folder / "lock")
         try:
             lock.acquire(blocking=False)
@@ -166,6 +205,6 @@ def _own_folder(parent: Path) -> Iterator[Path]:
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
         return port

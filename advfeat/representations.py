@@ -53,8 +53,9 @@ def rebuild(
     ``steps`` steps of that L2 length, clipped to [0, 1]. The model is used in evaluation mode, where its
     parameters lie, and left as it was found. An image depends neither on its neighbours nor on batches.
 
-    In the paper each start is another image of the training set, or noise; 1000 steps of length 0.1 are
-    said of CIFAR-10 (not verified: its data sets' README points to appendix C). Raises ``InputError``
+    As the authors' notebook does (MadryLab/robust_representations, ``image_inversion.ipynb``), but for its
+    gradient through the last ReLU. In the paper each start is another image of the training set, or noise;
+    1000 steps of length 0.1 are said of CIFAR-10 (not verified: in its appendix C). Raises ``InputError``
     for images of different shapes and for a model without a representation.
     """
     if starts.shape != targets.shape:

@@ -29,9 +29,9 @@ STAGE_VERSIONS: dict[StageKind, int] = {
     "target_model": 3,
     "evaluation": 2,
     "leakage": 2,
-    "two_dimensional": 1,
-    "report": 4,
-    "grid_report": 4,
+    "two_dimensional": 2,
+    "report": 5,
+    "grid_report": 5,
 }
 
 

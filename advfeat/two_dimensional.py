@@ -3,7 +3,8 @@
 Random points of the unit square under random labels, a small network that fits them (all 32 in 19 seeds
 of 20: in the other, two points of unlike labels nearly coincide), and adversarial examples of it. A new
 network that sees these alone, under the flipped labels, agrees with the first one on 74 % of the square,
-over 20 seeds (95 % interval 70 to 78 %); where the same points stay unperturbed, on 10 % (8 to 12 %).
+over 20 seeds (95 % interval 70 to 78 %); where the same points stay unperturbed, on 10 % (8 to 12 %). Of the
+points where they were it has 69 % right (64 to 74 %), under labels that it never saw; published: 23 of 32.
 """
 
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ class TwoDimensional:
     """Of the source network on the points under their labels."""
     target_accuracy: float
     """Of the target network on what it learned: the reached adversarial points, flipped labels."""
+    points_right: float
+    """Of the target network on the points where they were, under their own labels, which it never saw."""
 
     @property
     def flipped_labels(self) -> NDArray[np.int64]:
@@ -112,6 +115,7 @@ def two_dimensional(spec: TwoDimensionalSpec, seed: int) -> TwoDimensional:
         control_classes=_square(control),
         source_accuracy=float(np.mean(_classes(source, points) == labels.numpy())),
         target_accuracy=float(np.mean(_classes(target, adversarial[reached]) == flipped[reached].numpy())),
+        points_right=float(np.mean(_classes(target, points) == labels.numpy())),
     )
 
 

@@ -76,6 +76,7 @@ def _table(result: RunResult) -> list[dict[str, object]]:
             "attack success": percent(row.attack_success),
             "source accuracy": percent(row.source_accuracy),
             "agreement with source": percent(row.source_agreement),
+            **({} if row.transfer_rate is None else {"transfer rate": percent(row.transfer_rate)}),
             "images": row.train_size,
         }
         for row in result.rows

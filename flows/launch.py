@@ -7,6 +7,7 @@ was started here ends here, whatever happens.
 import contextlib
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,8 @@ def _launch(
         from flows.result import RunResult
 
         if server is not None:
-            server.wait_until_ready()
+            pages = server.wait_until_ready().removesuffix("/api")
+            print(f"Prefect: {pages} (log in with the line in {server.login})", file=sys.stderr)
         flow = imported_flow().with_options(task_runner=task_runner)
         try:
             result = flow(**arguments)
@@ -127,7 +129,13 @@ def prefect_api() -> Iterator[PrefectServer | None]:
         os.environ.setdefault(name, value)
     # What ends a flow becomes the caller's error; on the console Prefect need not print it as well.
     logging.getLogger("prefect.flow_runs").propagate = False
-    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, get_current_settings, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
+        PREFECT_API_URL,
+        PREFECT_HOME,
+        get_current_settings,
+        temporary_settings,
+    )
 
     configured = get_current_settings().api.url
     if configured:
@@ -136,12 +144,18 @@ def prefect_api() -> Iterator[PrefectServer | None]:
         yield None
         return
     home = (HOME / "prefect").resolve()
-    with prefect_server() as server, temporary_settings({PREFECT_API_URL: server.url, PREFECT_HOME: home}):
-        os.environ |= {"PREFECT_API_URL": server.url, "PREFECT_HOME": str(home)}
-        try:
-            yield server
-        finally:
-            _deliver_records()
+    with prefect_server() as server:
+        settings = {
+            PREFECT_API_URL: server.url,
+            PREFECT_API_AUTH_STRING: server.credentials,
+            PREFECT_HOME: home,
+        }
+        os.environ |= server.variables | {"PREFECT_HOME": str(home)}
+        with temporary_settings(settings):
+            try:
+                yield server
+            finally:
+                _deliver_records()
 
 
 def check_api(url: str) -> None:

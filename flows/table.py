@@ -7,8 +7,10 @@ from rich.console import Console
 from rich.table import Table
 
 from advfeat.report.groups import groups, varying_axes
-from advfeat.report.numbers import interval_note, percent, points
+from advfeat.report.numbers import correlation, interval_note, percent, points
 from advfeat.report.rows import Row
+from advfeat.report.transfer import transfer_matrices
+from advfeat.report.verdicts import claimed, predicted
 from advfeat.runs import RunRecord
 
 if TYPE_CHECKING:
@@ -28,9 +30,19 @@ _NUMBERS = (
 def print_grid(title: str, rows: Sequence[Row]) -> None:
     """Print one line a place of the grid, over its seeds, on standard output."""
     varying = varying_axes(rows)
+    transfer = ("transfer rate",) if rows[0].transfer_rate is not None else ()
     table = Table(title=title)
-    for axis in (*varying, "seeds", "attack success", "source accuracy", "test accuracy", "95 % interval"):
-        table.add_column(axis.replace("_", " "), justify="right")
+    results = (
+        "seeds",
+        "attack success",
+        "source accuracy",
+        *transfer,
+        "test accuracy",
+        "95 % interval",
+        "verdict",
+    )
+    for heading in (*varying, *results):
+        table.add_column(heading.replace("_", " "), justify="right")
     for group in groups(rows):
         low, high = group.ci95
         table.add_row(
@@ -38,16 +50,23 @@ def print_grid(title: str, rows: Sequence[Row]) -> None:
             str(len(group.rows)),
             percent(group.average("attack_success")),
             percent(group.average("source_accuracy")),
+            *(percent(group.average("transfer_rate")) for _ in transfer),
             percent(group.mean),
             f"{percent(low)} to {percent(high)}",
+            group.verdict,
         )
     console = _wide_console()
     console.print(table)
+    console.print(f"Claim: {claimed(rows[0])}. Predicted: {predicted(rows[0])}.", highlight=False)
     console.print(
         f"Chance: {percent(rows[0].chance)}. 95 % intervals: Student's t over seeds; where there is one, "
         f"{interval_note(row.ci95_over for row in rows)}.",
         highlight=False,
     )
+    for matrix in transfer_matrices(rows):
+        place = f" at {matrix.title}" if matrix.title else ""
+        found = correlation(matrix.over_all)
+        console.print(f"Transfer rate against test accuracy{place}: {found}.", highlight=False, markup=False)
 
 
 def print_rows(rows: Sequence[Row]) -> None:

@@ -47,7 +47,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A real Prefect server: the variables that lead to it."""
     with prefect_server(tmp_path_factory.mktemp("prefect")) as server:
-        yield {"PREFECT_API_URL": server.wait_until_ready()}
+        server.wait_until_ready()
+        yield server.variables
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -1,7 +1,6 @@
 """Real servers for tests, on free loopback ports, ended with the test: S3, Prefect and Ray."""
 
 import contextlib
-import json
 import secrets
 import shutil
 import socket
@@ -17,8 +16,12 @@ from pathlib import Path
 import psutil
 import s3fs
 from botocore.exceptions import BotoCoreError
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
+from advfeat.cluster import object_store as seaweed
 from advfeat.local import SERVER_SETTINGS
+from advfeat.private_files import write_private
 from tests.command import unconfigured
 
 BUCKET = "advfeat"
@@ -81,22 +84,11 @@ class ObjectStore:
 def object_store(folder: Path, volumes: int = 20) -> ObjectStore:
     """Lay out a SeaweedFS whose data lie in ``folder``, on so many volumes of 64 MB, a few more or less."""
     access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
-    identity = {
-        "name": "advfeat",
-        "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    folder.mkdir(exist_ok=True)
-    config = folder / "s3.json"
-    config.write_text(json.dumps({"identities": [identity]}))
-    ports = dict(zip(("master", "volume", "filer", "s3"), free_ports(4), strict=True))
-    command = [
-        *(_beside_python("weed"), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
-        *("-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={config}"),
-        *(f"-volume.max={volumes}", "-master.volumeSizeLimitMB=64"),
-        *(f"-{name}.port={port}" for name, port in ports.items()),
-        *(f"-{name}.port.grpc={port}" for name, port in zip(ports, free_ports(4), strict=True)),
-    ]
+    (data := folder / "data").mkdir(parents=True)
+    seaweed.write_configuration(folder, access_key, secret_key)
+    names = [*seaweed.PARTS, *(f"{part}.grpc" for part in seaweed.PARTS)]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    command = [*seaweed.command(folder, data, ports, volumes=volumes, volume_megabytes=64)]
     variables = {
         "AWS_ACCESS_KEY_ID": access_key,
         "AWS_SECRET_ACCESS_KEY": secret_key,
@@ -148,6 +140,21 @@ def prefect_service(folder: Path) -> PrefectService:
     return PrefectService(server, {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": credentials})
 
 
+def prefect_client(variables: Mapping[str, str]) -> SyncPrefectClient:
+    """Return a client of the Prefect server that the variables lead to."""
+    return SyncPrefectClient(variables["PREFECT_API_URL"], auth_string=variables["PREFECT_API_AUTH_STRING"])
+
+
+def prefect_settings(variables: Mapping[str, str]) -> contextlib.AbstractContextManager[object]:
+    """Point this process to the Prefect server that the variables lead to."""
+    return temporary_settings(
+        {
+            PREFECT_API_URL: variables["PREFECT_API_URL"],
+            PREFECT_API_AUTH_STRING: variables["PREFECT_API_AUTH_STRING"],
+        }
+    )
+
+
 @dataclass
 class RayNodes:
     """A Ray cluster of several nodes on this machine; the head takes no work unless it has cores."""
@@ -169,7 +176,7 @@ def ray_nodes(folder: Path, head_cores: int, worker_cores: list[int]) -> RayNode
     """Lay out a Ray cluster as an administrator would: one token for all, a lost node found soon."""
     folder.mkdir(exist_ok=True)
     token = folder / "ray_token"
-    token.write_text(secrets.token_hex(32))
+    write_private(token, secrets.token_hex(32))
     variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     (port,) = free_ports(1)
     address = f"127.0.0.1:{port}"

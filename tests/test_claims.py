@@ -4,10 +4,10 @@ import logging
 import time
 
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import claims
 from flows.claims import Claims
+from tests.servers import prefect_settings
 
 DIGEST = "c1a1" * 16
 
@@ -19,7 +19,7 @@ def test_a_claim_is_renewed_where_the_server_is_known_to_the_run_alone(
     """As in a run with an embedded server, whose address no variable of the environment need hold."""
     monkeypatch.setattr(claims, "_SECONDS_BETWEEN_RENEWALS", 0.5)
     caplog.set_level(logging.DEBUG, logger="flows.claims")
-    with temporary_settings({PREFECT_API_URL: prefect_api["PREFECT_API_URL"]}):
+    with prefect_settings(prefect_api):
         with Claims() as first:
             assert first.take(DIGEST)
             assert first.take(DIGEST), "it has it already"

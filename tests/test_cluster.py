@@ -4,10 +4,8 @@ import json
 import os
 import shlex
 import signal
-import stat
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -15,6 +13,7 @@ import pytest
 
 from advfeat.cluster.layout import MARK, Layout
 from tests.command import QUICK, Command
+from tests.exposure import assert_private, files_with, run_and_look
 
 UP = ("up", "--workers", "2", "--cores-per-worker", "1")
 NAMES = ["prefect", "s3", "ray-head", "ray-worker-1", "ray-worker-2", "deployment"]
@@ -83,32 +82,22 @@ def test_a_second_up_finds_the_first(cluster: Command) -> None:
 
 
 def test_a_run_on_it_and_what_may_be_seen(cluster: Command) -> None:
-    shell = sourced(cluster)
-    result = json.loads(shell.succeed("run", "--json", *QUICK))
+    credentials = layout(cluster).credentials()
+    secrets = {credentials.prefect.partition(":")[2], credentials.secret_key, credentials.ray_token}
+    supervisord = psutil.Process(int((layout(cluster).folder / "supervisord.pid").read_text()))
+    result, exposure = run_and_look(sourced(cluster), *QUICK, secrets=secrets, servers=supervisord)
     assert result["stages"]["computed"] == result["stages"]["total"]
     assert result["store"] == "s3://advfeat/store"
 
-    credentials = layout(cluster).credentials()
-    secrets = [credentials.prefect.partition(":")[2], credentials.secret_key, credentials.ray_token]
     state = layout(cluster).state()
     assert state is not None
-    for folder in (layout(cluster).logs, layout(cluster).data("prefect"), state.sockets):
-        for file in filter(Path.is_file, folder.rglob("*")):
-            assert not [secret for secret in secrets if secret.encode() in file.read_bytes()], file
-    configuration = layout(cluster).configuration.read_text()
-    assert not [secret for secret in secrets if secret in configuration]
-    listening = 0
-    for process in processes(cluster):
-        assert not [secret for secret in secrets if secret in " ".join(process.cmdline())]
-        for connection in process.net_connections():
-            if connection.status == psutil.CONN_LISTEN:
-                listening += 1
-                assert connection.laddr.ip.removeprefix("::ffff:") in {"127.0.0.1", "::1"}, process.cmdline()
-    assert listening >= 10
-    folder = layout(cluster).folder
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    for file in (*filter(Path.is_file, folder.iterdir()), *layout(cluster).logs.iterdir()):
-        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+    assert exposure.secrets == secrets
+    assert set(state.ports.values()) <= set(exposure.ports), "each was asked, and refused"
+    found = files_with(secrets, layout(cluster).folder, state.sockets)
+    assert {file.name for file in found} == {"credentials.json", "env", "ray_token", "s3.json"}
+    keys = (layout(cluster).s3 / "key.pem", layout(cluster).s3 / "security.toml")
+    for file in (*found, *keys, *layout(cluster).logs.iterdir()):
+        assert_private(file)
 
 
 def test_what_is_killed_comes_back(cluster: Command) -> None:

@@ -1,24 +1,22 @@
 """What the user configured is used as it is and never stopped: Prefect server, Ray cluster, S3."""
 
 import json
-import urllib.request
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import ray
 
 from tests.command import QUICK_D_RAND, Command
 from tests.datasets_page import LEARNING, WITH_RAY
-from tests.servers import BUCKET, ray_cluster, s3_client
+from tests.exposure import Exposure, assert_private, files_with, run_and_look
+from tests.servers import BUCKET, prefect_client, ray_cluster, s3_client
 
 
-def flow_runs(api: str) -> list[dict[str, object]]:
-    request = urllib.request.Request(
-        f"{api}/flow_runs/filter", data=b"{}", headers={"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        found: list[dict[str, object]] = json.load(answer)
-        return found
+def flow_runs(server: dict[str, str]) -> dict[str, str | None]:
+    """Return the name of the state of each flow run that a Prefect server knows."""
+    with prefect_client(server) as client:
+        return {str(run.id): run.state_name for run in client.read_flow_runs()}
 
 
 def accuracy_by_ray_data(command: Command) -> float:
@@ -33,10 +31,28 @@ def accuracy_by_ray_data(command: Command) -> float:
     return float(printed.split()[-1])
 
 
-def test_a_run_on_s3(served_command: Command, s3: dict[str, str]) -> None:
+def assert_secrets_show_nowhere(exposure: Exposure, prefect: dict[str, str], s3: dict[str, str]) -> None:
+    """Look for them in files, in the Prefect database, in S3 and in what Prefect's API tells."""
+    assert len(exposure.secrets) == 3
+    assert len(exposure.folders) == 3
+    assert len(exposure.ports) >= 13, "one of Prefect, eight of SeaweedFS, and those of Ray"
+    found = files_with(exposure.secrets, *exposure.folders)
+    assert {file.name for file in found} == {"login", "s3.json"}
+    for file in found:
+        assert_private(file)
+        assert {other.name for other in file.parent.iterdir()} & {"key.pem", "prefect.db"}
+    everything = b"".join(map(s3_client(s3).cat_file, s3_client(s3).find(f"{BUCKET}/runs")))
+    with prefect_client(prefect) as client:
+        everything += client.request("GET", "/admin/settings").content
+    assert not [secret for secret in exposure.secrets if secret.encode() in everything]
+
+
+def test_a_run_on_s3(served_command: Command, s3: dict[str, str], prefect_api: dict[str, str]) -> None:
     served_command.extra = {**served_command.extra, **s3}
     store = ("--store", f"s3://{BUCKET}/runs/one")
-    first = json.loads(served_command.succeed("run", "--json", *QUICK_D_RAND, *store))
+    secrets = {prefect_api["PREFECT_API_AUTH_STRING"].partition(":")[2]}
+    here = psutil.Process()  # pytest, which started the servers
+    first, exposure = run_and_look(served_command, *QUICK_D_RAND, *store, secrets=secrets, servers=here)
     assert first["stages"]["computed"] == first["stages"]["total"]
     second = json.loads(served_command.succeed("run", "--json", *QUICK_D_RAND, *store))
     assert second["stages"]["cached"] == second["stages"]["total"]
@@ -56,13 +72,12 @@ def test_a_run_on_s3(served_command: Command, s3: dict[str, str]) -> None:
     with s3_client(s3).open(path) as file:
         assert len(pd.read_parquet(file)) == 384
     assert served_command.succeed("verify", *store).splitlines()[-1].endswith(" 0 damaged")
-    everything = b"".join(map(s3_client(s3).cat_file, s3_client(s3).find(f"{BUCKET}/runs")))
-    assert s3["AWS_SECRET_ACCESS_KEY"].encode() not in everything
+    assert_secrets_show_nowhere(exposure, prefect_api, s3)
     assert served_command.left_processes(3) == []
 
 
 def test_a_run_on_a_users_server_and_cluster(tmp_path: Path, prefect_api: dict[str, str]) -> None:
-    before = len(flow_runs(prefect_api["PREFECT_API_URL"]))
+    before = len(flow_runs(prefect_api))
     with ray_cluster(tmp_path, cores=2) as cluster:
         command = Command(tmp_path, prefect_api | cluster)
         result = json.loads(command.succeed("run", "--json", *QUICK_D_RAND))
@@ -71,8 +86,8 @@ def test_a_run_on_a_users_server_and_cluster(tmp_path: Path, prefect_api: dict[s
         assert again["stages"]["computed"] > 0, "the cluster still works"
         assert accuracy_by_ray_data(command) > 0.5, "a network learns from what Ray Data read; chance is 0.1"
     assert result["stages"]["computed"] == result["stages"]["total"]
-    runs = {run["id"]: run for run in flow_runs(prefect_api["PREFECT_API_URL"])}
+    runs = flow_runs(prefect_api)
     assert len(runs) == before + 2
-    assert runs[result["run"]]["state_name"] == "Completed"
+    assert runs[result["run"]] == "Completed"
     assert not (tmp_path / ".advfeat" / "prefect").exists()
     assert not ray.is_initialized()

@@ -4,12 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from prefect.client.orchestration import SyncPrefectClient
-
 from advfeat.grid import GRIDS
 from advfeat.runs import read_records
 from advfeat.store import Store
 from tests.command import Command, unconfigured
+from tests.servers import prefect_client
 
 QUICK = ("data.train_size=256", "data.test_size=200", "target.epochs=2")
 
@@ -36,7 +35,7 @@ def test_a_worker_runs_what_was_deployed(
     prefect(tmp_path, prefect_api, "work-pool", "create", "here", "--type", "process")
     names = served_command.succeed("deploy", "here", "--store", str(tmp_path / "store")).split()
     assert set(names) == {f"{flow}/here" for flow in ("learning-from-errors", "regression", *GRIDS)}
-    with SyncPrefectClient(prefect_api["PREFECT_API_URL"]) as client:
+    with prefect_client(prefect_api) as client:
         deployment = client.read_deployment_by_name("clean/here")
         grid = {"seeds": [0], "settings": QUICK}
         run = client.create_flow_run_from_deployment(deployment.id, parameters={"grid": grid})

@@ -295,7 +295,8 @@ def test_deployments_on_a_prefect_server(prefect_api: dict[str, str], tmp_path: 
         **names,
     )
     body = json.dumps({"sort": "NAME_ASC", "deployments": {"tags": {"all_": ["advfeat"]}}}).encode()
-    answer = request(f"{prefect_api['PREFECT_API_URL']}/deployments/filter", body)
+    url = f"{prefect_api['PREFECT_API_URL']}/deployments/filter"
+    answer = request(url, body, prefect_api["PREFECT_API_AUTH_STRING"])
     pools = ("docker", "kubernetes", "process")  # other tests deploy on this server too
     answer = [deployment for deployment in answer if deployment["work_pool_name"] in pools]
     for deployment in answer:

@@ -17,7 +17,6 @@ import pytest
 import torch
 import yaml
 from markdown_it import MarkdownIt
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer._click.exceptions import UsageError
 
 from advfeat.errors import InputError
@@ -29,6 +28,7 @@ from advfeat.store import Store
 from flows.cli import app
 from flows.options import DEFAULT_STORE
 from tests.inline import compute_all
+from tests.servers import prefect_settings
 from tests.shell_blocks import Words, advfeat_arguments, check_program, check_quotes, check_syntax, commands
 from website.pages import written_pages
 
@@ -63,8 +63,8 @@ class Reader:
     """Somebody who types what a page says, in an empty folder."""
 
     page: Path
-    serve: Callable[[], str]
-    """Returns the address of a Prefect server."""
+    serve: Callable[[], dict[str, str]]
+    """Returns the variables that lead to a Prefect server."""
     names: dict[str, Any] = field(default_factory=dict)
     has_run: bool = False
 
@@ -106,7 +106,7 @@ class Reader:
             assert isinstance(plan, Plan)
             # Computed without Ray; the command then finds each stage under its digest.
             compute_all(plan, Store(DEFAULT_STORE))
-            with temporary_settings({PREFECT_API_URL: self.serve()}):
+            with prefect_settings(self.serve()):
                 app(words, standalone_mode=False)
             self.has_run = True
 
@@ -136,11 +136,11 @@ def is_here(spec: DataSpec) -> bool:
 
 
 @pytest.fixture
-def serve(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
+def serve(request: pytest.FixtureRequest) -> Iterator[Callable[[], dict[str, str]]]:
     """A Prefect server for the pages that run something; what a run sets in this process is unset again."""
     torch.set_num_threads(1)  # two threads wait for each other where other work shares the cores
     before = dict(os.environ)
-    yield lambda: str(request.getfixturevalue("prefect_api")["PREFECT_API_URL"])
+    yield lambda: dict(request.getfixturevalue("prefect_api"))
     os.environ.clear()
     os.environ.update(before)
 
@@ -150,7 +150,7 @@ PAGES = [page for page in written_pages(ROOT) if page != Path("docs/datasets.md"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
-def test_every_block_of_a_page(page: Path, serve: Callable[[], str], tmp_path: Path) -> None:
+def test_every_block_of_a_page(page: Path, serve: Callable[[], dict[str, str]], tmp_path: Path) -> None:
     found = blocks(page)
     for block in found:
         if block.title is not None:
@@ -183,6 +183,6 @@ def test_every_block_of_a_page(page: Path, serve: Callable[[], str], tmp_path: P
         "if true; advfeat run",
     ],
 )
-def test_a_wrong_line_is_found(line: str, serve: Callable[[], str]) -> None:
+def test_a_wrong_line_is_found(line: str, serve: Callable[[], dict[str, str]]) -> None:
     with pytest.raises((AssertionError, InputError, UsageError, click.UsageError)):
         Reader(Path("page.md"), serve).sh(Block(1, "sh", None, line))

@@ -73,6 +73,29 @@ def test_it_shows_the_table_and_the_digests(page: str, computed: tuple[Store, Pl
     assert page.count("perturbation ×") == 8, "four examples for d_rand and for d_det"
 
 
+def test_each_claim_stands_with_its_prediction_and_what_was_seen(
+    page: str, computed: tuple[Store, Plan]
+) -> None:
+    store, plan = computed
+    text = store.read(plan.report.digest, "report.md").decode()
+    _, _, claims = page.partition("Claims and verdicts")
+    predictions = {
+        "d_det": "above chance (10.0 %)",
+        "shuffled": "chance (10.0 %) or less, at any rate below 20.0 %",
+    }
+    for row in read_rows(store, plan.report.digest):
+        if row.recipe in predictions:
+            seen = f"{100 * row.test_accuracy:.1f} % (95 % interval over seeds: {100 * row.ci95[0]:.1f} %"
+            (line,) = [
+                line for line in text.splitlines() if line.startswith(f"- `{row.recipe}`: {row.summary}")
+            ]
+            cells = claims.partition(f"<b>{row.recipe}</b>")[2].partition("</tr>")[0]
+            for part in (predictions[row.recipe], seen, row.verdict):
+                assert part in line
+                assert part in cells
+    assert "attack success" in claims.partition("<b>d_det</b>")[2].partition("</tr>")[0]
+
+
 def test_it_draws_what_the_data_sets_were_made_from(page: str, computed: tuple[Store, Plan]) -> None:
     store, plan = computed
     for recipe in ("clean", "d_rand", "d_det", "mislabeled", "shuffled"):

@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prefect import flow
-from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from scipy import stats
 
 from advfeat.board import StageProgress
@@ -34,6 +32,7 @@ from advfeat.store import Store
 from flows.progress_bars import LongStages
 from flows.recording import recorded
 from tests.inline import compute, compute_all
+from tests.servers import prefect_client, prefect_settings
 
 QUICK = ("data.train_size=256", "data.test_size=200", "target.epochs=2", "source.epochs=2", "attack.steps=3")
 
@@ -169,8 +168,7 @@ def test_a_stage_that_lasts_has_a_bar_in_prefect(prefect_api: dict[str, str]) ->
         bars.running({stage.title: StageProgress(30, 120, 60.0), "short": StageProgress(1, 2, 1.0)})
         bars.finished(stage, "computed")
 
-    api = prefect_api["PREFECT_API_URL"]
-    with temporary_settings({PREFECT_API_URL: api}), SyncPrefectClient(api) as client:
+    with prefect_settings(prefect_api), prefect_client(prefect_api) as client:
         watched()
         key = ArtifactFilterKey(like_="target-model-d-det-seed-7-eps-0-5-progress")
         (bar,) = client.read_artifacts(artifact_filter=ArtifactFilter(key=key))

@@ -23,6 +23,7 @@ from advfeat.plan import build_grid_plan
 from advfeat.store import Store
 from tests.browser import browser_page, needs_browser
 from tests.command import unconfigured
+from tests.servers import prefect_client
 
 PICTURES = os.environ.get("ADVFEAT_PICTURES")
 """A folder for pictures of the pages, for the documentation; none are kept if unset."""
@@ -124,10 +125,11 @@ def interface(tmp_path_factory: pytest.TempPathFactory, prefect_api: dict[str, s
     environment = {**unconfigured(), **prefect_api, "ADVFEAT_STORE": store.name}
     serving = subprocess.Popen([sys.executable, "-m", "flows.serve"], env=environment, cwd=folder)
     try:
-        with browser_page(height=2400) as page, SyncPrefectClient(api) as client:
+        with browser_page(height=2400) as page, prefect_client(prefect_api) as client:
             errors: list[str] = []
             page.on("response", lambda answer: errors.append(_told(answer)) if answer.status >= 500 else None)
             page.on("requestfailed", lambda request: errors.append(f"{request.url}: {request.failure}"))
+            _log_in(page, api.removesuffix("/api"), prefect_api["PREFECT_API_AUTH_STRING"])
             _wait_until_served(client)
             yield Interface(api.removesuffix("/api"), client, page, store, errors)
     finally:
@@ -137,6 +139,14 @@ def interface(tmp_path_factory: pytest.TempPathFactory, prefect_api: dict[str, s
         serving.terminate()
         serving.wait(60)
         assert left == []
+
+
+def _log_in(page: Page, address: str, credentials: str) -> None:
+    """Type the line that ``advfeat run`` points to into the one field that the pages begin with."""
+    page.goto(address)
+    page.locator("input[type=password]").fill(credentials)
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="Deployments").first.wait_for()
 
 
 def _told(answer: Response) -> str:

@@ -16,15 +16,15 @@ from typing import Self
 
 from pydantic import BaseModel
 
-from advfeat.local import SERVER_SETTINGS
+from advfeat.cluster.object_store import PARTS
+from advfeat.local import LOOPBACK, RAY_SETTINGS, SERVER_SETTINGS
+from advfeat.private_files import private_folder, write_private
 
 BUCKET = "advfeat"
-LOOPBACK = "127.0.0.1"
 MARK = "ADVFEAT_CLUSTER"
 """The variable by which a process of a cluster is known; its value is the cluster's folder."""
 
-_PORT_NAMES = ("prefect", "s3", "master", "volume", "filer", "ray", "ray-client")
-_GRPC = tuple(f"{name}.grpc" for name in ("s3", "master", "volume", "filer"))
+_PORT_NAMES = ("prefect", "ray", "ray-client", *PARTS, *(f"{name}.grpc" for name in PARTS))
 # Below the ports that systems give to outgoing connections, so that a service that was killed finds
 # its port free when it comes back.
 _PORTS = range(20_000, 32_000)
@@ -69,7 +69,7 @@ class Layout:
         self.logs = self.folder / "logs"
         self.env = self.folder / "env"
         self.ray_token = self.folder / "ray_token"
-        self.s3_identities = self.folder / "s3.json"
+        self.s3 = self.folder / "s3"
         self.lock = self.folder / "lock"
         self._state = self.folder / "state.json"
         self._credentials = self.folder / "credentials.json"
@@ -85,8 +85,7 @@ class Layout:
     def create(self) -> None:
         """Make the folders."""
         for folder in (self.folder, self.logs, self.data("s3"), self.data("prefect")):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.folder.chmod(0o700)
+            private_folder(folder)
 
     def credentials(self) -> Credentials:
         """Return the cluster's credentials; they are drawn when first asked for."""
@@ -120,10 +119,8 @@ class Layout:
             "PREFECT_API_URL": f"http://{LOOPBACK}:{state.ports['prefect']}/api",
             "PREFECT_API_AUTH_STRING": secret.prefect,
             "RAY_ADDRESS": f"{LOOPBACK}:{state.ports['ray']}",
-            "RAY_AUTH_MODE": "token",
+            **RAY_SETTINGS,
             "RAY_AUTH_TOKEN_PATH": str(self.ray_token),
-            # Else Ray takes 127.0.0.1 for the machine's outward address, where this cluster does not listen.
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "AWS_ENDPOINT_URL": f"http://{LOOPBACK}:{state.ports['s3']}",
             "AWS_ACCESS_KEY_ID": secret.access_key,
             "AWS_SECRET_ACCESS_KEY": secret.secret_key,
@@ -144,7 +141,6 @@ class Layout:
             # Otherwise the server's pages ask port 4200.
             "PREFECT_SERVER_UI_API_URL": self.variables(state)["PREFECT_API_URL"],
             "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
-            "RAY_USAGE_STATS_ENABLED": "0",
             # A node that is gone is found in seconds, one that hangs within 15.
             "RAY_health_check_initial_delay_ms": "2000",
             "RAY_health_check_period_ms": "2000",
@@ -158,17 +154,9 @@ class Layout:
         write_private(self.env, "".join(lines))
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a file that its owner alone can read, whole or not at all."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    draft.replace(path)
-
-
 def _free_ports(wanted: dict[str, int]) -> dict[str, int]:
     ports: dict[str, int] = {}
-    for name in (*_PORT_NAMES, *_GRPC):
+    for name in _PORT_NAMES:
         port = wanted.get(name)
         while port is None or port in ports.values() or not _is_free(port):
             port = random.choice(_PORTS)

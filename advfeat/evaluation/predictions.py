@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from advfeat.hardware import device, true_fp32
 from advfeat.training import as_pixels
 
-_BATCH_SIZE = 512
+_BATCH_SIZES = {"cpu": 128, "cuda": 512}
+"""On a processor as few as leave the activations in its cache: twice the speed of 512, the same bits."""
 
 
 def predict(model: nn.Module, images: Tensor) -> NDArray[np.int64]:
@@ -28,6 +29,6 @@ def logits(model: nn.Module, images: Tensor) -> Tensor:
     The model is moved to the accelerator if there is one, and left in evaluation mode.
     """
     where = device()
-    model = model.to(where).eval()
+    model, size = model.to(where).eval(), _BATCH_SIZES[where.type]
     with true_fp32():
-        return torch.cat([model(as_pixels(batch.to(where))).cpu() for batch in images.split(_BATCH_SIZE)])
+        return torch.cat([model(as_pixels(batch.to(where))).cpu() for batch in images.split(size)])

@@ -6,7 +6,7 @@ They move the source model as D_det's do, but carry no features: the control tha
 from typing import TYPE_CHECKING
 
 from advfeat.recipes.d_det import relabel
-from advfeat.recipes.recipe import Claim, Making, Recipe
+from advfeat.recipes.recipe import Claim, Making, Published, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +41,11 @@ BUGS_ONLY = Recipe(
     name="bugs_only",
     summary="adversarial images that fool no other network, under the next class's label",
     claim=Claim(teaches=False, because="what does not transfer is no feature of the data"),
-    published=None,  # about chance, says Nakkiran 2019 (Distill, response 5)
+    published=Published(
+        0.028,
+        "CIFAR-10, ResNet-18, L2 eps 2.5, 10 steps, 10 guards; D_det in that setting: 33.2 %",
+        "Nakkiran 2019, distill.pub/2019/advex-bugs-discussion/response-5",
+    ),
     source="source",
     relabel=relabel,
     make=perturbed_without_transfer,

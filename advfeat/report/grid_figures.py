@@ -1,6 +1,7 @@
 """Charts of a grid as SVG: accuracy along axes, heat maps, learning curves, confusion matrices."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib
@@ -9,11 +10,13 @@ from numpy.typing import NDArray
 
 from advfeat.report.drawing import svg_figure
 from advfeat.report.groups import over_other_axes
-from advfeat.report.numbers import shortened
+from advfeat.report.numbers import correlation, shortened
 from advfeat.report.rows import Row
+from advfeat.report.transfer import TransferMatrix
 
 # Okabe and Ito's blue and vermilion, and cividis, all of which colour-blind readers can tell apart.
 _MEAN, _CHANCE, _COLOURS = "#0072B2", "#D55E00", "cividis"
+_MARKERS = "osD^v<>Ph"
 _MOST_CURVES = 12
 _LONG_NAME = 50
 
@@ -62,6 +65,34 @@ def heat_map(rows: Sequence[Row], first: str, second: str) -> str:
         axes.set_yticks(range(len(left)), [shortened(value) for value in left])
         axes.set_xticks(range(len(right)), [shortened(value) for value in right])
         axes.set(ylabel=heading(first), xlabel=heading(second), title="test accuracy, %")
+    return drawing[0]
+
+
+def transfer_chart(matrix: TransferMatrix) -> str:
+    """Draw transfer rates, accuracies by the same architectures, and one against the other."""
+    sources, targets = len(matrix.sources), len(matrix.targets)
+    wide = 1.6 + 0.9 * targets
+    with svg_figure(2 * wide + 4.2, max(3.2, 1.6 + 0.5 * sources)) as (figure, drawing):
+        rates, accuracies, scatter = figure.subplots(1, 3, width_ratios=[wide, wide, 4.2])
+        for axes, cells, title in (
+            (rates, matrix.rates, "transfer rate, %"),
+            (accuracies, matrix.accuracies, "accuracy of learning from them, %"),
+        ):
+            _tiles(axes, 100 * cells, "{:.1f}")
+            axes.set_yticks(range(sources), matrix.sources)
+            axes.set_xticks(range(targets), matrix.targets, rotation=45, ha="right")
+            axes.set(ylabel="made with (source)", xlabel="given to (target)", title=title)
+        for source, marker, xs, ys in zip(
+            matrix.sources, cycle(_MARKERS), matrix.accuracies, matrix.rates, strict=False
+        ):
+            scatter.plot(100 * xs, 100 * ys, marker, mfc="none", mec=_MEAN, label=f"made with {source}")
+            for target, x, y in zip(matrix.targets, 100 * xs, 100 * ys, strict=True):
+                if not np.isnan(x):
+                    scatter.annotate(target, (x, y), (4, 4), textcoords="offset points", fontsize=7)
+        scatter.set(xlim=(0, 100), ylim=(0, 100), xlabel="accuracy of learning from them, %")
+        scatter.set(ylabel="transfer rate, %", title=f"all pairs: {correlation(matrix.over_all)}")
+        scatter.spines[["top", "right"]].set_visible(False)
+        scatter.legend(frameon=False, fontsize=7)
     return drawing[0]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from advfeat.intervals import mean_interval
 from advfeat.report.rows import Row
+from advfeat.verdict import Verdict, verdict
 
 Axes = dict[str, Any]
 
@@ -34,6 +35,11 @@ class Group:
     def ci95(self) -> tuple[float, float]:
         """Student's t interval over seeds; that of the test images where there is one seed."""
         return mean_interval(self.accuracies) if len(self.rows) > 1 else self.rows[0].ci95
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether that interval bears out what is claimed of the recipe."""
+        return verdict(self.rows[0].teaches, self.ci95, self.rows[0].chance)
 
     def average(self, field: str) -> float | None:
         """Return the mean of a field over seeds; None where it has no values."""

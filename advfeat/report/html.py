@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from advfeat.report.figures import accuracy_chart
 from advfeat.report.numbers import interval_note, percent, points, share
 from advfeat.report.rows import Row
+from advfeat.report.verdicts import claimed, predicted, seen
 
 
 @dataclass(frozen=True)
@@ -62,4 +63,5 @@ def templates() -> Environment:
     environment.filters["interval_note"] = interval_note
     environment.filters["points"] = points
     environment.filters["share"] = share
+    environment.filters |= {"claimed": claimed, "predicted": predicted, "seen": seen}
     return environment

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from advfeat.report.numbers import percent, points, share
 from advfeat.report.rows import Row
+from advfeat.report.verdicts import verdict_line
 
 _RESULTS = (
     "recipe",
@@ -29,20 +30,20 @@ _MEASURES = (
 
 
 def markdown_report(rows: Sequence[Row]) -> str:
-    """Write one line a recipe in two tables, then sources of published figures and reasons of claims."""
+    """Write one line a recipe in two tables, then sources of published figures, claims and verdicts."""
     sources = [
         f"- `{row.recipe}`: {percent(row.published.test_accuracy)}, {row.published.setting} "
         f"({row.published.source})."
         for row in rows
         if row.published is not None
     ]
-    reasons = [f"- `{row.recipe}`: {row.summary}. Claim: {row.claim}." for row in rows]
+    verdicts = [f"- `{row.recipe}`: {row.summary}. Claim: {verdict_line(row)}" for row in rows]
     return "\n".join(
         [
             *_table(_RESULTS, [_results(row) for row in rows]),
             "",
             *_table(_MEASURES, [_measures(row) for row in rows if row.calibration_error is not None]),
-            *("", "Published:", "", *sources, "", "Recipes:", "", *reasons, ""),
+            *("", "Published:", "", *sources, "", "Claims:", "", *verdicts, ""),
         ]
     )
 

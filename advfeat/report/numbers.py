@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from advfeat.correlation import Correlation
+
 _INTERVALS = {
     "seeds": "Student's t over seeds",
     "test images": "Wilson's over test images",
@@ -28,6 +30,14 @@ def points(difference: float | None) -> str:
 def percent(fraction: float | None) -> str:
     """Write a fraction as a percentage with one decimal; a dash if there is none."""
     return "–" if fraction is None else f"{100 * fraction:.1f} %"
+
+
+def correlation(found: Correlation | None) -> str:
+    """Write a correlation with its interval and how many points it is over; a dash if there is none."""
+    if found is None:
+        return "–"
+    reach = "" if found.ci95 is None else f" [{found.ci95[0]:.2f}, {found.ci95[1]:.2f}]"
+    return f"r = {found.r:.2f}{reach}, {found.points} points"
 
 
 def shortened(value: object) -> str:

@@ -10,7 +10,7 @@ from advfeat.artifact import Manifest
 from advfeat.errors import DamagedArtifactError, first_line
 from advfeat.intervals import mean_interval, wilson_interval
 from advfeat.recipes import Published, Recipe
-from advfeat.spec import RecipeName, Seed
+from advfeat.spec import Experiment, ModelName, RecipeName, Seed
 from advfeat.store import Store
 from advfeat.verdict import Verdict, verdict
 
@@ -45,6 +45,10 @@ class Row(BaseModel):
     wrong_label_share: float | None
     mean_perturbation_norm: float | None
     source_accuracy: float | None
+    source_model: ModelName | None = None
+    """Architecture of the source model, where there is one."""
+    target_model: ModelName | None = None
+    """Architecture of the target model, where it is a network that learns from images."""
     published: Published | None
     teaches: bool
     """Whether the recipe is said to teach the classes."""
@@ -88,7 +92,7 @@ _ROWS = TypeAdapter(list[Row])
 
 def recipe_row(
     recipe: Recipe,
-    seeds: Sequence[int],
+    experiment: Experiment,
     datasets: Sequence[Metrics],
     evaluations: Sequence[Metrics],
     sources: Sequence[Metrics],
@@ -105,7 +109,7 @@ def recipe_row(
     return Row(
         recipe=recipe.name,
         summary=recipe.summary,
-        seeds=tuple(seeds),
+        seeds=experiment.seeds,
         test_accuracy=float(np.mean(accuracies)),
         ci95=interval,
         ci95_over=over,
@@ -116,10 +120,12 @@ def recipe_row(
         wrong_label_share=_mean(datasets, "wrong_label_share"),
         mean_perturbation_norm=_mean(datasets, "mean_perturbation_norm"),
         source_accuracy=_mean(sources, "test_accuracy"),
+        source_model=None if recipe.source is None else getattr(experiment, recipe.source).model,
+        target_model=experiment.target.model if recipe.learner == "network" else None,
         published=recipe.published,
         teaches=recipe.claim.teaches,
         claim=recipe.claim.because,
-        verdict=verdict(recipe.claim, interval, evaluations[0]["chance"]),
+        verdict=verdict(recipe.claim.teaches, interval, evaluations[0]["chance"]),
         class_accuracies=_mean_of_classes(evaluations),
         **{name: _mean(evaluations, name) for name in _MEASURES},
         **_agreement(evaluations),

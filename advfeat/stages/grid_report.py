@@ -19,6 +19,7 @@ from advfeat.report.grid_html import GridCharts, GridContent, draw, render_grid
 from advfeat.report.groups import groups
 from advfeat.report.html import Example
 from advfeat.report.rows import Row, cost_of, recipe_row
+from advfeat.report.transfer import transfer_matrices, transfer_record, transfer_table
 from advfeat.stage import Stage
 from advfeat.stages.examples import examples
 from advfeat.stages.images import read_classes
@@ -32,7 +33,9 @@ _MOST_EXAMPLES = 6
 def write_grid_report(stage: Stage, store: Store) -> ArtifactRef:
     """Write ``report.html`` and the rows as JSON, CSV and Parquet; needs nothing but the store.
 
-    ``pictures.json`` holds a few of the report's pictures as data URIs by heading, for other pages.
+    ``pictures.json`` holds a few of the report's pictures as data URIs by heading, for other pages. Where
+    several architectures meet in a recipe that measures transfer, ``transfer.csv`` has a line for each pair
+    and ``transfer.json`` the matrices with their correlations.
     """
 
     def build(folder: Path) -> dict[str, Any]:
@@ -47,6 +50,11 @@ def write_grid_report(stage: Stage, store: Store) -> ArtifactRef:
         table = pd.json_normalize(records)
         table.to_csv(folder / "rows.csv", index=False)
         table.to_parquet(folder / "rows.parquet")
+        if content.transfers:
+            matrices = [transfer_record(matrix) for matrix in content.transfers]
+            (folder / "transfer.json").write_text(json.dumps(matrices, indent=2))
+            pairs = pd.DataFrame.from_records(transfer_table(content.transfers))
+            pairs.to_csv(folder / "transfer.csv", index=False)
         return {}
 
     return store.write_stage(stage, build)
@@ -54,6 +62,8 @@ def write_grid_report(stage: Stage, store: Store) -> ArtifactRef:
 
 def _pictures(content: GridContent, charts: GridCharts) -> dict[str, str]:
     found = {f"Accuracy against {heading(axis)}": svg_picture(svg) for axis, svg in charts.by_axis.items()}
+    for place, svg in list(charts.transfers.items())[:1]:
+        found[f"Transfer matrix {place}".strip()] = svg_picture(svg)
     for (first, second), svg in list(charts.by_pair.items())[:1]:
         found[f"Accuracy by {heading(first)} and {heading(second)}"] = svg_picture(svg)
     for place, shown in list(content.examples.items())[:1]:
@@ -95,6 +105,7 @@ class _FinishedGrid:
                 for n in first_of_groups
                 if "target_model" in self._made_of[n]
             },
+            transfers=transfer_matrices(rows),
             confusions={} if self._in_the_plane else self._confusions(),
             examples={} if self._in_the_plane else {self._place(n): self._examples(n) for n in shown},
             planes={self._place(n): self._plane(n) for n in shown} if self._in_the_plane else {},
@@ -112,7 +123,7 @@ class _FinishedGrid:
         found = {role: [self._manifests[digest].metrics] for role, digest in roles.items()}
         row = recipe_row(
             RECIPES[recipe],
-            experiment.seeds,
+            experiment,
             found["dataset"],
             found["evaluation"],
             found.get("source_model", []),

@@ -38,6 +38,7 @@ def write_plane(stage: Stage, store: Store) -> ArtifactRef:
             "ci95": mean_interval(agreements) if len(found) > 1 else (0.0, 1.0),
             "ci95_over": "planes",
             "chance": 0.5,
+            "points_right": float(np.mean([plane.points_right for plane in found])),
             "control_accuracy": float(np.mean([plane.control_agreement for plane in found])),
         }
 

@@ -12,7 +12,7 @@ from advfeat.recipes import RECIPES
 from advfeat.report.html import render
 from advfeat.report.markdown import markdown_report
 from advfeat.report.rows import Row, cost_of, recipe_row
-from advfeat.spec import RecipeName
+from advfeat.spec import Experiment, RecipeName
 from advfeat.stage import Stage
 from advfeat.stages.examples import examples
 from advfeat.store import Store
@@ -46,12 +46,12 @@ def write_report(stage: Stage, store: Store) -> ArtifactRef:
 
 
 def _row(stage: Stage, store: Store, recipe: RecipeName) -> Row:
-    seeds = stage.parameters["experiment"]["seeds"]
+    experiment = Experiment.model_validate(stage.parameters["experiment"])
 
     def metrics(role: str) -> list[dict[str, Any]]:
-        digests = [stage.inputs.get(f"{recipe}/{seed}/{role}") for seed in seeds]
+        digests = [stage.inputs.get(f"{recipe}/{seed}/{role}") for seed in experiment.seeds]
         return [store.manifest(digest).metrics for digest in digests if digest is not None]
 
-    row = recipe_row(RECIPES[recipe], seeds, *map(metrics, ("dataset", "evaluation", "source_model")))
+    row = recipe_row(RECIPES[recipe], experiment, *map(metrics, ("dataset", "evaluation", "source_model")))
     behind = {digest for name, digest in stage.inputs.items() if name.startswith(f"{recipe}/")}
     return row.model_copy(update={"cost": cost_of(map(store.manifest, sorted(behind)))})

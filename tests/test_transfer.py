@@ -1,0 +1,144 @@
+"""The transfer matrix of a grid: who falls for whose examples, who learns from them, how both go together."""
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+
+from advfeat.correlation import correlate
+from advfeat.evaluation import predict
+from advfeat.grid import load_grid, points
+from advfeat.plan import build_grid_plan, grid_report
+from advfeat.report.rows import Row, read_rows
+from advfeat.report.transfer import transfer_matrices
+from advfeat.stage import Stage
+from advfeat.stages.model import read_model
+from advfeat.stages.rows import stored_tables
+from advfeat.store import Store
+from advfeat.tables import image_array, int_array
+from flows.table import print_grid
+from tests.inline import compute
+
+SOURCES, TARGETS = ("mlp", "cnn"), ("mlp", "cnn", "resnet9")
+GRID = (
+    f"source_model=[{','.join(SOURCES)}]",
+    f"target_model=[{','.join(TARGETS)}]",
+    *("seeds=[0]", "data.train_size=192", "data.test_size=200", "attack.steps=4"),
+    *("source.epochs=5", "target.epochs=2", "source.width=16", "target.width=8"),
+)
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Stage]:
+    """Two sources, three targets, as fast as they come."""
+    store = Store(str(tmp_path_factory.mktemp("store")))
+    places = points("transfer", load_grid("transfer", GRID))
+    plan = build_grid_plan(places)
+    report = grid_report("transfer", places, plan.made_of)
+    for stage in (*plan.stages, report):
+        compute(stage, store)
+    return store, report
+
+
+@pytest.fixture(scope="module")
+def rows(computed: tuple[Store, Stage]) -> list[Row]:
+    return read_rows(computed[0], computed[1].digest)
+
+
+def test_each_cell_is_what_the_targets_network_makes_of_the_sources_examples(
+    computed: tuple[Store, Stage], rows: list[Row]
+) -> None:
+    store, report = computed
+    (matrix,) = transfer_matrices(rows)
+    assert (tuple(matrix.sources), tuple(matrix.targets), dict(matrix.place)) == (SOURCES, TARGETS, {})
+    for number, row in enumerate(rows):
+        place = SOURCES.index(str(row.source_model)), TARGETS.index(str(row.target_model))
+        network = read_model(store, report.inputs[f"{number}/reference_model"])
+        examples = pa.concat_tables(stored_tables(store, report.inputs[f"{number}/dataset"]))
+        predictions = predict(network, torch.from_numpy(image_array(examples, np.float32)))
+        assert matrix.rates[place] == np.mean(predictions == int_array(examples, "label"))
+        assert matrix.accuracies[place] == row.test_accuracy
+
+
+def test_the_same_examples_are_given_to_every_target(computed: tuple[Store, Stage]) -> None:
+    inputs = computed[1].inputs
+    data_sets = [inputs[f"{number}/dataset"] for number in range(len(SOURCES) * len(TARGETS))]
+    assert [len(set(data_sets[start : start + 3])) for start in (0, 3)] == [1, 1]
+    assert len(set(data_sets)) == 2
+    sources = {inputs[f"{number}/source_model"] for number in range(6)}
+    assert not sources & {inputs[f"{number}/reference_model"] for number in range(6)}, "also of one kind"
+
+
+def test_the_report_has_it_as_table_figure_csv_and_json(
+    computed: tuple[Store, Stage], rows: list[Row], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, report = computed
+    (matrix,) = transfer_matrices(rows)
+    pairs = pd.read_csv(io.BytesIO(store.read(report.digest, "transfer.csv")))
+    assert pairs["transfer_rate"].tolist() == pytest.approx(matrix.rates.ravel())
+    assert pairs["test_accuracy"].tolist() == pytest.approx(matrix.accuracies.ravel())
+    (record,) = json.loads(store.read(report.digest, "transfer.json"))
+    assert np.allclose(record["transfer_rates"], matrix.rates)
+    page = store.read(report.digest, "report.html").decode()
+    for source, rates, accuracies, found in zip(
+        SOURCES, matrix.rates, matrix.accuracies, record["correlation_by_source"], strict=True
+    ):
+        assert found["points"] == len(TARGETS)
+        assert found["r"] == pytest.approx(np.corrcoef(rates, accuracies)[0, 1])
+        cells = page.partition(f"<tr><td>{source}</td>")[2].partition("</tr>")[0]
+        for rate, accuracy in zip(rates, accuracies, strict=True):
+            assert f"<b>{100 * rate:.1f} %</b><small>learned {100 * accuracy:.1f} %</small>" in cells
+        assert f"r = {found['r']:.2f}, 3 points" in cells
+    assert "transfer rate, %" in page, "the heat map's title"
+    assert "Transfer matrix" in json.loads(store.read(report.digest, "pictures.json"))
+    over_all = np.corrcoef(matrix.rates.ravel(), matrix.accuracies.ravel())[0, 1]
+    print_grid("transfer", rows)
+    assert f"Transfer rate against test accuracy: r = {over_all:.2f} [" in capsys.readouterr().out
+
+
+def test_other_axes_make_matrices_of_their_own(rows: list[Row]) -> None:
+    weaker = [row.model_copy(update={"axes": {**row.axes, "eps": 0.5}}) for row in rows]
+    stronger = [row.model_copy(update={"axes": {**row.axes, "eps": 2.0}}) for row in rows]
+    all_fooled = [row.model_copy(update={"transfer_rate": 1.0}) for row in stronger]
+    matrices = transfer_matrices([*weaker, *all_fooled])
+    assert [matrix.title for matrix in matrices] == ["eps 0.5", "eps 2.0"]
+    assert matrices[0].rates.tolist() == transfer_matrices(rows)[0].rates.tolist()
+    assert (matrices[1].rates == 1).all()
+    assert matrices[1].over_all is None, "what is the same everywhere goes with nothing"
+
+
+def test_a_pair_that_is_missing_is_no_zero(rows: list[Row]) -> None:
+    (matrix,) = transfer_matrices(rows[:-1])
+    assert np.isnan(matrix.rates).tolist() == [[False] * 3, [False, False, True]]
+    assert matrix.by_source[1] is None, "of two points"
+    assert transfer_matrices(rows[:1]) == []
+    assert transfer_matrices([row.model_copy(update={"transfer_rate": None}) for row in rows]) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "r"),
+    [
+        ([0.1, 0.2, 0.3], [1.0, 2.0, 3.0], 1.0),
+        ([0.1, 0.2, 0.3, 0.4], [4.0, 3.0, 2.0, 1.0], -1.0),
+        ([0.1, np.nan, 0.2, 0.3], [1.0, 9.0, 2.0, 3.0], 1.0),
+        ([0.1, 0.2, np.nan], [1.0, 2.0, 3.0], None),
+        ([0.5, 0.5, 0.5], [1.0, 2.0, 3.0], None),
+    ],
+)
+def test_correlation(first: list[float], second: list[float], r: float | None) -> None:
+    found = correlate(np.array(first), np.array(second))
+    assert (found and found.r) == (r and pytest.approx(r))
+
+
+def test_the_interval_of_a_correlation_is_fishers() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=20)
+    second = first + rng.normal(size=20)
+    found = correlate(first, second)
+    assert found is not None
+    z, reach = np.arctanh(found.r), 1.959964 / np.sqrt(17)
+    assert found.ci95 == pytest.approx((np.tanh(z - reach), np.tanh(z + reach)))
