@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: run test test-faults fuzz bench docs lint constraints clean
+.PHONY: run test test-faults fuzz bench docs audit lint constraints clean
 
 run: .venv/.installed
 	$(BIN)/advfeat run
@@ -22,6 +22,9 @@ bench: .venv/.installed-bench
 
 docs: .venv/.installed-docs
 	$(BIN)/python -m website
+
+audit: .venv/.installed-audit
+	$(BIN)/python -m audit
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
@@ -48,10 +51,14 @@ lint: .venv/.installed-dev
 	$(INSTALL) '.[bench]'
 	touch $@
 
+.venv/.installed-audit: .venv/bin/uv pyproject.toml constraints.txt
+	$(INSTALL) '.[audit]'
+	touch $@
+
 # Newest versions that fit pyproject.toml; torch and torchvision stay where they are known to agree.
 constraints: .venv/bin/uv
 	grep -E '^torch(vision)?==' constraints.txt > .venv/torch.txt
-	$(BIN)/uv pip compile --quiet --upgrade --universal --no-annotate --no-header --extra dev --extra bench \
+	$(BIN)/uv pip compile --quiet --upgrade --universal --no-annotate --no-header --extra audit \
 	    --constraint .venv/torch.txt --output-file constraints.txt pyproject.toml
 
 clean:
