@@ -40,6 +40,7 @@ from advfeat.artifact import ArtifactRef, Manifest, StoredFile
 from advfeat.contents import check_contents
 from advfeat.digest import file_sha256, stream_sha256
 from advfeat.errors import AdvfeatError, DamagedArtifactError, InputError, MissingArtifactError, first_line
+from advfeat.local_files import check_lies_inside, complete_file, create_exclusively
 from advfeat.stage import Stage
 from advfeat.uploads import Uploads
 
@@ -274,7 +275,7 @@ class Store:
     def put(self, path: str, content: bytes) -> None:
         """Write a file that is no artifact, whole or not at all, in place of the one before."""
         if self.is_local:
-            with _complete_file(Path(path)) as partial:
+            with complete_file(Path(path)) as partial:
                 partial.write_bytes(content)
         else:
             self.fs.pipe_file(path, content)
@@ -285,7 +286,7 @@ class Store:
         On a server without conditional writes the last of those wins that write in the same moment.
         """
         if self.is_local:
-            _create_exclusively(Path(path), content)
+            create_exclusively(Path(path), content)
             return
         if self.fs.exists(path):  # for servers that pass over the condition
             raise FileExistsError(path)
@@ -384,18 +385,8 @@ class Store:
         return folder
 
     def _check_lies_inside(self, path: str) -> None:
-        """Raise ``DamagedArtifactError`` if a link leads out of the store, or to no file or folder.
-
-        Whoever may write to the store could make us read or write elsewhere on this machine, or wait for
-        ever at a pipe. The store itself and its ``artifacts`` may be links.
-        """
-        if not self.is_local:
-            return
-        real = Path(os.path.realpath(path))
-        if not real.is_relative_to(os.path.realpath(f"{self.root}/artifacts")):
-            raise DamagedArtifactError(f"{Path(path).name} is a link that leads out of the store")
-        if real.exists() and not (real.is_file() or real.is_dir()):
-            raise DamagedArtifactError(f"{Path(path).name} is no regular file")
+        if self.is_local:
+            check_lies_inside(Path(path), Path(self.root) / "artifacts")
 
     def _manifest_path(self, digest: str) -> str:
         return f"{self._folder(digest)}/manifest.json"
@@ -447,7 +438,7 @@ class Store:
         )
         target = self._file_path(digest, file)
         if self.is_local:
-            with _complete_file(Path(target)) as partial:
+            with complete_file(Path(target)) as partial:
                 shutil.copyfile(path, partial)
         else:
             self.fs.put_file(str(path), target)
@@ -476,29 +467,6 @@ def _check_sha256(file: StoredFile, sha256: str, length: int) -> None:
             f"{file.path} holds {length} bytes of SHA-256 {sha256[:12]}…, its manifest says "
             f"{file.bytes} bytes of {file.sha256[:12]}…"
         )
-
-
-@contextlib.contextmanager
-def _complete_file(target: Path) -> Iterator[Path]:
-    """Give a path beside ``target`` to write to; what was written there replaces it in one step."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.parent / f".{uuid.uuid4().hex}"
-    try:
-        yield partial
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _create_exclusively(target: Path, content: bytes) -> None:
-    """Create a local file whole or not at all; ``FileExistsError`` if it is already there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.parent / f".{uuid.uuid4().hex}"
-    partial.write_bytes(content)
-    try:
-        target.hardlink_to(partial)
-    finally:
-        partial.unlink()
 
 
 def _options(uri: str) -> dict[str, Any]:

@@ -185,6 +185,13 @@ def test_links_that_lead_out_of_a_store_are_not_followed(local_store: Store, tmp
         local_store.find(digest)
 
 
+def test_links_that_lead_in_a_circle_are_told(local_store: Store) -> None:
+    digest, payload = stored(local_store)
+    payload.unlink()
+    payload.symlink_to(payload)
+    assert "leads nowhere" in str(local_store.verify(digest))
+
+
 def test_nobody_waits_at_a_pipe(local_store: Store) -> None:
     digest, payload = stored(local_store)
     payload.unlink()
