@@ -65,6 +65,9 @@ class PrefectServer:
         self.log = folder / "server.log"
         self.login = folder / "login"
         write_private(self.login, f"{self.credentials}\n")
+        # It speaks plain HTTP, but each client, two a task, would load the certificates of all authorities.
+        self.certificates = folder.resolve() / "certificates.pem"
+        self.certificates.write_text(_one_certificate())
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK]
         environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
         environment |= SERVER_SETTINGS | {
@@ -86,7 +89,11 @@ class PrefectServer:
     @property
     def variables(self) -> dict[str, str]:
         """The variables that lead a program to it."""
-        return {"PREFECT_API_URL": self.url, "PREFECT_API_AUTH_STRING": self.credentials}
+        return {
+            "PREFECT_API_URL": self.url,
+            "PREFECT_API_AUTH_STRING": self.credentials,
+            "PREFECT_API_SSL_CERT_FILE": str(self.certificates),
+        }
 
     @property
     def pid(self) -> int:
@@ -201,6 +208,15 @@ def _own_folder(parent: Path) -> Iterator[Path]:
         finally:
             lock.release()
         return
+
+
+def _one_certificate() -> str:
+    """Return the first of the certificates that clients trust by default, as PEM."""
+    import certifi
+
+    end = "-----END CERTIFICATE-----\n"
+    first = certifi.contents().partition(end)[0]
+    return first[first.index("-----BEGIN CERTIFICATE-----") :] + end
 
 
 def _free_port() -> int:

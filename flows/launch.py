@@ -131,6 +131,7 @@ def prefect_api() -> Iterator[PrefectServer | None]:
     logging.getLogger("prefect.flow_runs").propagate = False
     from prefect.settings import (
         PREFECT_API_AUTH_STRING,
+        PREFECT_API_SSL_CERT_FILE,
         PREFECT_API_URL,
         PREFECT_HOME,
         get_current_settings,
@@ -148,6 +149,7 @@ def prefect_api() -> Iterator[PrefectServer | None]:
         settings = {
             PREFECT_API_URL: server.url,
             PREFECT_API_AUTH_STRING: server.credentials,
+            PREFECT_API_SSL_CERT_FILE: str(server.certificates),
             PREFECT_HOME: home,
         }
         os.environ |= server.variables | {"PREFECT_HOME": str(home)}
