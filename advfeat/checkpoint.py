@@ -50,9 +50,7 @@ class TrainingState:
 
     def to_bytes(self, epoch: int) -> bytes:
         """Serialize the state at the end of ``epoch``."""
-        tensors = {"generator": self._generator.get_state()}
-        for name, network in self._networks.items():
-            tensors |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
+        tensors = self._tensors()
         optimizer = self._optimizer.state_dict()
         for number, state in optimizer["state"].items():
             tensors |= {f"momentum.{number}": state["momentum_buffer"]}
@@ -88,6 +86,13 @@ class TrainingState:
         self.losses = list(header.losses)
         return header.epoch
 
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of a state, but for the optimizer's, which has none before its first step."""
+        tensors = {"generator": self._generator.get_state()}
+        for name, network in self._networks.items():
+            tensors |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
+        return tensors
+
     def _check_belongs(self, tensors: dict[str, Tensor], header: "_Header") -> None:
         """Raise ``TensorFileError`` unless this training could have written the state."""
         groups = self._optimizer.state_dict()["param_groups"]
@@ -100,9 +105,7 @@ class TrainingState:
         )
         if not of_this_training:
             raise TensorFileError("the state of another training")
-        expected = {"generator": self._generator.get_state()}
-        for name, network in self._networks.items():
-            expected |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
+        expected = self._tensors()
         if any(name.startswith("momentum.") for name in tensors):
             parameters = chain.from_iterable(group["params"] for group in self._optimizer.param_groups)
             expected |= {f"momentum.{number}": parameter for number, parameter in enumerate(parameters)}

@@ -6,7 +6,6 @@ as long to read. The table's ``advfeat`` metadata holds the shape. Arrow's fixed
 carry the shape itself, but Hugging Face datasets refuses it.
 """
 
-import io
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -212,9 +211,10 @@ def _value_bytes(kind: pa.DataType, table: pa.Table) -> int:
 
 def _opened(content: bytes) -> pq.ParquetFile:
     """Open a Parquet table whose sizes were compared with its bytes."""
-    file = io.BytesIO(content)
-    check_pages(file, open_parquet(file))
-    return pq.ParquetFile(pa.BufferReader(content))
+    file = pa.BufferReader(content)
+    parquet = open_parquet(file)
+    check_pages(file, parquet)
+    return parquet
 
 
 @contextmanager
