@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psutil
 import pytest
@@ -29,6 +30,8 @@ PICTURES = os.environ.get("ADVFEAT_PICTURES")
 """A folder for pictures of the pages, for the documentation; none are kept if unset."""
 
 pytestmark = needs_browser
+
+CREATED, BUSY = 201, 503
 
 QUICK = ("data.train_size=256", "data.test_size=200", "source.epochs=3", "target.epochs=3")
 
@@ -66,24 +69,18 @@ class Interface:
             inputs.nth(there).fill(str(value))
 
     def submit(self) -> FlowRun:
-        """Submit the form, again if the server was too busy to take it; return the run that it made."""
-        known = {run.id for run in self.client.read_flow_runs()}
-        new: list[FlowRun] = []
-
-        def arrived() -> bool:
-            new[:] = [run for run in self.client.read_flow_runs() if run.id not in known]
-            return bool(new)
-
+        """Submit the form, again while the server calls its SQLite busy; return the run it made."""
         button = self.page.get_by_role("button", name="Submit")
-        button.press("Enter")
-        complaint = self.page.get_by_text("Something went wrong")
-        self.wait_until(lambda: arrived() or complaint.count() > 0)
-        if not new:
-            print(f"not taken at once: {self.errors}")
-            button.press("Enter")  # the complaint covers it until somebody closes it
-            self.wait_until(arrived)
-        (run,) = new
-        return run
+        deadline = time.monotonic() + 240
+        while True:
+            with self.page.expect_response("**/create_flow_run", timeout=120_000) as answered:
+                button.press("Enter")  # after a refusal the page's complaint covers it
+            answer = answered.value
+            if answer.status != BUSY:
+                assert answer.status == CREATED, f"{_told(answer)}: {answer.text()}"
+                return self.client.read_flow_run(UUID(answer.json()["id"]))
+            assert time.monotonic() < deadline, self.errors
+            self.page.wait_for_timeout(1000)
 
     def ended(self, run: FlowRun) -> bool:
         """Tell whether a run has ended, however it did."""
