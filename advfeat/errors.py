@@ -1,5 +1,8 @@
 """The one exception hierarchy: every error that advfeat raises on purpose."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 _MOST_CHARACTERS = 500
 """Of what somebody else wrote, in a message."""
 
@@ -62,8 +65,27 @@ class ServerStartError(AdvfeatError):
     """A local server did not start or did not answer in time."""
 
 
+@contextmanager
+def explained(refused: Callable[[str], AdvfeatError], problem: str = "cannot be read") -> Iterator[None]:
+    """Turn what a file system or a reader of files complains about into the refusal's one line."""
+    try:
+        yield
+    except AdvfeatError:
+        raise
+    except Exception as error:  # every file system and every format raises its own
+        raise refused(f"{problem} ({first_line(error)})") from error
+
+
 def first_line(error: BaseException) -> str:
-    """Return the first line of another library's error, for a message of ours; of an empty one its type."""
+    """Return the first line of another library's error, for a message of ours; of an empty one its type.
+
+    Of pydantic's it is the first complaint, behind the field that it is about.
+    """
+    from pydantic import ValidationError  # here, as a command line that only prints its help does without
+
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return _shortened(": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]])))
     return _shortened((str(error).strip() or type(error).__name__).splitlines()[0])
 
 

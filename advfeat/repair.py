@@ -1,4 +1,4 @@
-"""Computes damaged artifacts again, in this process, as the plans of the store's runs say.
+"""Computes damaged artifacts again, on this machine, as the plans of the store's runs say.
 
 Where no plan names an artifact, its own manifest says how it was computed, if that is whole. A damaged
 artifact stays until its replacement has been computed.
@@ -6,12 +6,16 @@ artifact stays until its replacement has been computed.
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from advfeat import data
 from advfeat.artifact import Manifest
 from advfeat.errors import AdvfeatError, DamagedArtifactError, InputError, StageFailedError
+from advfeat.imported import describe
+from advfeat.local import local_ray, usable_cores
 from advfeat.runs import planned_stages
 from advfeat.spec import DataSpec
 from advfeat.stage import STAGE_VERSIONS, Stage
@@ -81,7 +85,8 @@ class _Mender:
 
         before = self._store.readable_manifest(stage.digest)
         began = time.monotonic()
-        compute(stage, self._store)
+        with _ray_for(stage):
+            compute(stage, self._store)
         seconds = time.monotonic() - began
         if (problem := self._store.verify(stage.digest)) is not None:
             raise DamagedArtifactError(problem)
@@ -93,10 +98,7 @@ class _Mender:
     def _stage(self, digest: str) -> Stage:
         """Return what computes an artifact; raises ``AdvfeatError`` if nothing tells or it cannot be done."""
         stage = self._planned.get(digest) or self._described_by_manifest(digest)
-        if stage.workers > 1:
-            raise StageFailedError(f"{stage.workers} processes train it; run its experiment again instead")
-        if stage.kind == "images":
-            _check_source(stage)
+        _check_source(stage)
         return stage
 
     def _described_by_manifest(self, digest: str) -> Stage:
@@ -106,13 +108,14 @@ class _Mender:
         kinds = [kind for kind, version in STAGE_VERSIONS.items() if version == manifest.version]
         for kind in kinds:
             if kind == manifest.stage:
-                workers = manifest.parameters.get("training", {}).get("workers", 1)
+                training = manifest.parameters.get("training", {})
                 return Stage(
                     kind=kind,
                     title=kind.replace("_", " "),
                     parameters=manifest.parameters,
                     inputs=manifest.inputs,
-                    workers=workers,
+                    threads=training.get("threads", 1),
+                    workers=training.get("workers", 1),
                 )
         raise StageFailedError(f"version {manifest.version} of {manifest.stage} made it, which is no more")
 
@@ -121,11 +124,32 @@ class _Mender:
         return planned_stages(self._store)
 
 
-def _check_source(images: Stage) -> None:
-    """Raise ``AdvfeatError`` unless the images can be had, and are those that were meant."""
-    if "data" not in images.context:
+def _ray_for(stage: Stage) -> AbstractContextManager[None]:
+    """Start a Ray where several processes train; raises ``StageFailedError`` if cores are too few."""
+    if stage.workers == 1:
+        return nullcontext()
+    if usable_cores() < stage.workers * stage.threads:
+        wanted = f"{stage.workers} times {stage.threads} cores"
+        raise StageFailedError(f"its training takes {wanted}, and here are {usable_cores()}")
+    return local_ray()
+
+
+def _check_source(stage: Stage) -> None:
+    """Raise ``AdvfeatError`` unless the images from outside of the store are there, and are those meant."""
+    if stage.kind == "images":
+        spec = DataSpec.model_validate(_context(stage, "data"))
+        data.fetch(spec)
+        field, source, found = "data.source", spec.source, data.open_source(spec).identity()
+    elif stage.parameters.get("recipe") == "imported":
+        field, source = "imported", _context(stage, "imported")
+        found = describe(source).identity
+    else:
+        return
+    if found != stage.parameters["identity"]:
+        raise InputError(field, source, "holds other images now", "bring the former ones back")
+
+
+def _context(stage: Stage, name: str) -> Any:
+    if name not in stage.context:
         raise StageFailedError("no run's plan says where its images came from; run its experiment again")
-    spec = DataSpec.model_validate(images.context["data"])
-    data.fetch(spec)
-    if data.open_source(spec).identity() != images.parameters["identity"]:
-        raise InputError("data.source", spec.source, "holds other images now", "bring the former ones back")
+    return stage.context[name]

@@ -27,7 +27,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,13 @@ from pydantic import ValidationError
 from advfeat.artifact import ArtifactRef, Manifest, StoredFile
 from advfeat.contents import check_contents
 from advfeat.digest import file_sha256, stream_sha256
-from advfeat.errors import AdvfeatError, DamagedArtifactError, InputError, MissingArtifactError, first_line
+from advfeat.errors import (
+    DamagedArtifactError,
+    InputError,
+    MissingArtifactError,
+    explained,
+    first_line,
+)
 from advfeat.local_files import check_lies_inside, complete_file, create_exclusively
 from advfeat.stage import Stage
 from advfeat.uploads import Uploads
@@ -313,7 +319,7 @@ class Store:
         """
         if self.is_local and not self.fs.exists(self.root):
             return datetime.now(UTC)
-        with self.explained("cannot be written"), self._probe() as probe:
+        with explained(self._refused, "cannot be written"), self._probe() as probe:
             modified: datetime = self.fs.modified(probe)
         return modified
 
@@ -322,7 +328,7 @@ class Store:
 
         Warns if the server lacks conditional writes.
         """
-        with self.explained("cannot be written"):
+        with explained(self._refused, "cannot be written"):
             if self.is_local:
                 self.fs.makedirs(self.root, exist_ok=True)
             with self._probe() as probe:
@@ -336,18 +342,8 @@ class Store:
 
     def check_readable(self) -> None:
         """Raise ``InputError`` in one line if the store cannot be listed; an absent one is empty."""
-        with self.explained("cannot be read"), contextlib.suppress(FileNotFoundError):
+        with explained(self._refused, "cannot be read"), contextlib.suppress(FileNotFoundError):
             self.fs.ls(self.root)
-
-    @contextlib.contextmanager
-    def explained(self, problem: str) -> Iterator[None]:
-        """Turn an access error of any file system into an ``InputError`` about this store."""
-        try:
-            yield
-        except AdvfeatError:
-            raise
-        except Exception as error:  # every fsspec back end raises its own exceptions
-            raise InputError("store", self.uri, f"{problem} ({first_line(error)})", self._remedy) from error
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -368,14 +364,14 @@ class Store:
             return error.errno != errno.ENOSYS
         return False
 
-    @cached_property
-    def _remedy(self) -> str:
+    def _refused(self, problem: str) -> InputError:
+        remedy = "give a folder that you may write to with --store"
         if self.uri.startswith("s3://"):
-            return (
+            remedy = (
                 "create the bucket, and set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for other "
                 "servers than Amazon's, AWS_ENDPOINT_URL"
             )
-        return "give a folder that you may write to with --store"
+        return InputError("store", self.uri, problem, remedy)
 
     def _folder(self, digest: str) -> str:
         if not _is_digest(digest):

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -183,3 +184,30 @@ def test_other_bytes_than_before_are_told(computed: tuple[Plan, Store], damaged_
     assert code == 0
     assert [line for line in lines if line.startswith("CHANGED  predictions.parquet: whole, but")]
     assert verify(damaged_store)[0] == 0
+
+
+def test_a_finished_set_is_read_again_from_where_it_came(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.random((40, 8, 8, 1), np.float32), rng.integers(0, 10, 40)
+    np.savez(tmp_path / "set.npz", images=images, labels=labels)
+    settings = (*QUICK, "recipes=[imported]", f"imported=numpy:{tmp_path}/set.npz")
+    plan = build_plan(load_experiment("digits", settings))
+    store = Store(str(tmp_path / "store"))
+    compute_all(plan, store)
+    stage = by_title(plan)["data set imported"]
+    whole = files(store, stage)
+
+    rot(payload_of(store, stage))
+    code, lines = verify(store, "--repair")
+    assert code == 1
+    assert "no run's plan says where its images came from" in lines[-1]
+    keep_plan(store, "run", plan.stages)
+    code, lines = verify(store, "--repair")
+    assert code == 0, lines
+    assert files(store, stage) == whole
+
+    np.savez(tmp_path / "set.npz", images=images[::-1], labels=labels)
+    rot(payload_of(store, stage))
+    code, lines = verify(store, "--repair")
+    assert code == 1
+    assert "holds other images now" in "\n".join(lines)

@@ -2,9 +2,13 @@
 
 import json
 import multiprocessing
+import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from torch import distributed
@@ -91,6 +95,23 @@ def test_a_process_alone_does_not_stand_for_many() -> None:
         fit(digits(), TOGETHER, classes=10, seed=0)
 
 
+def listening_addresses(process: "subprocess.Popen[str]") -> set[str]:
+    """Return the addresses on which workers that train together listen, until a process ends."""
+    found: set[str] = set()
+    while process.poll() is None:
+        for below in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                if any("RayTrainWorker" in word for word in below.cmdline()):
+                    connections = below.net_connections("tcp")
+                    found |= {
+                        one.laddr.ip.removeprefix("::ffff:")
+                        for one in connections
+                        if one.status == psutil.CONN_LISTEN
+                    }
+        time.sleep(0.2)
+    return found
+
+
 def test_a_run_trains_on_two_ray_workers_as_well_as_on_one(
     served_command: Command, local_store: Store
 ) -> None:
@@ -100,9 +121,23 @@ def test_a_run_trains_on_two_ray_workers_as_well_as_on_one(
 
     settings.append("target.workers=2")
     words = [word for assignment in settings for word in ("--set", assignment)]
-    result = json.loads(served_command.succeed("run", "--json", *words))
+    process = served_command.start(["run", "--json", *words])
+    assert listening_addresses(process) == {"127.0.0.1"}
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    result = json.loads(stdout)
     together = result["rows"][0]["test_accuracy"]
     assert min(alone, together) > 0.7
     assert abs(alone - together) < 0.1
-    assert list((served_command.folder / ".advfeat" / "store" / "checkpoints").rglob("*.*")) == []
+    store = Store(str(served_command.folder / ".advfeat" / "store"))
+    assert list(Path(store.checkpoints).rglob("*.*")) == []
+    assert served_command.left_processes(10) == []
+
+    (model,) = (
+        stage for stage in build_plan(load_experiment("digits", settings)).stages if stage.workers == 2
+    )
+    (file,) = store.manifest(model.digest).files
+    (Path(store.artifact_uri(model.digest)) / file.path).write_bytes(bytes(file.bytes))
+    assert "repaired  target model clean, seed 0" in served_command.succeed("verify", "--repair")
+    assert store.manifest(model.digest).files == (file,), "the same weights, to the last bit"
     assert served_command.left_processes(10) == []

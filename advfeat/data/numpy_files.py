@@ -15,8 +15,9 @@ from fsspec.implementations.local import LocalFileSystem
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from advfeat.data.refusal import Refusal, explained
+from advfeat.data.refusal import Refusal
 from advfeat.digest import stream_sha256
+from advfeat.errors import explained
 from advfeat.expansion import believed_bytes
 
 

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from advfeat.data.decode import PictureFile
-from advfeat.data.refusal import Refusal, checked_labels, explained
+from advfeat.data.refusal import Refusal, checked_labels
 from advfeat.digest import stream_sha256
+from advfeat.errors import explained
 from advfeat.parquet_file import check_pages, open_parquet
 
 _ROWS_AT_ONCE = 1024

@@ -1,13 +1,12 @@
 """How places that somebody gave are refused: one line about the field that named them."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from advfeat.errors import AdvfeatError, InputError, first_line
+from advfeat.errors import InputError
 from advfeat.spec import DataSpec
 
 Refusal = Callable[[str], InputError]
@@ -19,17 +18,6 @@ MOST_CLASSES = 100_000
 def refusal(spec: DataSpec, remedy: str) -> Refusal:
     """Return what makes the errors about a spec's ``data.source``, which all end with the remedy."""
     return lambda problem: InputError("data.source", spec.source, problem, remedy)
-
-
-@contextmanager
-def explained(refused: Refusal, problem: str = "cannot be read") -> Iterator[None]:
-    """Turn what a file system or a reader of files complains about into the refusal's one line."""
-    try:
-        yield
-    except AdvfeatError:
-        raise
-    except Exception as error:  # every file system and every format raises its own
-        raise refused(f"{problem} ({first_line(error)})") from error
 
 
 def checked_labels(values: NDArray[Any], refused: Refusal, classes: int | None = None) -> NDArray[np.int64]:

@@ -8,8 +8,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from advfeat.data.refusal import explained
-from advfeat.errors import InputError
+from advfeat.errors import InputError, explained
 from advfeat.store import Store
 
 HandOver = Callable[[], None]

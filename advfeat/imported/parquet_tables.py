@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from advfeat.data.decode import Pictures, picture_shape
 from advfeat.data.parquet_files import ParquetFiles, files_by_split
-from advfeat.data.refusal import Refusal, explained
+from advfeat.data.refusal import Refusal
+from advfeat.errors import explained
 
 _ROWS_AT_ONCE = 1024
 

@@ -14,8 +14,9 @@ import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
-from advfeat.data.refusal import Refusal, checked_labels, explained
+from advfeat.data.refusal import Refusal, checked_labels
 from advfeat.digest import stream_sha256
+from advfeat.errors import explained
 
 _ROWS_AT_ONCE = 1024
 _IMAGES, _LABELS = "CIFAR_ims", "CIFAR_lab"

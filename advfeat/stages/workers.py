@@ -11,6 +11,7 @@ from ray.train.torch import TorchTrainer
 
 from advfeat.progress import Progress
 from advfeat.stage import Stage
+from advfeat.stages.process_group import NodeAddressConfig
 from advfeat.stages.training import train, training_set, training_spec
 from advfeat.store import Store
 
@@ -27,6 +28,7 @@ def train_on_workers(stage: Stage, store: Store, progress: Progress | None) -> N
     on_gpus = bool(ray.cluster_resources().get("GPU"))
     trainer = TorchTrainer(
         _train_a_share,
+        torch_config=NodeAddressConfig(),
         train_loop_config={"stage": stage.model_dump(), "store": store.uri, "progress": progress},
         scaling_config=ScalingConfig(
             num_workers=spec.workers,
