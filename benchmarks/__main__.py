@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from advfeat.errors import AdvfeatError
 from advfeat.hardware import device
 from advfeat.spec import DataSpec
-from benchmarks import attacks, grids, growth, machine, report, scale, storage, training
+from benchmarks import attacks, grids, growth, machine, nodes, report, scale, storage, training
 from benchmarks.options import add_options, chosen
 from benchmarks.report import say
 
-PARTS = ("machine", "attacks", "growth", "training", "scale", "grids", "storage")
+PARTS = ("machine", "attacks", "growth", "training", "scale", "nodes", "grids", "storage")
 _QUICK_TRAIN_SIZE = 400
 
 
@@ -46,6 +46,7 @@ def _run(given: argparse.Namespace, command: str) -> None:
     of_growth = chosen(growth.QUICK if quick else growth.Settings(), given)
     of_training = chosen(training.QUICK if quick else training.Settings(), given)
     of_scale = chosen(scale.QUICK if quick else scale.Settings(), given)
+    of_nodes = chosen(nodes.QUICK if quick else nodes.Settings(), given)
     of_grids = chosen(grids.QUICK if quick else grids.Settings(), given)
     of_storage = chosen(storage.QUICK if quick else storage.Settings(), given)
     book = report.Book(machine.describe(), given.output, command, quick=quick)
@@ -61,6 +62,8 @@ def _run(given: argparse.Namespace, command: str) -> None:
             book.keep("training", training.run(of_training, data, say=say))
         elif part == "scale":
             book.keep("scale", scale.run(of_scale, say=say))
+        elif part == "nodes":
+            book.keep("nodes", nodes.run(of_nodes, say=say))
         elif part == "grids":
             book.keep("grids", grids.run(of_grids, say=say))
         else:
@@ -86,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         growth.Settings(),
         training.Settings(),
         scale.Settings(),
+        nodes.Settings(),
         grids.Settings(),
         storage.Settings(),
     )

@@ -47,7 +47,7 @@ class Machine(Spec):
     @property
     def title(self) -> str:
         """The machine in a few words."""
-        return self.gpu or f"{self.cpu}, {self.cores} cores"
+        return self.gpu or ", ".join((self.cpu, *self.instructions[-1:], f"{self.cores} cores"))
 
     @property
     def slug(self) -> str:

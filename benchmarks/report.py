@@ -19,6 +19,7 @@ from benchmarks.attacks import Figures as AttackFigures
 from benchmarks.grids import Figures as GridFigures
 from benchmarks.growth import Figures as GrowthFigures
 from benchmarks.machine import Machine, Peaks
+from benchmarks.nodes import Figures as NodeFigures
 from benchmarks.scale import Figures as ScaleFigures
 from benchmarks.storage import Figures as StorageFigures
 from benchmarks.table import Table
@@ -54,13 +55,15 @@ class Report(Spec):
     growth: Part[GrowthFigures] | None = None
     training: Part[TrainingFigures] | None = None
     scale: Part[ScaleFigures] | None = None
+    nodes: Part[NodeFigures] | None = None
     grids: Part[GridFigures] | None = None
     storage: Part[StorageFigures] | None = None
 
     def markdown(self) -> str:
         """Return the report as Markdown."""
         lines = [f"# Benchmarks: {self.machine.title}", "", *_markdown(self.machine.table())]
-        parts = (self.peaks, self.attacks, self.growth, self.training, self.scale, self.grids, self.storage)
+        orchestrated = (self.scale, self.nodes, self.grids, self.storage)
+        parts = (self.peaks, self.attacks, self.growth, self.training, *orchestrated)
         for part in parts:
             if part is not None:
                 for table in part.figures.tables():
