@@ -66,7 +66,7 @@ def print_grid(title: str, rows: Sequence[Row]) -> None:
     for matrix in transfer_matrices(rows):
         place = f" at {matrix.title}" if matrix.title else ""
         found = correlation(matrix.over_all)
-        console.print(f"Transfer rate against test accuracy{place}: {found}.", highlight=False, markup=False)
+        console.print(f"Transfer rate against test accuracy{place}: {found}.", highlight=False)
 
 
 def print_rows(rows: Sequence[Row]) -> None:
@@ -180,4 +180,4 @@ def print_comparison(comparison: "Comparison") -> None:
 
 
 def _wide_console() -> Console:
-    return Console(width=max(Console().width, 140))
+    return Console(width=max(Console().width, 140), markup=False)  # brackets in a name are its own

@@ -13,7 +13,7 @@ from advfeat.usage import Usage
 
 def print_usage(found: Usage) -> None:
     """Print one line a kind and one a run on standard output."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     kinds = Table("kind", title="what fills the store")
     runs = Table("run", "state", title="what its runs use", min_width=40)
     for table, headings in ((kinds, ("number", "size", "no run uses")), (runs, ("size", "only this run"))):
@@ -37,7 +37,7 @@ def print_garbage(garbage: Iterable[Garbage], *, deleted: bool) -> None:
     groups = defaultdict(list)
     for entry in garbage:
         groups[entry.what, entry.why].append(entry.bytes)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     table = Table("what", title="deleted" if deleted else "what can go")
     for heading in ("number", "size"):
         table.add_column(heading, justify="right")

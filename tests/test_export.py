@@ -21,6 +21,7 @@ from advfeat.evaluation import predict
 from advfeat.experiment_file import load_experiment
 from advfeat.export import FORMATS, export, split
 from advfeat.export.class_folders import folder_names
+from advfeat.export.destination import Destination
 from advfeat.export.pixels import quantized
 from advfeat.plan import Plan, build_plan
 from advfeat.spec import DataSpec
@@ -228,6 +229,26 @@ def test_on_s3_too_and_nothing_is_left_of_one_that_failed(
     export(made[0], d_rand, "parquet", f"{there.uri}/stopped")
 
 
+def test_a_folder_that_somebody_fills_meanwhile_stays_as_it_is(tmp_path: Path) -> None:
+    place = Destination(str(tmp_path / "out"))
+
+    def fill() -> None:
+        with place.filled() as (folder, _):
+            (folder / "ours").touch()
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out" / "theirs").touch()
+
+    with pytest.raises(InputError, match=r"cannot be filled \(.*\); give a new folder"):
+        fill()
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "theirs"]
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_mount(), reason="no file system is mounted there")
+def test_a_mounted_file_system_is_no_place_for_a_folder() -> None:
+    with pytest.raises(InputError, match=r"is where a file system is mounted|is not empty"):
+        Destination("/dev/shm")
+
+
 def test_nothing_appears_of_a_damaged_data_set(d_rand: str, made: tuple[Store, Plan], tmp_path: Path) -> None:
     copy = Store(str(tmp_path / "copy"))
     copy.fs.copy(made[0].root, copy.root, recursive=True)
@@ -314,4 +335,5 @@ def test_regrouped_rows_stay_in_order(sizes: list[int], rows: int) -> None:
 def test_folders_of_classes_sort_as_labels_do(classes: list[str]) -> None:
     names = folder_names(classes)
     assert names == sorted(set(names))
+    assert len({name.casefold() for name in names}) == len(names)
     assert all(name == Path(name).name and name not in {".", ".."} for name in names)

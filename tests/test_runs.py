@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from prefect import flow
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from scipy import stats
+from typer.testing import CliRunner
 
 from advfeat.board import StageProgress
 from advfeat.comparison import compare
@@ -29,6 +30,7 @@ from advfeat.runs import (
 )
 from advfeat.stage import Stage
 from advfeat.store import Store
+from flows.cli import app
 from flows.progress_bars import LongStages
 from flows.recording import recorded
 from tests.inline import compute, compute_all
@@ -54,6 +56,14 @@ def test_records_survive_and_what_is_none_is_left_out(store: Store) -> None:
     ended = second.model_copy(update={"state": "completed", "seconds": 2.5})
     keep_record(store, ended)
     assert read_records(store) == [first, ended]
+
+
+def test_brackets_in_a_title_are_shown_as_they_are(local_store: Store) -> None:
+    keep_record(local_store, record("aa-1", title="eps [0.5] [/b]"))
+    for command in ("runs", "du"):
+        done = CliRunner().invoke(app, [command, "--store", local_store.uri])
+        assert done.exit_code == 0, done.exception
+        assert "eps [0.5] [/b]" in done.output
 
 
 def test_names_that_lead_to_no_report_are_refused_in_a_line(local_store: Store) -> None:

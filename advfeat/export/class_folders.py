@@ -43,7 +43,7 @@ def write_class_folders(split: Split, folder: Path) -> Iterator[None]:
 def folder_names(classes: Sequence[str]) -> list[str]:
     """Name a folder for each class, so that they sort as the labels do: with a number where names do not."""
     names = [re.sub(r"\W+", "-", name).strip("-") or "unnamed" for name in classes]
-    if names == sorted(set(names)):
+    if names == sorted({name.casefold(): name for name in names}.values()):  # some disks take A for a
         return names
     digits = len(str(len(names) - 1))
     return [f"{label:0{digits}d}-{name}" for label, name in enumerate(names)]

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from advfeat.errors import InputError, explained
+from advfeat.errors import InputError, explained, first_line
 from advfeat.store import Store
 
 HandOver = Callable[[], None]
@@ -35,6 +35,8 @@ class Destination:
             occupied = self._is_occupied()
         if occupied:
             raise self._refused("is not empty")
+        if self._is_local and Path(self._root).is_mount():
+            raise self._refused("is where a file system is mounted; no finished folder can take its place")
         with explained(self._refused, "cannot be written"):
             self._try_writing()
 
@@ -52,6 +54,8 @@ class Destination:
         try:
             yield partial, lambda: None
             partial.replace(target)
+        except OSError as error:
+            raise self._refused(f"cannot be filled ({first_line(error)})") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -70,7 +74,7 @@ class Destination:
             try:
                 yield folder, hand_over
             except BaseException:
-                if self._fs.exists(self._root):
+                with suppress(Exception):  # what went wrong first is told, not that nothing can be deleted
                     self._fs.rm(self._root, recursive=True)
                 raise
 

@@ -49,4 +49,5 @@ def _size(rows: int) -> str:
 
 def _cell(value: object) -> str:
     """Write a value so that it stays within its cell of a table, whatever it holds."""
-    return html.escape(" ".join(str(value).split())).replace("|", "&#124;")
+    words = "".join(each if each.isprintable() else " " for each in str(value)).split()
+    return html.escape(" ".join(words)).replace("|", "&#124;")
