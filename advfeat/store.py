@@ -234,7 +234,7 @@ class Store:
         deleted while the next ones are written, and if too many wait for that, the function waits too.
         """
         digest = stage.digest
-        existing, loss = self.state(digest)
+        existing, _ = self.state(digest)
         if existing is not None:
             return existing.reference(self.artifact_uri(digest))
         with tempfile.TemporaryDirectory(prefix="advfeat-") as folder:
@@ -255,8 +255,6 @@ class Store:
                 seconds=round(time.monotonic() - began, 3),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
             ).sealed()
-            if loss is not None:
-                self.withdraw(digest)
             return self._publish(manifest).reference(self.artifact_uri(digest))
 
     def withdraw(self, digest: str) -> None:
@@ -441,11 +439,18 @@ class Store:
         return file
 
     def _publish(self, manifest: Manifest) -> Manifest:
-        content = manifest.model_dump_json(indent=2).encode()
+        """Create the manifest, in place of one that is damaged; return the one that is there then."""
+        digest, content = manifest.digest, manifest.model_dump_json(indent=2).encode()
         try:
-            self.create(self._manifest_path(manifest.digest), content)
+            # Looked at again, as what was damaged or gone may be whole by now, and others read it.
+            if (published := self.intact(digest)) is not None:
+                return published
+        except DamagedArtifactError:
+            self.withdraw(digest)
+        try:
+            self.create(self._manifest_path(digest), content)
         except FileExistsError:
-            return self.manifest(manifest.digest)
+            return self.manifest(digest)
         return manifest
 
 
