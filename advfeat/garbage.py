@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from advfeat.artifact import Manifest
-from advfeat.errors import InputError, StoreBusyError
+from advfeat.errors import DamagedArtifactError, InputError, StoreBusyError
 from advfeat.inventory import Inventory, StoredObject, UnfinishedUpload, take_inventory
 from advfeat.reachability import KnownRun, digests_used, read_runs
 from advfeat.store import Store
@@ -255,8 +255,8 @@ def _sign(store: Store) -> Iterator[Callable[[], None]]:
         raise StoreBusyError(f"another advfeat gc is at work on {store.uri}") from None
 
     def is_mine() -> bool:
-        with contextlib.suppress(FileNotFoundError):
-            return bool(store.fs.cat_file(path) == mine)
+        with contextlib.suppress(FileNotFoundError, DamagedArtifactError):
+            return store.get(path, len(mine)) == mine
         return False
 
     def check() -> None:

@@ -46,7 +46,7 @@ from advfeat.errors import (
     explained,
     first_line,
 )
-from advfeat.local_files import check_lies_inside, complete_file, create_exclusively
+from advfeat.local_files import check_file, check_folder, complete_file, create_exclusively
 from advfeat.stage import Stage
 from advfeat.uploads import Uploads
 
@@ -206,12 +206,21 @@ class Store:
         Raises ``DamagedArtifactError`` if its bytes are not those that the manifest promises.
         """
         with self._payload(digest, file) as payload:
-            size = payload.seek(0, os.SEEK_END)  # memory is taken for what is there, not for what is promised
-            if size != file.bytes:
+            if (size := _size(payload)) != file.bytes:
                 raise DamagedArtifactError(_wrong_size(file, size))
-            payload.seek(0)
             content: bytes = payload.read(size)
         _check_sha256(file, hashlib.sha256(content).hexdigest(), len(content))
+        return content
+
+    def get(self, path: str, most_bytes: int) -> bytes:
+        """Read a file that is no artifact.
+
+        Raises ``FileNotFoundError``, and ``DamagedArtifactError`` if it is larger, or no regular file.
+        """
+        with self._opened(path) as file:
+            if (size := _size(file)) > most_bytes:
+                raise DamagedArtifactError(f"{path} has {size:,} bytes, more than any of its kind")
+            content: bytes = file.read(size)
         return content
 
     # -- writing ------------------------------------------------------------------------------
@@ -375,12 +384,9 @@ class Store:
         if not _is_digest(digest):
             raise MissingArtifactError(f"{digest[:80]!r} is no digest of an artifact")
         folder = f"{self.root}/artifacts/{digest}"
-        self._check_lies_inside(folder)
-        return folder
-
-    def _check_lies_inside(self, path: str) -> None:
         if self.is_local:
-            check_lies_inside(Path(path), Path(self.root) / "artifacts")
+            check_folder(Path(folder), Path(self.root) / "artifacts")
+        return folder
 
     def _manifest_path(self, digest: str) -> str:
         return f"{self._folder(digest)}/manifest.json"
@@ -418,7 +424,10 @@ class Store:
 
     @contextlib.contextmanager
     def _opened(self, path: str) -> Iterator[Any]:
-        self._check_lies_inside(path)
+        if self.is_local:
+            root = Path(self.root)
+            below, *rest = Path(path).relative_to(root).parts
+            check_file(Path(path), root / below if rest else root)
         with self.fs.open(path, "rb") as file:
             yield file
 
@@ -456,6 +465,13 @@ class Store:
 
 def _is_digest(name: str) -> bool:
     return re.fullmatch("[0-9a-f]{64}", name) is not None
+
+
+def _size(file: Any) -> int:
+    """Return the size of an opened file: memory is taken for what is there, not for what is promised."""
+    size: int = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size
 
 
 def _wrong_size(file: StoredFile, size: int) -> str:
