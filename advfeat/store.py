@@ -339,13 +339,14 @@ class Store:
             if self.is_local:
                 self.fs.makedirs(self.root, exist_ok=True)
             with self._probe() as probe:
-                keeps_first = self.is_local or self._keeps_first(probe)
-            if not keeps_first:
-                logger.warning(
-                    "%s: this server lacks conditional writes (If-None-Match); of two runs that publish "
-                    "one artifact in the same moment the last wins",
-                    self.uri,
-                )
+                if self.is_local:
+                    self._check_hard_links()
+                elif not self._keeps_first(probe):
+                    logger.warning(
+                        "%s: this server lacks conditional writes (If-None-Match); of two runs that publish "
+                        "one artifact in the same moment the last wins",
+                        self.uri,
+                    )
 
     def check_readable(self) -> None:
         """Raise ``InputError`` in one line if the store cannot be listed; an absent one is empty."""
@@ -357,10 +358,25 @@ class Store:
     @contextlib.contextmanager
     def _probe(self) -> Iterator[str]:
         """Give the path of a small file that is written for this moment."""
-        path = f"{self.root}/.probe-{uuid.uuid4().hex}"
+        path = self._probe_path()
         self.fs.pipe_file(path, b"advfeat")
         try:
             yield path
+        finally:
+            self.delete([path])
+
+    def _probe_path(self) -> str:
+        return f"{self.root}/.probe-{uuid.uuid4().hex}"
+
+    def _check_hard_links(self) -> None:
+        """Raise ``InputError`` if manifests cannot be created exclusively where files can be written."""
+        path = self._probe_path()
+        try:
+            create_exclusively(Path(path), b"advfeat")
+        except OSError as error:
+            problem = f"lies on a file system without hard links ({first_line(error)})"
+            remedy = "choose a folder on another one, such as ext4, XFS or APFS, or s3://bucket/prefix"
+            raise InputError("store", self.uri, problem, remedy) from error
         finally:
             self.delete([path])
 
