@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict
 
 from advfeat.artifact import Manifest
 from advfeat.errors import InputError
+from advfeat.inputs import input_of
 from advfeat.lineage import Link, lineage
 from advfeat.origins import origin_of
 from advfeat.recipes import RECIPES
 from advfeat.remake import remaking_command
-from advfeat.spec import RecipeName
+from advfeat.spec import RecipeName, TrainSpec
 from advfeat.stages.rows import stored_tables
 from advfeat.store import Store
 from advfeat.tables import int_array
@@ -115,12 +116,15 @@ def card_of(store: Store, digest: str) -> Card:
     ``DamagedArtifactError`` where it cannot be told what it was made from.
     """
     manifest = data_set_manifest(store, digest)
-    files = {manifest.stage: manifest} if "identity" in manifest.parameters else {}
-    parts = {**files, **{role: store.manifest(part) for role, part in manifest.inputs.items()}}
-    real, metrics, parameters = parts["images"].metrics, manifest.metrics, manifest.parameters
+    metrics, parameters = manifest.metrics, manifest.parameters
+    images = manifest if manifest.stage == "images" else input_of(store, manifest, "images", "images")
+    parts = {role: store.manifest(part) for role, part in manifest.inputs.items()}
+    if "identity" in parameters:
+        parts = {manifest.stage: manifest, **parts}
+    real = images.metrics
     splits = {split: metrics[f"{split}_size"] for split in ("train", "test") if f"{split}_size" in metrics}
     recipe = parameters.get("recipe")
-    source = origin_of(parts["images"].parameters["identity"])
+    source = origin_of(images.parameters["identity"])
     return Card(
         digest=digest,
         stage=manifest.stage,
@@ -178,7 +182,7 @@ def _model(role: str, manifest: Manifest) -> SourceModel:
     return SourceModel(
         role=role,
         digest=manifest.digest,
-        architecture=training["model"],
+        architecture=TrainSpec.model_validate(training).model,
         training=training,
         test_accuracy=manifest.metrics["test_accuracy"],
         train_accuracy=manifest.metrics["train_accuracy"],

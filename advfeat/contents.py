@@ -3,7 +3,7 @@
 A manifest can be whole and sealed and yet say what no stage of ours would: somebody else wrote it.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -19,31 +19,14 @@ class _Form(BaseModel):
     model_config = ConfigDict(from_attributes=True, strict=True)
 
 
-class _ImagesMetrics(_Form):
-    train_size: Count
-    test_size: Count
-    image_shape: list[Side] = Field(min_length=3, max_length=3)
-    classes: list[str] = Field(min_length=1, max_length=100_000)
-
-
-class _ImagesParameters(_Form):
-    identity: dict[str, Any] = Field(min_length=1)
-    train_size: int | None
-    test_size: int | None
-
-
-class _Images(_Form):
-    stage: Literal["images"]
-    metrics: _ImagesMetrics
-    parameters: _ImagesParameters
-
-
-class _DatasetMetrics(_Form):
-    train_size: Count
+class _Metrics(_Form):
+    train_size: Count = 0
+    test_size: Count = 0
     wrong_label_share: Share | None = None
     attack_success: Share | None = None
     mean_perturbation_norm: float | None = None
     max_perturbation_norm: float | None = None
+    test_accuracy: Share | None = None
 
     @model_validator(mode="after")
     def _norms_come_together(self) -> Self:
@@ -58,37 +41,69 @@ class _Attack(_Form):
     steps: int
 
 
-class _DatasetParameters(_Form):
-    recipe: RecipeName
+class _Parameters(_Form):
+    identity: dict[str, Any] = {}
+    recipe: RecipeName | None = None
+    training: TrainSpec | None = None
     attack: _Attack | None = None
     seed: int = 0
-    identity: dict[str, Any] | None = None
+
+
+class _AnyStage(_Form):
+    """What some stages tell and others do not, such as a seed, has one form wherever it is told."""
+
+    metrics: _Metrics
+    parameters: _Parameters
+
+
+class _ImagesMetrics(_Metrics):
+    train_size: Count
+    test_size: Count
+    image_shape: list[Side] = Field(min_length=3, max_length=3)
+    classes: list[str] = Field(min_length=1, max_length=100_000)
+
+
+class _ImagesParameters(_Parameters):
+    identity: dict[str, Any] = Field(min_length=1)
+    recipe: None = None
+    train_size: int | None
+    test_size: int | None
+
+
+class _Images(_AnyStage):
+    metrics: _ImagesMetrics
+    parameters: _ImagesParameters
+
+
+class _DatasetMetrics(_Metrics):
+    train_size: Count
+
+
+class _DatasetParameters(_Parameters):
+    recipe: RecipeName
 
 
 class _DatasetInputs(_Form):
     images: Sha256
-    source_model: Sha256 | None = None
 
 
-class _Dataset(_Form):
-    stage: Literal["dataset"]
+class _Dataset(_AnyStage):
     metrics: _DatasetMetrics
     parameters: _DatasetParameters
     inputs: _DatasetInputs
 
 
-class _ModelMetrics(_Form):
+class _ModelMetrics(_Metrics):
     train_accuracy: Share
     epoch_losses: list[float]
 
 
-class _ModelParameters(_Form):
+class _ModelParameters(_Parameters):
     training: TrainSpec
     seed: int
 
 
-class _Model(_Form):
-    stage: Literal["source_model", "target_model"]
+class _Model(_AnyStage):
     metrics: _ModelMetrics
     parameters: _ModelParameters
 
@@ -101,16 +116,15 @@ class _SourceModel(_Model):
     metrics: _SourceModelMetrics
 
 
-class _EvaluationMetrics(_Form):
+class _EvaluationMetrics(_Metrics):
     test_accuracy: Share
 
 
-class _Evaluation(_Form):
-    stage: Literal["evaluation"]
+class _Evaluation(_AnyStage):
     metrics: _EvaluationMetrics
 
 
-_FORMS: dict[str, type[_Form]] = {
+_FORMS: dict[str, type[_AnyStage]] = {
     "images": _Images,
     "dataset": _Dataset,
     "source_model": _SourceModel,
@@ -120,6 +134,5 @@ _FORMS: dict[str, type[_Form]] = {
 
 
 def check_contents(manifest: Manifest) -> None:
-    """Raise ``pydantic.ValidationError`` if a manifest lacks what a stage of its name tells."""
-    if form := _FORMS.get(manifest.stage):
-        form.model_validate(manifest)
+    """Raise ``pydantic.ValidationError`` if a manifest lacks or garbles what its stage tells."""
+    _FORMS.get(manifest.stage, _AnyStage).model_validate(manifest)

@@ -13,10 +13,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-from advfeat.artifact import Manifest
-from advfeat.errors import InputError, StoreBusyError
+from advfeat.errors import DamagedArtifactError, InputError, StoreBusyError
 from advfeat.inventory import Inventory, StoredObject, UnfinishedUpload, take_inventory
 from advfeat.reachability import KnownRun, digests_used, read_runs
+from advfeat.stock import Stock, is_manifest, take_stock
 from advfeat.store import Store
 
 YOUNGEST_ARTIFACT = timedelta(hours=1)
@@ -45,11 +45,9 @@ class Garbage:
 
 
 @dataclass(frozen=True)
-class Survey:
-    """The files of a store at one moment, and its manifests by digest, None for unreadable ones."""
+class Survey(Stock):
+    """What a store holds, and the time by its clock before that was looked at."""
 
-    inventory: Inventory
-    manifests: dict[str, Manifest | None]
     now: datetime
 
 
@@ -69,12 +67,10 @@ class Forgotten:
 
 
 def survey(store: Store) -> Survey:
-    """Look at everything in a store: list its files and read every manifest."""
+    """Look at everything in a store; raises ``InputError`` if it cannot be written, which tells its time."""
     now = store.now()
-    inventory = take_inventory(store)
-    readable = {manifest.digest: manifest for manifest in store.manifests()}
-    published = [digest for digest, files in inventory.artifacts.items() if any(map(_is_manifest, files))]
-    return Survey(inventory, {digest: readable.get(digest) for digest in published}, now)
+    stock = take_stock(store)
+    return Survey(stock.inventory, stock.manifests, now)
 
 
 def forgotten_runs(runs: Iterable[KnownRun], names: Iterable[str], now: datetime) -> frozenset[str]:
@@ -162,7 +158,7 @@ def _artifacts(surveyed: Survey, used: Collection[str], before: datetime) -> Ite
         files = surveyed.inventory.artifacts[digest]
         if digest in used or not _all_older(files, before):
             continue
-        files = sorted(files, key=_is_manifest, reverse=True)
+        files = sorted(files, key=is_manifest, reverse=True)
         if record := surveyed.inventory.cache.get(digest):
             files.append(record)
         what = "damaged artifact" if manifest is None else manifest.stage
@@ -191,7 +187,7 @@ def _leftovers(surveyed: Survey, at_work: Collection[str], before: datetime) -> 
                 yield Garbage("leftover", digest, "its writer did not finish", tuple(files))
         elif (manifest := surveyed.manifests[digest]) is not None:
             named = {file.path for file in manifest.files}
-            stray = [file for file in files if Path(file.path).name not in named and not _is_manifest(file)]
+            stray = [file for file in files if Path(file.path).name not in named and not is_manifest(file)]
             if stray and _all_older(files, before):
                 yield Garbage("leftover", digest, "another writer was first", tuple(stray))
     for file in inventory.partial:
@@ -215,10 +211,6 @@ def _runs(
     for run, file in inventory.plans.items():
         if run not in known and file.modified < before:
             yield Garbage("leftover", run, "the plan of no run", (file,))
-
-
-def _is_manifest(file: StoredObject) -> bool:
-    return file.path.endswith("/manifest.json")
 
 
 def _all_older(files: Iterable[StoredObject], before: datetime) -> bool:
@@ -255,8 +247,8 @@ def _sign(store: Store) -> Iterator[Callable[[], None]]:
         raise StoreBusyError(f"another advfeat gc is at work on {store.uri}") from None
 
     def is_mine() -> bool:
-        with contextlib.suppress(FileNotFoundError):
-            return bool(store.fs.cat_file(path) == mine)
+        with contextlib.suppress(FileNotFoundError, DamagedArtifactError):
+            return store.get(path, len(mine)) == mine
         return False
 
     def check() -> None:

@@ -18,6 +18,9 @@ _ARTIFACT = re.compile(rf"artifacts/{_DIGEST}/[^/]+")
 _CACHE = re.compile(rf"cache/{_DIGEST}")
 _CHECKPOINT = re.compile(rf"checkpoints/{_DIGEST}(-workers/.+)?")
 _RUN = re.compile(r"(runs|plans)/(?P<run>[A-Za-z0-9_-][A-Za-z0-9._-]{0,199})\.json")
+_NAMES = (_ARTIFACT, _CACHE, _CHECKPOINT, _RUN)
+_UPLOADS_AT_ONCE = 1000
+"""That S3 tells of in an answer; others would tell of more."""
 FOLDERS = ("artifacts", "cache", "checkpoints", "runs", "plans")
 
 
@@ -38,11 +41,8 @@ class UnfinishedUpload:
     key: str
     upload: str
     began: datetime
-
-    @property
-    def digest(self) -> str:
-        """Digest of the artifact that it is for."""
-        return self.key.split("/")[-2]
+    digest: str | None
+    """Digest of what it is for, if that has one."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,21 @@ def _stored_object(store: Store, info: dict[str, Any]) -> StoredObject:
 def _unfinished_uploads(store: Store) -> Iterator[UnfinishedUpload]:
     if not store.uri.startswith("s3://"):
         return
-    bucket, prefix, _ = store.fs.split_path(f"{store.root}/artifacts/")
-    try:
-        answer = store.fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix)
-    except OSError:  # not every server lists them, nor every key may
-        return
-    for upload in answer.get("Uploads", []):
-        yield UnfinishedUpload(bucket, upload["Key"], upload["UploadId"], upload["Initiated"])
+    bucket, prefix, _ = store.fs.split_path(f"{store.root}/")
+    page: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxUploads": _UPLOADS_AT_ONCE}
+    while True:
+        try:
+            answer = store.fs.call_s3("list_multipart_uploads", **page)
+        except OSError:  # not every server lists them, nor every key may
+            return
+        for upload in answer.get("Uploads", []):
+            name = upload["Key"].removeprefix(prefix)
+            if match := next(filter(None, (pattern.fullmatch(name) for pattern in _NAMES)), None):
+                digest = match.groupdict().get("digest")
+                yield UnfinishedUpload(bucket, upload["Key"], upload["UploadId"], upload["Initiated"], digest)
+        # SeaweedFS names the last upload, but not its key.
+        markers = {name: answer.get(f"Next{name}") for name in ("KeyMarker", "UploadIdMarker")}
+        following = page | {name: marker for name, marker in markers.items() if marker}
+        if not answer.get("IsTruncated") or following == page:
+            return
+        page = following

@@ -1,7 +1,6 @@
 """The chain of artifacts that one was made from, back to the real images."""
 
 import io
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
@@ -11,9 +10,13 @@ from rich.tree import Tree
 from advfeat.artifact import Manifest
 from advfeat.errors import DamagedArtifactError
 from advfeat.origins import origin_of
+from advfeat.spec import TrainSpec
 from advfeat.store import Store
 
-_WIDTH = 160
+_MOST_LEVELS = 100
+"""Of a tree; stages of ours are no ten deep."""
+_WIDTH = 160 + 4 * _MOST_LEVELS
+"""What is drawn must fit: rich leaves out what does not."""
 _DIGITS = 12
 """Of a digest, in a tree."""
 
@@ -44,23 +47,36 @@ def lineage(store: Store, digest: str) -> dict[str, Link]:
 
 
 def lineage_text(chain: dict[str, Link]) -> str:
-    """Draw a chain as a tree; what was drawn already is named again without its inputs."""
+    """Draw a chain as a tree; what was drawn already, or lies too deep, is named without its inputs."""
     first = next(iter(chain.values()))
     tree = Tree(_label("", first))
-    _grow(tree, first, chain, set())
+    _grow(tree, first, chain)
     drawing = Console(file=io.StringIO(), width=_WIDTH, color_system=None)
     with drawing.capture() as captured:
         drawing.print(tree, soft_wrap=True)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
-def _grow(tree: Tree, link: Link, chain: dict[str, Link], drawn: set[str]) -> None:
-    for role, digest in link.inputs.items():
-        known = digest in drawn
+def _grow(tree: Tree, first: Link, chain: dict[str, Link]) -> None:
+    """Draw below an artifact what it was made from, however long the chain."""
+    drawn: set[str] = set()
+    waiting = _branches(tree, first, 1)
+    while waiting:
+        parent, level, role, digest = waiting.pop()
+        link, instead = chain[digest], None
+        if digest in drawn:
+            instead = "see above"
+        elif link.inputs and level == _MOST_LEVELS:
+            instead = "…"
         drawn.add(digest)
-        branch = tree.add(_label(f"{role}: ", chain[digest], "see above" if known else None))
-        if not known:
-            _grow(branch, chain[digest], chain, drawn)
+        branch = parent.add(_label(f"{role}: ", link, instead))
+        if instead is None:
+            waiting += _branches(branch, link, level + 1)
+
+
+def _branches(tree: Tree, link: Link, level: int) -> list[tuple[Tree, int, str, str]]:
+    """Return where, in which role and by which digest to draw a link's inputs, the first one last."""
+    return [(tree, level, role, digest) for role, digest in reversed(link.inputs.items())]
 
 
 def _label(role: str, link: Link, instead: str | None = None) -> Text:
@@ -87,12 +103,12 @@ def _words(manifest: Manifest) -> str:
             f"{metrics['train_size']:,} training and {metrics['test_size']:,} test images",
             f"{len(metrics['classes'])} classes",
         ]
-    if "recipe" in parameters:
-        words += [parameters["recipe"], f"{metrics['train_size']:,} images"]
-    if "training" in parameters:
-        words += _training_words(parameters["training"])
-    if "attack" in parameters:
-        words += _attack_words(parameters["attack"])
+    if recipe := parameters.get("recipe"):
+        words += [recipe, f"{metrics.get('train_size', 0):,} images"]
+    if training := parameters.get("training"):
+        words += _training_words(TrainSpec.model_validate(training))
+    if attack := parameters.get("attack"):
+        words += [f"{attack['norm']} eps {attack['eps']}", f"{attack['steps']} steps"]
     if "seed" in parameters:
         words.append(f"seed {parameters['seed']}")
     for name in ("attack_success", "test_accuracy"):
@@ -101,10 +117,6 @@ def _words(manifest: Manifest) -> str:
     return ", ".join(words)
 
 
-def _training_words(training: dict[str, Any]) -> list[str]:
-    robust = training.get("adversarial")
-    return [training["model"], f"{training['epochs']} epochs", *(["adversarial training"] if robust else [])]
-
-
-def _attack_words(attack: dict[str, Any] | None) -> list[str]:
-    return [] if attack is None else [f"{attack['norm']} eps {attack['eps']}", f"{attack['steps']} steps"]
+def _training_words(training: TrainSpec) -> list[str]:
+    robust = ["adversarial training"] if training.adversarial else []
+    return [training.model, f"{training.epochs} epochs", *robust]

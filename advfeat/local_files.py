@@ -9,19 +9,31 @@ from pathlib import Path
 from advfeat.errors import DamagedArtifactError
 
 
-def check_lies_inside(path: Path, folder: Path) -> None:
-    """Raise ``DamagedArtifactError`` if a link leads out of the folder, nowhere, or to no file or folder.
+def check_file(path: Path, folder: Path) -> None:
+    """Raise ``DamagedArtifactError`` unless a path is a regular file inside of the folder, or nothing.
 
     Whoever may write to a store could make us read or write elsewhere on this machine, or wait for ever at
     a pipe. The folder itself may be a link.
     """
+    real = _where_it_leads(path, folder)
+    if real.exists() and not real.is_file():
+        raise DamagedArtifactError(f"{path.name} is no regular file")
+
+
+def check_folder(path: Path, folder: Path) -> None:
+    """Raise ``DamagedArtifactError`` unless a path is a folder inside of the folder, or nothing."""
+    real = _where_it_leads(path, folder)
+    if real.exists() and not real.is_dir():
+        raise DamagedArtifactError(f"{path.name} is no folder")
+
+
+def _where_it_leads(path: Path, folder: Path) -> Path:
     real = Path(os.path.realpath(path))  # Path.resolve raises where links lead in a circle
     if not real.is_relative_to(os.path.realpath(folder)):
         raise DamagedArtifactError(f"{path.name} is a link that leads out of the store")
     if path.is_symlink() and not real.exists():
         raise DamagedArtifactError(f"{path.name} is a link that leads nowhere")
-    if real.exists() and not (real.is_file() or real.is_dir()):
-        raise DamagedArtifactError(f"{path.name} is no regular file")
+    return real
 
 
 @contextmanager

@@ -27,7 +27,7 @@ class KnownRun:
 
 def read_runs(store: Store, records: Mapping[str, StoredObject]) -> list[KnownRun]:
     """Read the runs with these records; an unreadable record counts as a run that failed."""
-    read = records_in(store, {file.path: file.bytes for file in records.values()})
+    read = records_in(store, [file.path for file in records.values()])
     known = [
         KnownRun(read[file.path] or _unreadable(run), file.modified)
         for run, file in records.items()

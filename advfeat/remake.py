@@ -7,6 +7,7 @@ from typing import Any
 
 from advfeat.artifact import Manifest
 from advfeat.experiment_file import DEFAULT_PRESET, load_experiment, preset_names
+from advfeat.inputs import input_of
 from advfeat.origins import data_fields, origin_of
 from advfeat.recipes import RECIPES
 from advfeat.store import Store
@@ -26,7 +27,7 @@ def remaking_command(store: Store, manifest: Manifest) -> str:
 def remaking_assignments(store: Store, manifest: Manifest) -> tuple[str, list[str]]:
     """Return the preset and the assignments of that command: what differs from the preset."""
     fields = _data_set_fields(store, manifest) if manifest.stage == "dataset" else {}
-    images = manifest if manifest.stage == "images" else store.manifest(manifest.inputs["images"])
+    images = manifest if manifest.stage == "images" else input_of(store, manifest, "images", "images")
     fields["data"] = data_fields(images.parameters)
     source = fields["data"]["source"]
     preset = source if source in preset_names() else DEFAULT_PRESET
@@ -39,7 +40,7 @@ def _data_set_fields(store: Store, manifest: Manifest) -> dict[str, Any]:
     recipe, inputs = RECIPES[manifest.parameters["recipe"]], manifest.inputs
     fields = {name: manifest.parameters[name] for name in recipe.settings if name in manifest.parameters}
     if recipe.source is not None:
-        training = store.manifest(inputs["source_model"]).parameters["training"]
+        training = input_of(store, manifest, "source_model", "source_model").parameters["training"]
         if recipe.source == "standard_source":  # the robust one's training, but for the attack
             fields["robust_source"] = {k: v for k, v in training.items() if k != "adversarial"}
         else:
@@ -49,7 +50,7 @@ def _data_set_fields(store: Store, manifest: Manifest) -> dict[str, Any]:
     if recipe.guarded:
         fields["guards"] = sum(role.startswith("guard_") for role in inputs)
     if "other_images" in inputs:
-        fields["other_data"] = data_fields(store.manifest(inputs["other_images"]).parameters)
+        fields["other_data"] = data_fields(input_of(store, manifest, "other_images", "images").parameters)
     return fields
 
 

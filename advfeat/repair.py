@@ -13,7 +13,7 @@ from typing import Any
 
 from advfeat import data
 from advfeat.artifact import Manifest
-from advfeat.errors import AdvfeatError, DamagedArtifactError, InputError, StageFailedError
+from advfeat.errors import AdvfeatError, DamagedArtifactError, InputError, StageFailedError, first_line
 from advfeat.imported import describe
 from advfeat.local import local_ray, usable_cores
 from advfeat.runs import planned_stages
@@ -75,8 +75,8 @@ class _Mender:
                 if (failure := self._failures[need]) is not None:
                     raise StageFailedError(f"needs {need[:12]}: {failure}")
             mended = self._compute(stage)
-        except (AdvfeatError, OSError) as error:
-            mended = Repair(digest, title, failure=str(error))
+        except Exception as error:  # whatever torch, Ray or a file system raises: others may be mended
+            mended = Repair(digest, title, failure=str(AdvfeatError(first_line(error))))
         self._failures[digest] = mended.failure
         yield mended
 

@@ -5,13 +5,14 @@ plan says which artifacts a run needs, and how each of them is computed.
 """
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from advfeat.artifact import PlainName, Sha256, Time
-from advfeat.errors import InputError
+from advfeat.errors import DamagedArtifactError, InputError
 from advfeat.stage import Stage
 from advfeat.store import Store
 
@@ -20,6 +21,7 @@ _STAGES = TypeAdapter(tuple[Stage, ...])
 
 _MOST_RECORD_BYTES = 1 << 20
 _MOST_PLAN_BYTES = 256 << 20
+_PARALLEL_READS = 16
 
 
 def _printable(text: str) -> str:
@@ -66,20 +68,24 @@ def keep_record(store: Store, record: RunRecord) -> None:
 
 def read_records(store: Store) -> list[RunRecord]:
     """Read the records of all runs, the oldest first; what is no record is left out."""
-    files = store.fs.glob(record_path(store, "*"), detail=True)
-    read = records_in(store, {path: info["size"] for path, info in files.items()})
+    read = records_in(store, store.fs.glob(record_path(store, "*")))
     return sorted(filter(None, read.values()), key=lambda record: (record.began, record.run))
 
 
-def records_in(store: Store, files: Mapping[str, int]) -> dict[str, RunRecord | None]:
-    """Read files of these paths and sizes; None is what is no record, left out what is gone by now."""
-    small = [path for path, size in files.items() if size <= _MOST_RECORD_BYTES]
-    read: dict[str, RunRecord | None] = dict.fromkeys(files.keys() - small)
-    for path, content in (store.fs.cat(small, on_error="omit") if small else {}).items():
-        try:
-            read[path] = RunRecord.model_validate_json(content)
-        except ValidationError:
-            read[path] = None
+def records_in(store: Store, paths: Iterable[str]) -> dict[str, RunRecord | None]:
+    """Read these files side by side; None is what is no record, left out what is gone by now."""
+
+    def record_at(path: str) -> RunRecord | None:
+        with contextlib.suppress(ValidationError, DamagedArtifactError):
+            return RunRecord.model_validate_json(store.get(path, _MOST_RECORD_BYTES))
+        return None
+
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        reading = {path: pool.submit(record_at, path) for path in paths}
+    read: dict[str, RunRecord | None] = {}
+    for path, record in reading.items():
+        with contextlib.suppress(FileNotFoundError):
+            read[path] = record.result()
     return read
 
 
@@ -91,11 +97,10 @@ def keep_plan(store: Store, run: str, stages: Iterable[Stage]) -> None:
 
 def read_plan(store: Store, run: str) -> tuple[Stage, ...] | None:
     """Read which stages a run needs; None if nothing readable says so."""
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        if store.fs.size(path := plan_path(store, run)) <= _MOST_PLAN_BYTES:
-            stages = _STAGES.validate_json(store.fs.cat_file(path))
-            if all(stage.digest for stage in stages):  # of parameters that are no JSON it raises ValueError
-                return stages
+    with contextlib.suppress(FileNotFoundError, DamagedArtifactError, ValueError):
+        stages = _STAGES.validate_json(store.get(plan_path(store, run), _MOST_PLAN_BYTES))
+        if all(stage.digest for stage in stages):  # of parameters that are no JSON it raises ValueError
+            return stages
     return None
 
 

@@ -46,7 +46,7 @@ from advfeat.errors import (
     explained,
     first_line,
 )
-from advfeat.local_files import check_lies_inside, complete_file, create_exclusively
+from advfeat.local_files import check_file, check_folder, complete_file, create_exclusively
 from advfeat.stage import Stage
 from advfeat.uploads import Uploads
 
@@ -206,12 +206,21 @@ class Store:
         Raises ``DamagedArtifactError`` if its bytes are not those that the manifest promises.
         """
         with self._payload(digest, file) as payload:
-            size = payload.seek(0, os.SEEK_END)  # memory is taken for what is there, not for what is promised
-            if size != file.bytes:
+            if (size := _size(payload)) != file.bytes:
                 raise DamagedArtifactError(_wrong_size(file, size))
-            payload.seek(0)
             content: bytes = payload.read(size)
         _check_sha256(file, hashlib.sha256(content).hexdigest(), len(content))
+        return content
+
+    def get(self, path: str, most_bytes: int) -> bytes:
+        """Read a file that is no artifact.
+
+        Raises ``FileNotFoundError``, and ``DamagedArtifactError`` if it is larger, or no regular file.
+        """
+        with self._opened(path) as file:
+            if (size := _size(file)) > most_bytes:
+                raise DamagedArtifactError(f"{path} has {size:,} bytes, more than any of its kind")
+            content: bytes = file.read(size)
         return content
 
     # -- writing ------------------------------------------------------------------------------
@@ -234,7 +243,7 @@ class Store:
         deleted while the next ones are written, and if too many wait for that, the function waits too.
         """
         digest = stage.digest
-        existing, loss = self.state(digest)
+        existing, _ = self.state(digest)
         if existing is not None:
             return existing.reference(self.artifact_uri(digest))
         with tempfile.TemporaryDirectory(prefix="advfeat-") as folder:
@@ -255,8 +264,6 @@ class Store:
                 seconds=round(time.monotonic() - began, 3),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
             ).sealed()
-            if loss is not None:
-                self.withdraw(digest)
             return self._publish(manifest).reference(self.artifact_uri(digest))
 
     def withdraw(self, digest: str) -> None:
@@ -332,13 +339,14 @@ class Store:
             if self.is_local:
                 self.fs.makedirs(self.root, exist_ok=True)
             with self._probe() as probe:
-                keeps_first = self.is_local or self._keeps_first(probe)
-            if not keeps_first:
-                logger.warning(
-                    "%s: this server lacks conditional writes (If-None-Match); of two runs that publish "
-                    "one artifact in the same moment the last wins",
-                    self.uri,
-                )
+                if self.is_local:
+                    self._check_hard_links()
+                elif not self._keeps_first(probe):
+                    logger.warning(
+                        "%s: this server lacks conditional writes (If-None-Match); of two runs that publish "
+                        "one artifact in the same moment the last wins",
+                        self.uri,
+                    )
 
     def check_readable(self) -> None:
         """Raise ``InputError`` in one line if the store cannot be listed; an absent one is empty."""
@@ -350,10 +358,25 @@ class Store:
     @contextlib.contextmanager
     def _probe(self) -> Iterator[str]:
         """Give the path of a small file that is written for this moment."""
-        path = f"{self.root}/.probe-{uuid.uuid4().hex}"
+        path = self._probe_path()
         self.fs.pipe_file(path, b"advfeat")
         try:
             yield path
+        finally:
+            self.delete([path])
+
+    def _probe_path(self) -> str:
+        return f"{self.root}/.probe-{uuid.uuid4().hex}"
+
+    def _check_hard_links(self) -> None:
+        """Raise ``InputError`` if manifests cannot be created exclusively where files can be written."""
+        path = self._probe_path()
+        try:
+            create_exclusively(Path(path), b"advfeat")
+        except OSError as error:
+            problem = f"lies on a file system without hard links ({first_line(error)})"
+            remedy = "choose a folder on another one, such as ext4, XFS or APFS, or s3://bucket/prefix"
+            raise InputError("store", self.uri, problem, remedy) from error
         finally:
             self.delete([path])
 
@@ -377,12 +400,9 @@ class Store:
         if not _is_digest(digest):
             raise MissingArtifactError(f"{digest[:80]!r} is no digest of an artifact")
         folder = f"{self.root}/artifacts/{digest}"
-        self._check_lies_inside(folder)
-        return folder
-
-    def _check_lies_inside(self, path: str) -> None:
         if self.is_local:
-            check_lies_inside(Path(path), Path(self.root) / "artifacts")
+            check_folder(Path(folder), Path(self.root) / "artifacts")
+        return folder
 
     def _manifest_path(self, digest: str) -> str:
         return f"{self._folder(digest)}/manifest.json"
@@ -420,7 +440,10 @@ class Store:
 
     @contextlib.contextmanager
     def _opened(self, path: str) -> Iterator[Any]:
-        self._check_lies_inside(path)
+        if self.is_local:
+            root = Path(self.root)
+            below, *rest = Path(path).relative_to(root).parts
+            check_file(Path(path), root / below if rest else root)
         with self.fs.open(path, "rb") as file:
             yield file
 
@@ -441,16 +464,30 @@ class Store:
         return file
 
     def _publish(self, manifest: Manifest) -> Manifest:
-        content = manifest.model_dump_json(indent=2).encode()
+        """Create the manifest, in place of one that is damaged; return the one that is there then."""
+        digest, content = manifest.digest, manifest.model_dump_json(indent=2).encode()
         try:
-            self.create(self._manifest_path(manifest.digest), content)
+            # Looked at again, as what was damaged or gone may be whole by now, and others read it.
+            if (published := self.intact(digest)) is not None:
+                return published
+        except DamagedArtifactError:
+            self.withdraw(digest)
+        try:
+            self.create(self._manifest_path(digest), content)
         except FileExistsError:
-            return self.manifest(manifest.digest)
+            return self.manifest(digest)
         return manifest
 
 
 def _is_digest(name: str) -> bool:
     return re.fullmatch("[0-9a-f]{64}", name) is not None
+
+
+def _size(file: Any) -> int:
+    """Return the size of an opened file: memory is taken for what is there, not for what is promised."""
+    size: int = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size
 
 
 def _wrong_size(file: StoredFile, size: int) -> str:

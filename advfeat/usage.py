@@ -4,9 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from advfeat.garbage import Survey
 from advfeat.inventory import StoredObject
 from advfeat.reachability import KnownRun, digests_used
+from advfeat.stock import Stock
 from advfeat.store import Store
 
 
@@ -47,16 +47,16 @@ class Usage:
         return sum(kind.bytes for kind in self.kinds)
 
 
-def usage(store: Store, surveyed: Survey, runs: Sequence[KnownRun]) -> Usage:
+def usage(store: Store, stock: Stock, runs: Sequence[KnownRun]) -> Usage:
     """Measure a store."""
-    used = {run.record.run: digests_used(store, run.record, surveyed.manifests) for run in runs}
-    inventory = surveyed.inventory
-    sizes = {digest: _bytes(inventory.artifacts[digest]) for digest in surveyed.manifests}
+    used = {run.record.run: digests_used(store, run.record, stock.manifests) for run in runs}
+    inventory = stock.inventory
+    sizes = {digest: _bytes(inventory.artifacts[digest]) for digest in stock.manifests}
     users = Counter(digest for digests in used.values() for digest in digests or ())
     # A run that does not tell what it uses may use anything.
     unused = {digest for digest in sizes if not users[digest]} if None not in used.values() else set()
     by_kind = defaultdict(list)
-    for digest, manifest in surveyed.manifests.items():
+    for digest, manifest in stock.manifests.items():
         by_kind["damaged artifact" if manifest is None else manifest.stage].append(digest)
     kinds = [
         KindUsage(
@@ -64,7 +64,7 @@ def usage(store: Store, surveyed: Survey, runs: Sequence[KnownRun]) -> Usage:
         )
         for kind, digests in sorted(by_kind.items())
     ]
-    unfinished = [files for digest, files in inventory.artifacts.items() if digest not in surveyed.manifests]
+    unfinished = [files for digest, files in inventory.artifacts.items() if digest not in stock.manifests]
     others: dict[str, Sequence[Sequence[StoredObject]]] = {
         "checkpoint": list(inventory.checkpoints.values()),
         "cache record": [[file] for file in inventory.cache.values()],

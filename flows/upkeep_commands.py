@@ -21,13 +21,13 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 def du(store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:
     """Show what fills the store: by kind, by run, and what no run uses."""
-    from advfeat.garbage import survey
     from advfeat.reachability import read_runs
+    from advfeat.stock import take_stock
     from advfeat.usage import usage
 
     place = readable_store(store)
-    surveyed = survey(place)
-    found = usage(place, surveyed, read_runs(place, surveyed.inventory.records))
+    stock = take_stock(place)
+    found = usage(place, stock, read_runs(place, stock.inventory.records))
     if as_json:
         print(json.dumps({"bytes": found.bytes, **asdict(found)}))
         return
@@ -57,7 +57,8 @@ def gc(
 
     A completed run uses its report and what that was made from; a run that goes on or has not been
     completed, all stages of its plan. What is younger than an hour stays, and leftovers of writers that
-    were killed stay for a day.
+    were killed stay for a day. Ages are told by the store's own clock: to read it, a small file is written
+    and deleted, also where nothing else is.
     """
     from advfeat.garbage import Forgotten, collect, find_garbage, forgotten_runs, survey
     from advfeat.reachability import read_runs

@@ -32,11 +32,11 @@ class CacheRecords(WritableFileSystem):
     def read_path(self, path: str, **_: Any) -> bytes:  # type: ignore[override]  # Prefect takes either kind
         """Return the record of a stage, made anew of the reference to its artifact.
 
-        Raises ``ValueError``, which Prefect takes for a missing record, if it holds no such reference.
+        Raises ``ValueError`` if it holds no such reference, ``DamagedArtifactError`` if it is no file of its
+        kind: Prefect takes either for a missing record.
         """
         place = Store(self.store)
-        with place.fs.open(f"{place.cache}/{path}", "rb") as file:
-            content = file.read(_MAX_RECORD_BYTES)
+        content = place.get(f"{place.cache}/{path}", _MAX_RECORD_BYTES)
         reference = ArtifactRef.model_validate_json(_Record.model_validate_json(content).result)
         if reference.digest != path:
             raise ValueError(f"the record of {path} is one of {reference.digest}")

@@ -9,7 +9,7 @@ from huggingface_hub import DatasetCard
 from PIL import Image
 
 from advfeat.card import Card, card_of
-from advfeat.errors import InputError
+from advfeat.errors import DamagedArtifactError, InputError, MissingArtifactError
 from advfeat.experiment_file import load_experiment, load_reproduction
 from advfeat.lineage import lineage, lineage_text
 from advfeat.plan import Plan, build_plan
@@ -202,3 +202,66 @@ def test_commands_print_them(
 def test_a_model_has_no_card(computed: tuple[Store, Plan]) -> None:
     with pytest.raises(InputError, match="is a source_model, not a data set"):
         card_of(computed[0], computed[1].stages[1].digest)
+
+
+def told(store: Store, stage: Stage, metrics: dict[str, object]) -> str:
+    """Publish an artifact of an empty file, as somebody else may; return its digest."""
+
+    def build(folder: Path) -> dict[str, object]:
+        (folder / "empty").touch()
+        return metrics
+
+    return store.write_stage(stage, build).digest
+
+
+@pytest.mark.parametrize(
+    ("stage", "metrics", "complaint"),
+    [
+        (
+            Stage(kind="evaluation", title="", parameters={"attack": "x"}),
+            {"test_accuracy": 0.5},
+            "parameters.attack: ",
+        ),
+        (Stage(kind="shard", title="", parameters={"recipe": ["d_rand"]}), {}, "parameters.recipe: "),
+        (Stage(kind="leakage", title="", parameters={}), {"test_accuracy": "x"}, "metrics.test_accuracy: "),
+        (Stage(kind="report", title="", parameters={"training": 5}), {}, "parameters.training: "),
+    ],
+)
+def test_a_manifest_that_says_what_no_stage_would_is_damaged(
+    local_store: Store, stage: Stage, metrics: dict[str, object], complaint: str
+) -> None:
+    chain = lineage(local_store, told(local_store, stage, metrics))
+    assert f"damaged: manifest.json is unreadable ({complaint}" in lineage_text(chain)
+
+
+def test_a_shard_that_tells_no_size_is_drawn(local_store: Store) -> None:
+    shard = Stage(kind="shard", title="", parameters={"recipe": "d_rand"})
+    assert "d_rand" in lineage_text(lineage(local_store, told(local_store, shard, {})))
+
+
+def test_a_chain_of_any_length_is_drawn_as_far_as_can_be_read(local_store: Store) -> None:
+    digest = told(local_store, Stage(kind="leakage", title="", parameters={}), {})
+    for _ in range(1200):
+        stage = Stage(kind="leakage", title="", parameters={}, inputs={"dataset": digest})
+        digest = told(local_store, stage, {})
+    *_, last = lines = lineage_text(chain := lineage(local_store, digest)).splitlines()
+    assert (len(chain), len(lines)) == (1201, 101)
+    assert last.endswith(f"dataset: leakage {list(chain)[100][:12]}  …")
+
+
+def test_inputs_that_are_missing_or_of_another_stage_are_refused_in_a_line(local_store: Store) -> None:
+    leakage = told(local_store, Stage(kind="leakage", title="", parameters={}), {})
+    parameters = {"identity": {"bundled": "digits"}, "train_size": None, "test_size": None}
+    sizes: dict[str, object] = {"train_size": 1, "test_size": 1, "classes": ["0"], "image_shape": [1, 8, 8]}
+    images = told(local_store, Stage(kind="images", title="", parameters=parameters), sizes)
+    for recipe, inputs, complaint in (
+        ("shuffled", {"images": leakage}, "is of stage leakage, not images"),
+        ("d_rand", {"images": images}, "does not name the source_model that it was made from"),
+        ("d_rand", {"images": images, "source_model": images}, "is of stage images, not source_model"),
+    ):
+        stage = Stage(kind="dataset", title="", parameters={"recipe": recipe, "seed": 0}, inputs=inputs)
+        manifest = local_store.manifest(told(local_store, stage, {"train_size": 0}))
+        with pytest.raises(DamagedArtifactError, match=complaint):
+            remaking_command(local_store, manifest)
+        with pytest.raises((DamagedArtifactError, MissingArtifactError)):
+            card_of(local_store, manifest.digest)

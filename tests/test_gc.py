@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from advfeat import garbage
+from advfeat import garbage, inventory
 from advfeat.errors import InputError, StoreBusyError
 from advfeat.garbage import Forgotten, Survey, collect, find_garbage, forgotten_runs, survey
 from advfeat.reachability import read_runs
@@ -24,6 +24,7 @@ from advfeat.store import Store
 from advfeat.usage import usage
 from flows import recording
 from flows.cli import app
+from tests.servers import BUCKET
 
 TWO_DAYS = timedelta(days=2)
 NOTHING = Forgotten()
@@ -170,9 +171,8 @@ def test_garbage_of_every_kind_goes_and_nothing_else(store: Store) -> None:
     }.items():
         store.put(f"{store.root}/{name}", content)
     if not store.is_local:
-        bucket, prefix, _ = store.fs.split_path(store.root)
-        key = f"{prefix}/artifacts/{unfinished.digest}/big.bin"
-        store.fs.call_s3("create_multipart_upload", Bucket=bucket, Key=key)
+        for name in (f"artifacts/{unfinished.digest}/big.bin", f"checkpoints/{'f' * 64}", "papers/mine.bin"):
+            begin_upload(store, name)
 
     expected = {
         ("shard", shard.digest, "no kept run uses it"),
@@ -187,7 +187,8 @@ def test_garbage_of_every_kind_goes_and_nothing_else(store: Store) -> None:
         ("leftover", "orphan", "the plan of no run"),
     }
     if not store.is_local:
-        expected.add(("unfinished upload", "big.bin", "its writer did not finish"))
+        for name in ("big.bin", "f" * 64):
+            expected.add(("unfinished upload", name, "its writer did not finish"))
     assert found(store, survey(store)) == set(), "nothing is old enough"
     assert found(store, days_later(store)) == expected
     collect(store, days_later(store), NOTHING)
@@ -204,6 +205,39 @@ def test_garbage_of_every_kind_goes_and_nothing_else(store: Store) -> None:
         assert {path.name for path in Path(store.root, "artifacts").iterdir()} == {
             *(base.digest, report.digest, "README")
         }
+
+
+def begin_upload(store: Store, name: str) -> None:
+    bucket, prefix, _ = store.fs.split_path(store.root)
+    store.fs.call_s3("create_multipart_upload", Bucket=bucket, Key=f"{prefix}/{name}")
+
+
+@pytest.fixture
+def s3_store(s3: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    return Store(f"s3://{BUCKET}/{tmp_path.name}")
+
+
+def test_unfinished_uploads_are_found_in_however_many_answers(
+    s3_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inventory, "_UPLOADS_AT_ONCE", 3)
+    digests = {f"{number:064x}" for number in range(10)}
+    for digest in digests:
+        begin_upload(s3_store, f"artifacts/{digest}/payload.bin")
+    assert {upload.digest for upload in survey(s3_store).inventory.uploads} == digests
+
+
+def test_the_upload_of_a_checkpoint_stays_while_its_run_goes_on(s3_store: Store) -> None:
+    trained = stage("a training")
+    keep(s3_store, "alive", "running", None, [trained])
+    begin_upload(s3_store, f"checkpoints/{trained.digest}")
+    surveyed = days_later(s3_store)
+    (run,) = read_runs(s3_store, surveyed.inventory.records)
+    assert find_garbage(s3_store, surveyed, [replace(run, written=surveyed.now)], NOTHING) == []
+    upload, *_ = find_garbage(s3_store, surveyed, [], NOTHING)
+    assert upload.what == "unfinished upload"
 
 
 def test_a_forgotten_run_goes_with_what_it_alone_uses(local_store: Store) -> None:
@@ -330,6 +364,15 @@ def test_one_takes_garbage_away_at_a_time(local_store: Store, monkeypatch: pytes
     collect(local_store, surveyed, NOTHING)
     assert local_store.digests() == []
     assert not sign.exists()
+
+
+def test_what_fills_a_store_is_told_without_a_write(local_store: Store) -> None:
+    write(local_store, stage("garbage"))
+    keep(local_store, "failed", "failed", None, [stage("garbage")])
+    folders = [path for path in Path(local_store.root).rglob("*") if path.is_dir()]
+    before = {folder: folder.stat().st_mtime_ns for folder in (Path(local_store.root), *folders)}
+    assert "leakage" in in_shell(local_store, "du")
+    assert {folder: folder.stat().st_mtime_ns for folder in before} == before
 
 
 def in_shell(store: Store, *arguments: str) -> str:

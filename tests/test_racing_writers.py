@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 import s3fs
 
+from advfeat.artifact import Manifest
 from advfeat.errors import DamagedArtifactError
 from advfeat.stage import Stage
 from advfeat.store import Store
@@ -166,3 +167,33 @@ def test_a_damaged_artifact_stays_until_its_replacement_is_there(store: Store) -
     store.write_stage(STAGE, build)
     assert store.read(STAGE.digest, "payload.bin") == b"whole"
     assert store.state(STAGE.digest)[0] is not None
+
+
+@pytest.mark.parametrize("loss", ["damaged", "deleted"])
+def test_what_another_writer_published_meanwhile_stays(store: Store, loss: str) -> None:
+    def build(content: bytes) -> Callable[[Path], dict[str, Any]]:
+        def write(folder: Path) -> dict[str, Any]:
+            (folder / "payload.bin").write_bytes(content)
+            return {}
+
+        return write
+
+    store.write_stage(STAGE, build(b"lost"))
+    if loss == "damaged":
+        (file,) = store.manifest(STAGE.digest).files
+        store.put(f"{store.root}/artifacts/{STAGE.digest}/{file.path}", b"damaged")
+    else:
+        store.put(f"{store.cache}/{STAGE.digest}", b"{}")
+        store.fs.rm(f"{store.root}/artifacts/{STAGE.digest}", recursive=True)
+    assert str(store.state(STAGE.digest)[1]).startswith(loss)
+
+    def build_too_late(folder: Path) -> dict[str, Any]:
+        store.write_stage(STAGE, build(b"first"))
+        published.append(store.manifest(STAGE.digest))
+        return build(b"second")(folder)
+
+    published: list[Manifest] = []
+    told = store.write_stage(STAGE, build_too_late)
+    assert [store.manifest(STAGE.digest)] == published
+    assert told == published[0].reference(store.artifact_uri(STAGE.digest))
+    assert store.read(STAGE.digest, "payload.bin") == b"first"

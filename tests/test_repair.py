@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from advfeat.artifact import ArtifactRef
 from advfeat.experiment_file import load_experiment
 from advfeat.plan import Plan, build_plan
 from advfeat.runs import keep_plan
 from advfeat.stage import Stage
+from advfeat.stages import inline
 from advfeat.store import Store
 from flows.cli import app
 from tests.inline import compute_all
@@ -140,12 +142,18 @@ def images_away(store: Store, plan: Plan) -> None:
     keep_plan(store, "run", [first.model_copy(update={"context": context}), *others])
 
 
+def garbled_plan(store: Store, plan: Plan) -> None:
+    first, *others = plan.stages
+    keep_plan(store, "run", [first.model_copy(update={"context": {"data": {"source": 5}}}), *others])
+
+
 @pytest.mark.parametrize(
     ("befallen", "reason"),
     [
         (no_plans, "no run's plan says where its images came from"),
         (other_images, "holds other images now"),
         (images_away, "'folder:/nowhere' is no folder"),
+        (garbled_plan, "source: Input should be a valid string"),
     ],
 )
 def test_what_cannot_be_computed_again_is_said_and_stays(
@@ -169,6 +177,24 @@ def test_what_cannot_be_computed_again_is_said_and_stays(
     for stage in (images, model):
         assert manifest_of(damaged_store, stage).exists()
         assert payload_of(damaged_store, stage).exists()
+
+
+def test_a_surprise_does_not_keep_others_from_being_mended(
+    computed: tuple[Plan, Store], damaged_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(stage: Stage, store: Store) -> ArtifactRef:
+        raise RuntimeError("CUDA out of memory\nTried to allocate")
+
+    plan, _ = computed
+    monkeypatch.setitem(inline._COMPUTATIONS, "source_model", fail)
+    for stage in plan.stages:
+        rot(payload_of(damaged_store, stage))
+    code, lines = verify(damaged_store, "--repair")
+    assert code == 1
+    told = [line for line in lines if line.startswith(("NOT REPAIRED", "repaired"))]
+    assert len(told) == len(plan.stages)
+    assert "NOT REPAIRED  source model, seed 0: CUDA out of memory" in told
+    assert any(line.startswith("repaired  images digits") for line in told)
 
 
 def test_other_bytes_than_before_are_told(computed: tuple[Plan, Store], damaged_store: Store) -> None:

@@ -1,6 +1,8 @@
 """The store, on disk and on a real S3 server: whole artifacts or none, and every damage is found."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -213,6 +215,22 @@ def test_a_moved_store_is_the_same_store(local_store: Store, tmp_path: Path) -> 
     moved = Store(str(tmp_path / "elsewhere"))
     assert moved.read(STAGE.digest, "payload.bin") == CONTENT
     assert moved.state(STAGE.digest)[0] is not None
+
+
+def test_a_file_system_without_hard_links_is_refused_before_anything_starts(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local_store.check_writable()
+
+    def as_on_exfat(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", as_on_exfat)
+    with pytest.raises(
+        InputError, match=r"without hard links \(.*Operation not permitted\); choose a folder"
+    ):
+        local_store.check_writable()
+    assert list(Path(local_store.root).iterdir()) == []
 
 
 def test_wrong_keys_are_one_clear_error(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,13 +21,19 @@ import torch
 
 from advfeat import data, models
 from advfeat.digest import canonical_json
-from advfeat.errors import AdvfeatError, DamagedArtifactError
+from advfeat.errors import AdvfeatError, DamagedArtifactError, StoreBusyError
 from advfeat.experiment_file import load_experiment
+from advfeat.garbage import Forgotten, collect, survey
 from advfeat.imported import describe
+from advfeat.reachability import read_runs
+from advfeat.runs import RunRecord, planned_stages, read_records
 from advfeat.spec import DataSpec
 from advfeat.stage import Stage
+from advfeat.stages.checkpoint import StageCheckpoint
 from advfeat.store import Store
 from advfeat.tables import bytes_column, read_table, with_image_shape
+from advfeat.usage import usage
+from tests.test_cache_records import DIGEST, REFERENCE, records_of
 
 MANY = 1 << 30
 """Bytes that a file of a few thousand unpacks to."""
@@ -197,6 +203,69 @@ def test_nobody_waits_at_a_pipe(local_store: Store) -> None:
     payload.unlink()
     os.mkfifo(payload)
     assert "no regular file" in str(local_store.verify(digest))
+
+
+READERS: dict[str, tuple[bytes, Callable[[Store], object]]] = {
+    "runs/a.json": (
+        RunRecord(run="a", flow="f", title="t", state="completed", began="").model_dump_json().encode(),
+        read_records,
+    ),
+    "plans/a.json": (b'[{"kind":"report","title":"r","parameters":{}}]', planned_stages),
+    f"cache/{DIGEST}": (
+        records_of(Store("/s")).create_result_record(REFERENCE.model_dump(mode="json"), DIGEST).serialize(),
+        lambda store: records_of(store).exists(DIGEST),
+    ),
+    f"checkpoints/{DIGEST}": (b"state", lambda store: StageCheckpoint(store, DIGEST).load()),
+    f"artifacts/{DIGEST}/manifest.json": (b"{}", lambda store: list(store.manifests())),
+}
+"""Files of a store, and what reads them."""
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link", "endless"])
+def test_nothing_but_small_files_inside_a_store_is_read(
+    local_store: Store, tmp_path: Path, name: str, kind: str
+) -> None:
+    content, read = READERS[name]
+    path = Path(local_store.root) / name
+    local_store.put(str(path), content)
+    if "manifest" not in name:
+        assert read(local_store)
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "link":
+        (tmp_path / "elsewhere").write_bytes(content)
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    assert not read(local_store)
+    surveyed = survey(local_store)
+    usage(local_store, surveyed, read_runs(local_store, surveyed.inventory.records))
+
+
+@pytest.mark.timeout(60)
+def test_a_sign_of_collecting_that_is_a_pipe_is_anothers(local_store: Store) -> None:
+    Path(local_store.root).mkdir()
+    os.mkfifo(f"{local_store.root}/collecting")
+    with pytest.raises(StoreBusyError):
+        collect(local_store, survey(local_store), Forgotten())
+
+
+def test_what_stands_in_place_of_a_manifest_or_a_folder_is_told(local_store: Store) -> None:
+    digest, payload = stored(local_store)
+    folder = payload.parent
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").mkdir()
+    assert "manifest.json is no regular file" in str(local_store.verify(digest))
+    assert list(local_store.manifests()) == []
+    folder.rename(folder.with_name("away"))
+    folder.write_bytes(b"")
+    assert "is no folder" in str(local_store.verify(digest))
 
 
 @pytest.mark.parametrize("promised", [MANY, 1 << 59])

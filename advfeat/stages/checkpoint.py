@@ -2,7 +2,10 @@
 
 import contextlib
 
+from advfeat.errors import DamagedArtifactError
 from advfeat.store import Store
+
+_MOST_BYTES = 16 << 30
 
 
 class StageCheckpoint:
@@ -16,11 +19,9 @@ class StageCheckpoint:
 
     def load(self) -> bytes | None:
         """Return the state that was kept last; None if there is none."""
-        try:
-            content: bytes = self._store.fs.cat_file(self._path)
-        except FileNotFoundError:
-            return None
-        return content
+        with contextlib.suppress(FileNotFoundError, DamagedArtifactError):
+            return self._store.get(self._path, _MOST_BYTES)
+        return None
 
     def save(self, content: bytes) -> None:
         """Keep a state instead of the one before."""

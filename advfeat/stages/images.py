@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from advfeat import data
 from advfeat.artifact import ArtifactRef
 from advfeat.data.images import LabelledImages
+from advfeat.inputs import expect_stage
 from advfeat.parts import rows_per_group
 from advfeat.spec import DataSpec
 from advfeat.stage import Stage
@@ -111,9 +112,9 @@ def _read_split(store: str, digest: str, split: str) -> LabelledImages:
 
 def image_shape(store: Store, digest: str) -> tuple[int, ...]:
     """Read the shape (C, H, W) of the images of an images artifact."""
-    return tuple(store.manifest(digest).metrics["image_shape"])
+    return tuple(expect_stage(store.manifest(digest), "images").metrics["image_shape"])
 
 
 def read_classes(store: Store, digest: str) -> tuple[str, ...]:
     """Read the class names of an images artifact."""
-    return tuple(store.manifest(digest).metrics["classes"])
+    return tuple(expect_stage(store.manifest(digest), "images").metrics["classes"])

@@ -3,6 +3,9 @@
 import hashlib
 import json
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advfeat.artifact import Manifest
-from advfeat.card import card_of
+from advfeat.card import card_of, data_set_manifest
 from advfeat.digest import canonical_json, stage_digest
 from advfeat.experiment_file import load_experiment
 from advfeat.lineage import lineage, lineage_text
@@ -77,11 +80,8 @@ def test_manifests_that_were_sealed_again(place: Store, manifest: Manifest, data
     digest = DIGEST
     try:
         content = json.loads(text)
-        wanted = [content[name] for name in ("stage", "version", "parameters", "inputs")]
-        content["digest"] = digest = stage_digest(*wanted)
-        unsealed = {name: value for name, value in content.items() if name != "checksum"}
-        content["checksum"] = hashlib.sha256(canonical_json(unsealed)).hexdigest()
-        text = json.dumps(content)
+        content = sealed(content)
+        digest, text = content["digest"], json.dumps(content)
     except (ValueError, TypeError, KeyError, RecursionError):
         digest = DIGEST  # what cannot be sealed is tried as it is
     read_as_manifest(place, digest, text.encode(errors="surrogatepass"))
@@ -141,50 +141,83 @@ def test_cache_records(place: Store, content: bytes) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, Manifest]]:
-    """A store with a data set of five digits and all that it was made from."""
+    """A store with the artifacts of a small experiment, one of each stage: of the data sets, the attacked."""
     store = Store(str(tmp_path_factory.mktemp("fuzz") / "made"))
     experiment = load_experiment(
         "digits",
-        ["recipes=[mislabeled]", "seeds=[0]", "source.epochs=1", "source.width=4", "data.train_size=40"],
+        [
+            *("recipes=[leakage,d_rand,two_dimensional]", "seeds=[0]", "data.train_size=40"),
+            *("source.epochs=1", "source.width=4", "weak_source.epochs=1", "weak_source.width=4"),
+            *("target.epochs=1", "target.width=4", "attack.steps=1", "evaluation.attack.eps=0.5"),
+            *("evaluation.attack.steps=1", "two_dimensional.planes=1", "two_dimensional.epochs=1"),
+        ],
     )
     plan = build_plan(experiment)
-    for stage in plan.stages:
-        if stage.kind in ("images", "source_model", "shard", "dataset"):
-            compute(stage, store)
-    return store, {manifest.stage: manifest for manifest in store.manifests()}
+    return store, {stage.kind: store.manifest(compute(stage, store).digest) for stage in plan.stages}
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """Give what a manifest says the digest and the checksum that belong to it."""
+    digest = stage_digest(*(content[name] for name in ("stage", "version", "parameters", "inputs")))
+    unsealed = {name: value for name, value in content.items() if name != "checksum"} | {"digest": digest}
+    return {**unsealed, "checksum": hashlib.sha256(canonical_json(unsealed)).hexdigest()}
+
+
+def made_from(manifest: Manifest, lying: str, of: str) -> dict[str, Any]:
+    """Return what a manifest would say if the lying artifact were its input in place of another."""
+    inputs = {role: lying if digest == of else digest for role, digest in manifest.inputs.items()}
+    return sealed({**manifest.model_dump(mode="json"), "inputs": inputs})
+
+
+@contextmanager
+def published(store: Store, content: dict[str, Any], payload_of: str) -> Iterator[str]:
+    """Lay an artifact with another one's payload into the store, for a while; give its digest."""
+    folder, like = (Path(store.artifact_uri(digest)) for digest in (content["digest"], payload_of))
+    before = (folder / "manifest.json").read_bytes() if folder.exists() else None
+    if before is None:
+        shutil.copytree(like, folder)
+    (folder / "manifest.json").write_text(json.dumps(content))
+    try:
+        yield content["digest"]
+    finally:
+        if before is None:
+            shutil.rmtree(folder)
+        else:
+            (folder / "manifest.json").write_bytes(before)
 
 
 @fuzz
 @given(data=st.data())
 def test_lying_manifests(made: tuple[Store, dict[str, Manifest]], data: st.DataObject) -> None:
     store, manifests = made
-    stage = data.draw(st.sampled_from(["images", "source_model", "dataset"]))
-    whole = manifests[stage].model_dump(mode="json")
-    part = data.draw(st.sampled_from(["metrics", "files"]))  # another part has another digest
-    path = Path(store.artifact_uri(whole["digest"])) / "manifest.json"
-    before = path.read_bytes()
+    stage = data.draw(st.sampled_from(sorted(manifests)))
+    manifest, dataset = manifests[stage], manifests["dataset"]
+    part = data.draw(st.sampled_from(["metrics", "files", "parameters", "inputs"]))
+    whole = manifest.model_dump(mode="json")
+    others = {role: each.digest for role, each in manifests.items()}
+    known = [whole[part]] if part != "inputs" else [whole[part], others, {**whole[part], **others}]
     try:
-        lying = {**whole, part: json.loads(data.draw(damaged_json([whole[part]])))}
-        del lying["checksum"]
-        lying["checksum"] = hashlib.sha256(canonical_json(lying)).hexdigest()
-        path.write_text(json.dumps(lying))
-    except (ValueError, TypeError, RecursionError):
+        lying = sealed({**whole, part: json.loads(data.draw(damaged_json(known)))})
+        user = lying if stage == "dataset" else made_from(dataset, lying["digest"], of=manifest.digest)
+        json.dumps(lying).encode()
+    except (ValueError, TypeError, RecursionError, AttributeError):
         return
 
-    def read_all(digest: str, pixel: type[Pixel]) -> None:
-        shape = image_shape(store, manifests["images"].digest)
-        images_and_labels(store, stored_parts(store, digest), shape, pixel)
+    def read_all(digest: str, images: str, pixel: type[Pixel]) -> None:
+        images_and_labels(store, stored_parts(store, digest), image_shape(store, images), pixel)
 
-    try:
-        digest = manifests["dataset"].digest
+    def read(digest: str) -> None:
         refused_in_a_line(lambda: card_markdown(card_of(store, digest)))
         refused_in_a_line(lambda: lineage_text(lineage(store, digest)))
-        refused_in_a_line(lambda: remaking_command(store, store.manifest(digest)))
+        refused_in_a_line(lambda: remaking_command(store, data_set_manifest(store, digest)))
         refused_in_a_line(lambda: list(stored_tables(store, digest)))
-        refused_in_a_line(lambda: read_all(manifests["images"].digest, np.uint8))
-        refused_in_a_line(lambda: read_all(digest, np.float32))
-    finally:
-        path.write_bytes(before)
+        refused_in_a_line(lambda: read_all(digest, digest, np.uint8))
+        refused_in_a_line(lambda: read_all(digest, manifests["images"].digest, np.float32))
+
+    with published(store, lying, payload_of=manifest.digest) as digest:
+        read(digest)
+        with published(store, user, payload_of=dataset.digest) as using:
+            read(using)
 
 
 PLAN_STAGES = [
