@@ -1,8 +1,8 @@
 """Parquet in the Hugging Face image layout, from a path or any fsspec URI.
 
 An image column (``img`` or ``image``: a struct with the encoded picture in ``bytes``) and a label
-column (``label`` or ``labels``). The location is a file or a folder; in a folder, file names that
-start with ``train`` and ``test`` are the splits.
+column (``label`` or ``labels``). The location is a file or a folder; in a folder, names of files or of
+folders in it that start with ``train`` and ``test`` are the splits.
 """
 
 from functools import cached_property

@@ -1,7 +1,7 @@
 """A finished data set as Parquet: one that advfeat made, or pictures in the Hugging Face layout.
 
-An image column (``image`` or ``img``) and a label column (``label`` or ``labels``). Of a folder the files
-whose names start with ``train`` count, or all if there are none. Where the metadata says the images' shape,
+An image column (``image`` or ``img``) and a label column (``label`` or ``labels``). Of a folder the files of
+the training split count, or all if none tells its split. Where the metadata says the images' shape,
 as in ``advfeat.tables``, an image is a list of C·H·W values or as many bytes; else it is an encoded picture.
 Other columns are not read.
 """
@@ -31,6 +31,8 @@ class ParquetTables:
         files = found.get("train") or found["all"]
         if not files:
             raise refused("holds no .parquet file")
+        if not found.get("train") and (found.get("test") or found.get("val")):
+            raise refused("holds files of a test or validation split and none of train")
         self._files, self._refused = ParquetFiles(location, files, refused), refused
 
     def sha256(self) -> list[str]:
