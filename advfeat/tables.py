@@ -27,7 +27,7 @@ from advfeat.parts import ROWS_PER_GROUP, part_name, rows_per_group, rows_per_pa
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
-_METADATA_KEY = b"advfeat"
+METADATA_KEY = b"advfeat"
 _FAST = "lz4"
 """Pages that do not get smaller, like those of perturbed images, cost next to nothing to read."""
 
@@ -54,13 +54,13 @@ def bytes_column(images: NDArray[np.uint8]) -> pa.BinaryArray:
 def with_image_shape(table: pa.Table, shape: tuple[int, ...]) -> pa.Table:
     """Return the table with the images' shape (C, H, W) in its metadata."""
     content = json.dumps({"image_shape": list(shape)}).encode()
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), _METADATA_KEY: content})
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), METADATA_KEY: content})
 
 
 def image_shape(schema: pa.Schema) -> tuple[int, ...]:
     """Return the shape (C, H, W) of a table's images; raises ``DamagedArtifactError`` if it does not say."""
     try:
-        return _Metadata.model_validate_json((schema.metadata or {})[_METADATA_KEY]).image_shape
+        return _Metadata.model_validate_json((schema.metadata or {})[METADATA_KEY]).image_shape
     except (KeyError, ValidationError) as error:
         raise DamagedArtifactError(f"the table says no shape of images ({first_line(error)})") from error
 

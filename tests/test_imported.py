@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +114,21 @@ def test_a_data_set_of_the_store_can_be_named_where_it_lies(d_rand: tuple[Store,
     store, plan = d_rand
     location = f"parquet:{store.artifact_uri(plan.report.inputs['d_rand/0/dataset'])}"
     assert describe(location).size == 600
+
+
+def test_files_that_a_manifest_does_not_name_are_not_read(d_rand: tuple[Store, Plan], tmp_path: Path) -> None:
+    """They lie beside an artifact that was repaired, or that two writers made."""
+    store, plan = d_rand
+    whole = Path(store.artifact_uri(plan.report.inputs["d_rand/0/dataset"]))
+    folder = Path(shutil.copytree(whole, tmp_path / "artifact"))
+    (file,) = folder.glob("*.parquet")
+    shutil.copy(file, folder / file.name.replace("train-", "train-1"))
+    assert describe(f"parquet:{folder}") == describe(f"parquet:{whole}")
+    manifest = folder / "manifest.json"
+    for damaged in (b"", b"{}", b"[" * 100_000, manifest.read_bytes().replace(b'"train_size"', b'"size"')):
+        manifest.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"^imported: .*manifest\.json .*docs/recipes/imported\.md\)$"):
+            describe(f"parquet:{folder}")
 
 
 def test_one_import_serves_all_seeds_and_targets(tmp_path: Path, local_store: Store) -> None:
@@ -306,6 +322,10 @@ def test_places_without_a_data_set(imported: str, problem: str) -> None:
         ((1, 8, 8), b"{}", "says no image_shape"),
         ((1, 8, 8), b"[" * 100_000, "says no image_shape"),
         ((1, 8, 8), b'{"image_shape": [64]}', "says no image_shape"),
+        ((1, 8, 8), b'{"image_shape": [-1, -8, 8]}', "says no image_shape"),
+        ((1, 8, 8), b'{"image_shape": [1, 0, 8]}', "says no image_shape"),
+        ((1, 8, 8), b'{"image_shape": [Infinity, 1, 1]}', "says no image_shape"),
+        ((1, 8, 8), b'{"image_shape": [1048576, 1048576, 1048576]}', "has images in"),
     ],
 )
 def test_tables_whose_pixels_are_not_of_the_shape_they_say(

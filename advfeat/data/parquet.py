@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from advfeat.data.decode import Pictures, picture_shape
 from advfeat.data.images import Splits
-from advfeat.data.parquet_files import ParquetFiles, files_by_split
+from advfeat.data.parquet_files import ParquetFiles
+from advfeat.data.parquet_folder import files_by_split
 from advfeat.data.refusal import refusal
 from advfeat.data.split import given_or_held_out, given_or_held_out_sizes
 from advfeat.spec import DataSpec

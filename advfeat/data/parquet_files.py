@@ -1,7 +1,6 @@
 """Parquet files with an image and a label column, at a path or any fsspec URI, read a piece at a time."""
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -23,8 +22,6 @@ from advfeat.parts import rows_per_group
 
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("label", "labels")
-_SPLIT = re.compile(r"(?:partial-)?(train|test|val(?=id|[^a-z]|$))")
-"""Names of splits, as the Hub converts data sets: ``train/0000.parquet``, or ``partial-train`` of large ones."""
 
 
 class ParquetFiles:
@@ -137,30 +134,3 @@ class ParquetFiles:
         fs, _ = fsspec.core.url_to_fs(self._location)
         with explained(self._refused), fs.open(path, "rb") as opened:
             yield opened, open_parquet(opened)
-
-
-def files_by_split(location: str, refused: Refusal) -> dict[str, list[str]]:
-    """List the file that a path or URI names, or the Parquet files in the folder that it names.
-
-    All of them under ``all``, those of a split also under ``train``, ``test`` or ``val``.
-    """
-    with explained(refused):
-        fs, root = fsspec.core.url_to_fs(location)
-        if not fs.exists(root):
-            raise refused("does not exist")
-        if fs.isfile(root):
-            return {"all": [root]}
-        files = sorted(str(path) for path in fs.glob(f"{root}/**/*.parquet"))
-    found: dict[str, list[str]] = {"all": files, "train": [], "test": [], "val": []}
-    for path in files:
-        if split := _split_of(path.removeprefix(root)):
-            found[split].append(path)
-    return found
-
-
-def _split_of(path: str) -> str | None:
-    """Return what the file's name, or else that of the nearest folder with such a name, starts with."""
-    for name in reversed(path.split("/")):
-        if found := _SPLIT.match(name):
-            return found[1]
-    return None

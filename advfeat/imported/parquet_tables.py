@@ -6,7 +6,7 @@ as in ``advfeat.tables``, an image is a list of C·H·W values or as many bytes;
 Other columns are not read.
 """
 
-import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,9 +16,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from advfeat.data.decode import Pictures, picture_shape
-from advfeat.data.parquet_files import ParquetFiles, files_by_split
+from advfeat.data.parquet_files import ParquetFiles
+from advfeat.data.parquet_folder import files_by_split
 from advfeat.data.refusal import Refusal
-from advfeat.errors import explained
+from advfeat.errors import DamagedArtifactError, explained
+from advfeat.tables import METADATA_KEY, image_shape
 
 _ROWS_AT_ONCE = 1024
 
@@ -59,8 +61,8 @@ class ParquetTables:
             of_bytes = pa.types.is_binary(column.type)
             with explained(self._refused):
                 lengths = pc.binary_length(column) if of_bytes else pc.list_value_length(column)
-                if pc.unique(lengths).to_pylist() != [np.prod(shape)]:
-                    raise self._refused(f"has images in {path} that are not {np.prod(shape)} values each")
+                if pc.unique(lengths).to_pylist() != [math.prod(shape)]:
+                    raise self._refused(f"has images in {path} that are not {math.prod(shape)} values each")
                 if of_bytes:
                     values = np.frombuffer(b"".join(column.to_pylist()), np.uint8)
                 else:
@@ -69,11 +71,11 @@ class ParquetTables:
 
     def _image_shape(self) -> tuple[int, ...] | None:
         """Return the shape (C, H, W) that the metadata says, if it does; raises ``InputError``."""
-        described = (self._files.schema().metadata or {}).get(b"advfeat")
-        if described is None:
+        schema = self._files.schema()
+        if METADATA_KEY not in (schema.metadata or {}):
             return None
         try:
-            channels, height, width = map(int, json.loads(described)["image_shape"])
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            channels, height, width = image_shape(schema)
+        except (DamagedArtifactError, ValueError) as error:
             raise self._refused("says no image_shape [C, H, W] under advfeat in its metadata") from error
         return channels, height, width

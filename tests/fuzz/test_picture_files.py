@@ -57,7 +57,7 @@ class Child:
 def child(request: pytest.FixtureRequest) -> Iterator[Child]:
     originals = {
         "table": store_tables,
-        "source": picture_tables,
+        "source": lambda: picture_tables() + store_tables(),
         "arrays": archives,
         "tensors": tensor_files,
     }
@@ -146,12 +146,13 @@ SHAPES = [{"image_shape": [1, 4, 4]}]
 
 @fuzz
 @given(text=damaged_json(SHAPES))
-def test_shapes_that_tables_tell(text: str) -> None:
-    from tests.fuzz.child import table
+def test_shapes_that_tables_tell(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    from tests.fuzz.child import source, table
 
-    images = with_image_shape(pa.table({"image": image_column(np.zeros((5, 1, 4, 4), np.uint8))}), (1, 4, 4))
-    told = images.replace_schema_metadata({b"advfeat": text.encode(errors="surrogatepass")})
+    columns = {"image": image_column(np.zeros((5, 1, 4, 4), np.uint8)), "label": np.zeros(5, np.int64)}
+    told = pa.table(columns, metadata={b"advfeat": text.encode(errors="surrogatepass")})
     refused_in_a_line(lambda: table(parquet(told), Path()))
+    source(parquet(told), tmp_path_factory.getbasetemp())
 
 
 PICTURES = [
