@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from advfeat.errors import InputError
 from advfeat.experiment_file import load_experiment
 from advfeat.grid import load_grid, points, title_of
 from advfeat.imported import describe, pieces
+from advfeat.parts import GROUP_BYTES
 from advfeat.plan import Plan, build_grid_plan, build_plan, grid_report
+from advfeat.stages.imported import imported_tables
 from advfeat.stages.rows import stored_tables
 from advfeat.store import Store
-from advfeat.tables import image_array, image_column, int_array, with_image_shape
+from advfeat.tables import bytes_column, image_array, image_column, int_array, with_image_shape
 from tests.inline import compute, compute_all
 from tests.servers import BUCKET, s3_client
 
@@ -387,3 +390,22 @@ def test_files_that_tell_no_split_are_all_read(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train" / "0.parquet", range(20))
     write_parquet(tmp_path / "train" / "values.parquet", range(20, 30))
     assert describe(f"parquet:{tmp_path}/train").size == 30
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_large_images_are_brought_in_a_row_group_at_a_time(tmp_path: Path, as_bytes: bool) -> None:
+    """As float32 these are 154 MB, a row group of them is 16."""
+    images, labels = RNG.integers(0, 256, (256, 3, 224, 224), dtype=np.uint8), np.arange(256) % 10
+    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "labels.npy", labels)
+    location = f"numpy:{tmp_path}"
+    if as_bytes:
+        table = with_image_shape(pa.table({"image": bytes_column(images), "label": labels}), (3, 224, 224))
+        pq.write_table(table, tmp_path / "set.parquet", use_dictionary=False)
+        location = f"parquet:{tmp_path}/set.parquet"
+    tracemalloc.start()
+    sizes = [table.num_rows for table in imported_tables(location)]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sizes == [27] * 9 + [13]
+    assert peak < 8 * GROUP_BYTES

@@ -20,9 +20,8 @@ from advfeat.data.parquet_files import ParquetFiles
 from advfeat.data.parquet_folder import files_by_split
 from advfeat.data.refusal import Refusal
 from advfeat.errors import DamagedArtifactError, explained
+from advfeat.parts import float_images_per_group
 from advfeat.tables import METADATA_KEY, image_shape
-
-_ROWS_AT_ONCE = 1024
 
 
 class ParquetTables:
@@ -53,8 +52,9 @@ class ParquetTables:
     def _pictures(self) -> Iterator[NDArray[Any]]:
         labels = self._files.labels()
         shape = picture_shape(self._files.first_picture(), None)
+        at_once = float_images_per_group(shape)
         pictures = Pictures(labels, self._files.pictures, shape, None)
-        return (piece.images for piece in pictures.pieces(np.arange(len(labels)), _ROWS_AT_ONCE))
+        return (piece.images for piece in pictures.pieces(np.arange(len(labels)), at_once))
 
     def _pixels(self, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
         for path, column in self._files.images():
