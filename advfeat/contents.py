@@ -1,14 +1,17 @@
-"""What a manifest of each stage must say for others to read it, and in which form.
+"""Reads manifests: what one of each stage must say for others to read it, and in which form.
 
 A manifest can be whole and sealed and yet say what no stage of ours would: somebody else wrote it.
 """
 
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from advfeat.artifact import Manifest, Sha256
+from advfeat.errors import DamagedArtifactError, first_line
 from advfeat.spec import RecipeName, TrainSpec
+
+MOST_MANIFEST_BYTES = 16 << 20
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=1 << 48)]
@@ -133,6 +136,25 @@ _FORMS: dict[str, type[_AnyStage]] = {
 }
 
 
-def check_contents(manifest: Manifest) -> None:
-    """Raise ``pydantic.ValidationError`` if a manifest lacks or garbles what its stage tells."""
+def parse_manifest(content: bytes) -> Manifest:
+    """Return the manifest that is written in a file.
+
+    Raises ``DamagedArtifactError`` if it is too large, unreadable, or was edited.
+    """
+    if len(content) > MOST_MANIFEST_BYTES:
+        raise DamagedArtifactError(f"manifest.json is larger than {MOST_MANIFEST_BYTES >> 20} MiB")
+    try:
+        manifest = Manifest.model_validate_json(content)
+        contradiction = manifest.contradiction()
+        if contradiction is None:
+            _check_contents(manifest)
+    except (ValidationError, ValueError) as error:
+        raise DamagedArtifactError(f"manifest.json is unreadable ({first_line(error)})") from None
+    if contradiction is not None:
+        raise DamagedArtifactError(contradiction)
+    return manifest
+
+
+def _check_contents(manifest: Manifest) -> None:
+    """Raise ``ValidationError`` if a manifest lacks or garbles what its stage tells."""
     _FORMS.get(manifest.stage, _AnyStage).model_validate(manifest)

@@ -23,7 +23,7 @@ from advfeat.parts import ROWS_PER_GROUP
 from advfeat.progress import Progress
 from advfeat.recipes import DROPPED, Given, Making, Recipe
 from advfeat.spec import RecipeSettings, TargetedAttack
-from advfeat.tables import image_column, int_array, regrouped, with_image_shape
+from advfeat.tables import image_column, int_array, with_image_shape
 from advfeat.training import as_pixels, mean_and_std
 
 _NOISE_DEVIATION = 0.25
@@ -154,11 +154,11 @@ class DatasetSummary:
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
         self._size = self._wrong = self._successes = 0
-        self._norms, self._largest_norm = 0.0, 0.0
+        self._norms = [np.empty(0, np.float32)]
 
     def counted(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-        """Yield the tables, and take them into the summary."""
-        for table in regrouped(tables, ROWS_PER_GROUP):  # so that sums round alike, whatever the shards
+        """Yield the tables, and take them into the summary, which keeps the norms alone."""
+        for table in tables:
             self._count(table)
             yield table
 
@@ -167,9 +167,7 @@ class DatasetSummary:
         self._size += len(labels)
         if self._recipe.originals == "unknown":
             return
-        norms = table.column("perturbation_norm").to_numpy()
-        self._norms += float(norms.sum(dtype=np.float64))
-        self._largest_norm = float(norms.max(initial=self._largest_norm))
+        self._norms.append(table.column("perturbation_norm").to_numpy())
         if self._recipe.originals == "images":
             self._wrong += int(np.sum(labels != int_array(table, "original_label")))
         if self._recipe.attacks:
@@ -180,14 +178,22 @@ class DatasetSummary:
 
         Labels of noise and of another domain's images are neither right nor wrong.
         """
-        judged, changed = self._size and self._recipe.originals == "images", self._largest_norm > 0
+        norms = np.concatenate(self._norms)
+        largest = float(norms.max(initial=0))
+        judged, changed = self._size and self._recipe.originals == "images", largest > 0
         return {
             "train_size": self._size,
             "wrong_label_share": self._wrong / self._size if judged else None,
             "attack_success": self._successes / self._size if changed and self._recipe.attacks else None,
-            "mean_perturbation_norm": self._norms / self._size if changed else None,
-            "max_perturbation_norm": self._largest_norm if changed else None,
+            "mean_perturbation_norm": _sum(norms) / self._size if changed else None,
+            "max_perturbation_norm": largest if changed else None,
         }
+
+
+def _sum(norms: NDArray[np.float32]) -> float:
+    """Add up some rows at a time, always the same ones, so that the sum rounds alike whatever the shards."""
+    starts = range(0, len(norms), ROWS_PER_GROUP)
+    return sum(float(norms[start : start + ROWS_PER_GROUP].sum(dtype=np.float64)) for start in starts)
 
 
 def _making(

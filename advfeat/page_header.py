@@ -1,25 +1,39 @@
-"""The header of a Parquet page: how long the page is, packed and unpacked.
+"""The header of a Parquet page: how long the page is, packed and unpacked, how many values it holds, and how.
 
 A header is a struct of Thrift's compact protocol (``PageHeader`` in Parquet's ``parquet.thrift``), of which
-the second and the third field are read and the rest is passed over.
+a few 32-bit integers are read and the rest is passed over. What other readers would take for another number
+is refused, so that they see the same header.
 """
 
 from dataclasses import dataclass
 
-_UNPACKED, _PACKED = 2, 3
+# Fields of a header, by the numbers of the structs that they lie in.
+_KIND, _UNPACKED, _PACKED = (1,), (2,), (3,)
+_DICTIONARY = 2
+_COUNT_AND_ENCODING = {0: ((5, 1), (5, 2)), _DICTIONARY: ((7, 1), (7, 2)), 3: ((8, 1), (8, 4))}
+"""By the kind of page: of data, of a dictionary, of data in the second version."""
+
 _MOST_NESTING = 8
 # The protocol's kinds of values.
-_BOOLEANS, _BYTE, _INTEGERS, _DOUBLE = {1, 2}, 3, {4, 5, 6}, 7
+_BOOLEANS, _BYTE, _INT32, _OTHER_INTEGERS, _DOUBLE = {1, 2}, 3, 5, {4, 6}, 7
 _BINARY, _LISTS, _MAP, _STRUCT = 8, {9, 10}, 11, 12
+
+_Fields = dict[tuple[int, ...], int]
 
 
 @dataclass(frozen=True)
 class PageHeader:
-    """Bytes of the header itself, and of the page behind it, as it lies and unpacked."""
+    """Bytes of the header itself, and of the page behind it, as it lies and unpacked.
+
+    ``values`` counts the page's values and ``encoding`` is Parquet's number for how they are written.
+    """
 
     length: int
     packed: int
     unpacked: int
+    values: int
+    encoding: int
+    is_dictionary: bool
 
 
 def read_page_header(content: bytes) -> PageHeader:
@@ -30,11 +44,19 @@ def read_page_header(content: bytes) -> PageHeader:
     reader = _Reader(content)
     try:
         fields = reader.struct()
-        return PageHeader(reader.at, packed=fields[_PACKED], unpacked=fields[_UNPACKED])
+        count, encoding = _COUNT_AND_ENCODING[fields[_KIND]]
+        return PageHeader(
+            length=reader.at,
+            packed=fields[_PACKED],
+            unpacked=fields[_UNPACKED],
+            values=fields[count],
+            encoding=fields[encoding],
+            is_dictionary=fields[_KIND] == _DICTIONARY,
+        )
     except IndexError:
         raise EOFError("the header of a page is cut off") from None
     except KeyError:
-        raise ValueError("the header of a page lacks its sizes") from None
+        raise ValueError("the header of a page lacks its kind, its sizes or its encoding") from None
 
 
 class _Reader:
@@ -42,25 +64,27 @@ class _Reader:
         self._content = content
         self.at = 0
 
-    def struct(self, nesting: int = 0) -> dict[int, int]:
-        """Read a struct and return its integer fields by number."""
-        fields: dict[int, int] = {}
+    def struct(self, place: tuple[int, ...] = ()) -> _Fields:
+        """Read a struct that lies at a place, and return the 32-bit integers in it by theirs."""
+        fields: _Fields = {}
         number = 0
         while head := self._byte():
             step, kind = divmod(head, 16)
-            number = number + step if step else self._integer()
-            if kind in _INTEGERS:
-                fields[number] = self._integer()
-            elif kind not in _BOOLEANS:  # whose value is their kind
-                self._pass_over(kind, nesting)
+            number = _of_bits(16, number + step if step else self._integer())
+            if kind not in _BOOLEANS:  # whose value is their kind
+                fields |= self._value(kind, (*place, number))
         return fields
 
-    def _pass_over(self, kind: int, nesting: int) -> None:
-        if nesting > _MOST_NESTING:
+    def _value(self, kind: int, place: tuple[int, ...]) -> _Fields:
+        if len(place) > _MOST_NESTING:
             raise ValueError("the header of a page is nested too deeply")
+        if kind == _STRUCT:
+            return self.struct(place)
+        if kind == _INT32:
+            return {place: _of_bits(32, self._integer())}
         if kind in _BOOLEANS or kind == _BYTE:
             self._byte()
-        elif kind in _INTEGERS:
+        elif kind in _OTHER_INTEGERS:
             self._varint()
         elif kind == _DOUBLE:
             self._leap(8)
@@ -69,17 +93,16 @@ class _Reader:
         elif kind in _LISTS:
             size, inner = divmod(self._byte(), 16)
             for _ in range(self._varint() if size == 15 else size):
-                self._pass_over(inner, nesting + 1)
+                self._value(inner, (*place, 0))
         elif kind == _MAP:
             size = self._varint()
             key, value = divmod(self._byte() if size else 0, 16)
             for _ in range(size):
-                self._pass_over(key, nesting + 1)
-                self._pass_over(value, nesting + 1)
-        elif kind == _STRUCT:
-            self.struct(nesting + 1)
+                self._value(key, (*place, 0))
+                self._value(value, (*place, 0))
         else:
             raise ValueError("the header of a page is damaged")
+        return {}
 
     def _byte(self) -> int:
         value = self._content[self.at]
@@ -103,3 +126,10 @@ class _Reader:
     def _integer(self) -> int:
         value = self._varint()
         return (value >> 1) ^ -(value & 1)  # zigzag
+
+
+def _of_bits(bits: int, value: int) -> int:
+    """Return the value; raise ``ValueError`` if it has more bits, which others would cut off."""
+    if not -1 << bits - 1 <= value < 1 << bits - 1:
+        raise ValueError("the header of a page is damaged")
+    return value

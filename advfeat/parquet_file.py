@@ -1,11 +1,12 @@
 """Opens Parquet files whose sizes can be believed, so that reading one takes the memory that it says.
 
-A footer tells how many values a file holds and how large they are once unpacked, and each page tells it
-again; the reader takes memory as it is told. Here both must fit each other and the file's length before
-anything is unpacked. Types of other packages, whose values may be pickles, are refused.
+A footer tells how many values a file holds and how large they are once unpacked; the reader takes memory
+as it is told. Here that must fit the file's length before anything is unpacked; what each page says of itself
+is compared in ``advfeat.parquet_pages``. Types of other packages, whose values may be pickles, are refused.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -13,10 +14,6 @@ import pyarrow.parquet as pq
 
 from advfeat.errors import first_line
 from advfeat.expansion import believed_bytes
-from advfeat.page_header import PageHeader, read_page_header
-
-_HEADER_BYTES = (1 << 9, 1 << 20)
-"""How much of a page is read for its header: most are short, statistics of long values make it longer."""
 
 _MOST_NESTING = 16
 _LEVEL_BYTES = 4
@@ -44,20 +41,40 @@ def open_parquet(file: BinaryIO) -> pq.ParquetFile:
     return parquet
 
 
-def check_pages(file: BinaryIO, parquet: pq.ParquetFile, columns: set[str] | None = None) -> None:
-    """Raise ``ParquetFileError`` if pages are larger, packed or unpacked, than the footer says.
+def chunks(
+    metadata: pq.FileMetaData, columns: Collection[str] | None = None
+) -> Iterator[tuple[int, pq.ColumnChunkMetaData, pq.ColumnSchema]]:
+    """Yield the number of each row group with its chunk of each column, and what the column's type is.
 
-    ``columns`` are names of top-level columns; all if unset. Page headers alone are read.
+    ``columns`` are paths with dots; what lies below them is meant too. All if unset.
     """
-    for chunk, _ in _chunks(parquet.metadata):
-        if columns is not None and chunk.path_in_schema.split(".")[0] not in columns:
-            continue
-        unpacked = sum(_page_sizes(file, _start(chunk), chunk.total_compressed_size))
-        if unpacked > chunk.total_uncompressed_size:
-            raise ParquetFileError(
-                f"the pages of {chunk.path_in_schema} unpack to {unpacked:,} bytes, not to "
-                f"{chunk.total_uncompressed_size:,}"
-            )
+    places = [metadata.schema.column(number).path for number in range(metadata.num_columns)]
+    wanted = [
+        number
+        for number, place in enumerate(places)
+        if columns is None or any(f"{place}.".startswith(f"{column}.") for column in columns)
+    ]
+    for group in range(metadata.num_row_groups):
+        for number in wanted:
+            yield group, metadata.row_group(group).column(number), metadata.schema.column(number)
+
+
+def first_byte(chunk: pq.ColumnChunkMetaData) -> int:
+    """Return where in its file a chunk of a column begins."""
+    offsets = [chunk.data_page_offset, chunk.dictionary_page_offset if chunk.has_dictionary_page else None]
+    return min(int(offset) for offset in offsets if offset is not None)
+
+
+def row_bytes(parquet: pq.ParquetFile, columns: Collection[str]) -> int:
+    """Return how much memory a row of some columns takes, by the footer: the mean of the largest row group.
+
+    ``columns`` are paths with dots; what lies below them is meant too.
+    """
+    groups = defaultdict[int, int](int)
+    for number, chunk, description in chunks(parquet.metadata, columns):
+        groups[number] += _unpacked_bytes(chunk, description)
+    rows = {number: max(1, parquet.metadata.row_group(number).num_rows) for number in groups}
+    return max((-(-size // rows[number]) for number, size in groups.items()), default=1)
 
 
 def _check_type(name: str, kind: pa.DataType, nesting: int = 0) -> None:
@@ -73,13 +90,11 @@ def _check_type(name: str, kind: pa.DataType, nesting: int = 0) -> None:
 
 def _check_sizes(metadata: pq.FileMetaData, size: int) -> None:
     unpacked = 0
-    for chunk, description in _chunks(metadata):
-        place = chunk.path_in_schema
-        start, length = _start(chunk), chunk.total_compressed_size
+    for _, chunk, description in chunks(metadata):
+        start, length = first_byte(chunk), chunk.total_compressed_size
         if min(start, length, chunk.num_values, chunk.total_uncompressed_size) < 0 or start + length > size:
-            raise ParquetFileError(f"column {place} does not lie in the file")
-        value_bytes = _VALUE_BYTES.get(chunk.physical_type, description.length)
-        unpacked += max(chunk.total_uncompressed_size, chunk.num_values * (value_bytes + _LEVEL_BYTES))
+            raise ParquetFileError(f"column {description.path} does not lie in the file")
+        unpacked += _unpacked_bytes(chunk, description)
     rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
     if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
         raise ParquetFileError(f"it has {sum(rows):,} rows, its footer says {metadata.num_rows:,}")
@@ -91,36 +106,6 @@ def _check_sizes(metadata: pq.FileMetaData, size: int) -> None:
         )
 
 
-def _chunks(metadata: pq.FileMetaData) -> Iterator[tuple[pq.ColumnChunkMetaData, pq.ColumnSchema]]:
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        for column in range(group.num_columns):
-            yield group.column(column), metadata.schema.column(column)
-
-
-def _start(chunk: pq.ColumnChunkMetaData) -> int:
-    offsets = [chunk.data_page_offset, chunk.dictionary_page_offset if chunk.has_dictionary_page else None]
-    return min(int(offset) for offset in offsets if offset is not None)
-
-
-def _page_sizes(file: BinaryIO, start: int, length: int) -> Iterator[int]:
-    """Yield the unpacked size of each page of a column chunk, its header's included."""
-    at, end = start, start + length
-    while at < end:
-        header = _page_header(file, at, end)
-        at += header.length + header.packed
-        if min(header.packed, header.unpacked) < 0 or at > end:
-            raise ParquetFileError("a page does not lie in its column")
-        yield header.length + header.unpacked
-
-
-def _page_header(file: BinaryIO, at: int, end: int) -> PageHeader:
-    for length in _HEADER_BYTES:
-        file.seek(at)
-        try:
-            return read_page_header(file.read(min(length, end - at)))
-        except EOFError:
-            continue
-        except ValueError as error:
-            raise ParquetFileError(str(error)) from error
-    raise ParquetFileError("the header of a page is cut off")
+def _unpacked_bytes(chunk: pq.ColumnChunkMetaData, description: pq.ColumnSchema) -> int:
+    value_bytes = _VALUE_BYTES.get(description.physical_type, description.length)
+    return int(max(chunk.total_uncompressed_size, chunk.num_values * (value_bytes + _LEVEL_BYTES)))

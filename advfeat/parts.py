@@ -6,6 +6,7 @@ its first row, so that any rows are found by names: ``train-000005120.parquet`` 
 """
 
 import re
+from math import prod
 
 ROWS_PER_GROUP = 1024
 """Of a Parquet row group, unless its rows are large."""
@@ -34,6 +35,11 @@ def rows_per_part(row_bytes: int) -> int:
 def rows_per_group(row_bytes: int) -> int:
     """Return how many rows of so many bytes make a row group: ``ROWS_PER_GROUP``, fewer if they are large."""
     return max(1, min(ROWS_PER_GROUP, GROUP_BYTES // row_bytes, PART_BYTES // row_bytes))
+
+
+def float_images_per_group(image_shape: tuple[int, ...]) -> int:
+    """Return how many images (C, H, W) as float32 make a row group."""
+    return rows_per_group(max(1, 4 * prod(image_shape)))
 
 
 def part_name(split: str, first_row: int) -> str:

@@ -34,10 +34,9 @@ from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
-from pydantic import ValidationError
 
 from advfeat.artifact import ArtifactRef, Manifest, StoredFile
-from advfeat.contents import check_contents
+from advfeat.contents import MOST_MANIFEST_BYTES, parse_manifest
 from advfeat.digest import file_sha256, stream_sha256
 from advfeat.errors import (
     DamagedArtifactError,
@@ -51,7 +50,6 @@ from advfeat.stage import Stage
 from advfeat.uploads import Uploads
 
 _RECORDED_PACKAGES = ("advfeat", "torch", "numpy", "pyarrow", "safetensors")
-_MAX_MANIFEST_BYTES = 16 << 20
 _PARALLEL_READS = 16
 _SECONDS_BETWEEN_TRIES = (0.1, 0.5, 2.0)
 
@@ -96,10 +94,13 @@ class Store:
         """
         try:
             with self._opened(self._manifest_path(digest)) as file:
-                content = file.read(_MAX_MANIFEST_BYTES + 1)
+                content = file.read(MOST_MANIFEST_BYTES + 1)
         except FileNotFoundError:
             return None
-        return self._parse_manifest(digest, content)
+        manifest = parse_manifest(content)
+        if manifest.digest != digest:
+            raise DamagedArtifactError("manifest.json belongs to another digest")
+        return manifest
 
     def intact(self, digest: str) -> Manifest | None:
         """Return the manifest of an artifact whose payload is all there; None if there is none.
@@ -409,22 +410,6 @@ class Store:
 
     def _file_path(self, digest: str, file: StoredFile) -> str:
         return f"{self._folder(digest)}/{file.path}"
-
-    def _parse_manifest(self, digest: str, content: bytes) -> Manifest:
-        if len(content) > _MAX_MANIFEST_BYTES:
-            raise DamagedArtifactError(f"manifest.json is larger than {_MAX_MANIFEST_BYTES >> 20} MiB")
-        try:
-            manifest = Manifest.model_validate_json(content)
-            contradiction = manifest.contradiction()
-            if contradiction is None:
-                check_contents(manifest)
-        except (ValidationError, ValueError) as error:
-            raise DamagedArtifactError(f"manifest.json is unreadable ({first_line(error)})") from None
-        if contradiction is None and manifest.digest != digest:
-            contradiction = "manifest.json belongs to another digest"
-        if contradiction is not None:
-            raise DamagedArtifactError(contradiction)
-        return manifest
 
     def _check_content(self, digest: str, file: StoredFile) -> None:
         with self._payload(digest, file) as payload:

@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from advfeat.errors import DamagedArtifactError, first_line
-from advfeat.parquet_file import check_pages, open_parquet
+from advfeat.parquet_file import ParquetFileError, open_parquet
+from advfeat.parquet_pages import check_pages
 from advfeat.parts import ROWS_PER_GROUP, part_name, rows_per_group, rows_per_part
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
-_METADATA_KEY = b"advfeat"
+METADATA_KEY = b"advfeat"
 _FAST = "lz4"
 """Pages that do not get smaller, like those of perturbed images, cost next to nothing to read."""
 
@@ -53,13 +54,13 @@ def bytes_column(images: NDArray[np.uint8]) -> pa.BinaryArray:
 def with_image_shape(table: pa.Table, shape: tuple[int, ...]) -> pa.Table:
     """Return the table with the images' shape (C, H, W) in its metadata."""
     content = json.dumps({"image_shape": list(shape)}).encode()
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), _METADATA_KEY: content})
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), METADATA_KEY: content})
 
 
-def image_shape(table: pa.Table) -> tuple[int, ...]:
+def image_shape(schema: pa.Schema) -> tuple[int, ...]:
     """Return the shape (C, H, W) of a table's images; raises ``DamagedArtifactError`` if it does not say."""
     try:
-        return _Metadata.model_validate_json((table.schema.metadata or {})[_METADATA_KEY]).image_shape
+        return _Metadata.model_validate_json((schema.metadata or {})[METADATA_KEY]).image_shape
     except (KeyError, ValidationError) as error:
         raise DamagedArtifactError(f"the table says no shape of images ({first_line(error)})") from error
 
@@ -75,7 +76,7 @@ def image_array(table: pa.Table, pixel: type[Pixel]) -> NDArray[Pixel]:
 
     Raises ``DamagedArtifactError`` if the table does not say the images' shape.
     """
-    images = np.empty((table.num_rows, *image_shape(table)), pixel)
+    images = np.empty((table.num_rows, *image_shape(table.schema)), pixel)
     copy_images(table, images)
     return images
 
@@ -203,17 +204,18 @@ def _row_bytes(table: pa.Table) -> int:
 
 def _value_bytes(kind: pa.DataType, table: pa.Table) -> int:
     if pa.types.is_binary(kind):
-        return math.prod(image_shape(table))
+        return math.prod(image_shape(table.schema))
     if pa.types.is_fixed_size_list(kind):
         return int(kind.list_size) * _value_bytes(kind.value_type, table)
     return int(kind.bit_width) // 8
 
 
 def _opened(content: bytes) -> pq.ParquetFile:
-    """Open a Parquet table whose sizes were compared with its bytes."""
+    """Open a Parquet table whose sizes were compared with its bytes; no rows share a value."""
     file = pa.BufferReader(content)
     parquet = open_parquet(file)
-    check_pages(file, parquet)
+    if check_pages(file, parquet):
+        raise ParquetFileError("its rows repeat values of a dictionary, which advfeat does not write")
     return parquet
 
 

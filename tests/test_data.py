@@ -86,7 +86,12 @@ def test_given_splits_are_kept(tmp_path: Path) -> None:
     write_parquet(tmp_path / "parquet" / "train-0.parquet", range(9))
     write_parquet(tmp_path / "parquet" / "train-1.parquet", range(9, 18))
     write_parquet(tmp_path / "parquet" / "test.parquet", range(18, 30))
-    for source in (f"folder:{tmp_path}/folder", f"parquet:{tmp_path}/parquet"):
+    hub = tmp_path / "train-and-test" / "hub"
+    write_parquet(hub / "partial-train" / "0000.parquet", range(9))
+    write_parquet(hub / "partial-train" / "0001.parquet", range(9, 18))
+    write_parquet(hub / "test" / "0000.parquet", range(18, 30))
+    write_parquet(hub / "validation" / "0000.parquet", range(18, 30))
+    for source in (f"folder:{tmp_path}/folder", f"parquet:{tmp_path}/parquet", f"parquet:{hub}"):
         images = data.load(spec(source))
         assert (len(images.train), len(images.test)) == data.sizes(spec(source)) == (18, 12)
         test_rows = {PICTURES[row].transpose(2, 0, 1).tobytes() for row in range(18, 30)}

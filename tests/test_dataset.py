@@ -5,17 +5,21 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from advfeat import parts
+from advfeat.dataset import DatasetSummary
 from advfeat.evaluation import predict
 from advfeat.experiment_file import load_experiment
 from advfeat.plan import Plan, build_plan
+from advfeat.recipes import RECIPES
 from advfeat.spec import Experiment
 from advfeat.stages.images import read_classes, read_split
 from advfeat.stages.model import read_model
+from advfeat.stages.rows import stored_tables
 from advfeat.store import Store
 from tests.inline import compute_all
 
@@ -128,6 +132,22 @@ def test_one_shard_or_seven_make_the_same_bytes(
         )
     assert contents[0] == contents[1]
     assert len(contents[0]["data set d_det, seed 0"]) == 4
+
+
+def test_the_summary_holds_no_images_and_does_not_show_how_rows_came(
+    computed: tuple[Store, Plan],
+) -> None:
+    store, plan = computed
+    (stage,) = [stage for stage in plan.stages if stage.title == "data set d_rand, seed 0"]
+    whole = pa.concat_tables(stored_tables(store, stage.digest))
+    told = store.manifest(stage.digest).metrics
+    for size in (1, 100, 1024, 5000):
+        summary = DatasetSummary(RECIPES["d_rand"])
+        tables = [whole.slice(start, size) for start in range(0, whole.num_rows, size)]
+        passed = summary.counted(tables)
+        assert all(next(passed) is table for table in tables), "each goes on as it came"
+        assert list(passed) == []
+        assert summary.metrics().items() <= told.items()
 
 
 def test_arrow_sees_plain_standard_columns(computed: tuple[Store, Plan]) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,10 +20,12 @@ from advfeat.errors import InputError
 from advfeat.experiment_file import load_experiment
 from advfeat.grid import load_grid, points, title_of
 from advfeat.imported import describe, pieces
+from advfeat.parts import GROUP_BYTES
 from advfeat.plan import Plan, build_grid_plan, build_plan, grid_report
+from advfeat.stages.imported import imported_tables
 from advfeat.stages.rows import stored_tables
 from advfeat.store import Store
-from advfeat.tables import image_array, image_column, int_array, with_image_shape
+from advfeat.tables import bytes_column, image_array, image_column, int_array, with_image_shape
 from tests.inline import compute, compute_all
 from tests.servers import BUCKET, s3_client
 
@@ -113,6 +117,21 @@ def test_a_data_set_of_the_store_can_be_named_where_it_lies(d_rand: tuple[Store,
     store, plan = d_rand
     location = f"parquet:{store.artifact_uri(plan.report.inputs['d_rand/0/dataset'])}"
     assert describe(location).size == 600
+
+
+def test_files_that_a_manifest_does_not_name_are_not_read(d_rand: tuple[Store, Plan], tmp_path: Path) -> None:
+    """They lie beside an artifact that was repaired, or that two writers made."""
+    store, plan = d_rand
+    whole = Path(store.artifact_uri(plan.report.inputs["d_rand/0/dataset"]))
+    folder = Path(shutil.copytree(whole, tmp_path / "artifact"))
+    (file,) = folder.glob("*.parquet")
+    shutil.copy(file, folder / file.name.replace("train-", "train-1"))
+    assert describe(f"parquet:{folder}") == describe(f"parquet:{whole}")
+    manifest = folder / "manifest.json"
+    for damaged in (b"", b"{}", b"[" * 100_000, manifest.read_bytes().replace(b'"train_size"', b'"size"')):
+        manifest.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"^imported: .*manifest\.json .*docs/recipes/imported\.md\)$"):
+            describe(f"parquet:{folder}")
 
 
 def test_one_import_serves_all_seeds_and_targets(tmp_path: Path, local_store: Store) -> None:
@@ -274,7 +293,7 @@ def test_a_truncated_file_is_refused(tmp_path_factory: pytest.TempPathFactory, d
     location = draw.draw(st.sampled_from((torch_lists, torch_tensors, parquet)))(folder, IMAGES, LABELS)
     path = draw.draw(st.sampled_from(sorted(folder.iterdir())))
     whole = path.read_bytes()
-    path.write_bytes(whole[: draw.draw(st.integers(0, len(whole) - 1))])
+    path.write_bytes(whole[: draw.draw(st.integers(0, 1 << 20)) % len(whole)])  # torch varies the length
     with pytest.raises(InputError, match=r"^imported: "):
         describe(location)
 
@@ -306,6 +325,10 @@ def test_places_without_a_data_set(imported: str, problem: str) -> None:
         ((1, 8, 8), b"{}", "says no image_shape"),
         ((1, 8, 8), b"[" * 100_000, "says no image_shape"),
         ((1, 8, 8), b'{"image_shape": [64]}', "says no image_shape"),
+        ((1, 8, 8), b'{"image_shape": [-1, -8, 8]}', "says no image_shape"),
+        ((1, 8, 8), b'{"image_shape": [1, 0, 8]}', "says no image_shape"),
+        ((1, 8, 8), b'{"image_shape": [Infinity, 1, 1]}', "says no image_shape"),
+        ((1, 8, 8), b'{"image_shape": [1048576, 1048576, 1048576]}', "has images in"),
     ],
 )
 def test_tables_whose_pixels_are_not_of_the_shape_they_say(
@@ -335,3 +358,54 @@ def test_pictures_in_the_hugging_face_layout_can_be_imported_too(tmp_path: Path)
     ((images, labels),) = pieces(f"parquet:{tmp_path}", 64)
     assert np.array_equal(np.round(images * 255), PICTURES.transpose(0, 3, 1, 2))
     assert np.array_equal(labels, REAL_LABELS)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train.parquet", "test.parquet"),
+        ("train/0000.parquet", "test/0000.parquet"),
+        ("default/partial-train/0000.parquet", "default/partial-test/0000.parquet"),
+        ("train/0000.parquet", "validation/0000.parquet"),
+        ("train/train-0.parquet", "train/val-0.parquet"),
+        ("train-set/0.parquet", "train-set/test/more/0.parquet"),
+        ("test-folder/train-0.parquet", "test-folder/0.parquet"),
+    ],
+)
+def test_nothing_is_learned_from_other_splits(tmp_path: Path, train: str, test: str) -> None:
+    from tests.test_data import write_parquet
+
+    folder = tmp_path / "test"  # what lies above the folder that is named does not count
+    write_parquet(folder / train, range(20))
+    write_parquet(folder / test, range(20, 30))
+    assert describe(f"parquet:{folder}").size == 20
+    (folder / train).unlink()
+    with pytest.raises(InputError, match="none of train"):
+        describe(f"parquet:{folder}")
+
+
+def test_files_that_tell_no_split_are_all_read(tmp_path: Path) -> None:
+    from tests.test_data import write_parquet
+
+    write_parquet(tmp_path / "train" / "0.parquet", range(20))
+    write_parquet(tmp_path / "train" / "values.parquet", range(20, 30))
+    assert describe(f"parquet:{tmp_path}/train").size == 30
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_large_images_are_brought_in_a_row_group_at_a_time(tmp_path: Path, as_bytes: bool) -> None:
+    """As float32 these are 154 MB, a row group of them is 16."""
+    images, labels = RNG.integers(0, 256, (256, 3, 224, 224), dtype=np.uint8), np.arange(256) % 10
+    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "labels.npy", labels)
+    location = f"numpy:{tmp_path}"
+    if as_bytes:
+        table = with_image_shape(pa.table({"image": bytes_column(images), "label": labels}), (3, 224, 224))
+        pq.write_table(table, tmp_path / "set.parquet", use_dictionary=False)
+        location = f"parquet:{tmp_path}/set.parquet"
+    tracemalloc.start()
+    sizes = [table.num_rows for table in imported_tables(location)]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sizes == [27] * 9 + [13]
+    assert peak < 8 * GROUP_BYTES

@@ -1,5 +1,6 @@
 """Files made to do harm: code in them does not run, links are not followed, promises take no memory."""
 
+import base64
 import hashlib
 import io
 import json
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from advfeat import data, models
 from advfeat.digest import canonical_json
@@ -106,6 +108,89 @@ def test_a_table_that_unpacks_to_much_is_not_unpacked(tmp_path: Path) -> None:
     assert len(content) < 1 << 20
     with pytest.raises(DamagedArtifactError, match="are believed"):
         read_table(content)
+
+
+LARGE = bytes(1 << 20)
+
+
+def repeated(rows: int) -> pa.Array:
+    """Return a column of one large value, which takes the memory of one."""
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([LARGE]))
+
+
+def with_dictionary(folder: Path, column: str) -> Path:
+    """Write a file of half a kB whose column is 6 GB of bytes."""
+    columns = {"image": pa.array([b"picture"] * 6000), "label": pa.array(np.zeros(6000, np.int64))}
+    table = pa.table({**columns, column: repeated(6000)})
+    pq.write_table(table, folder / "set.parquet", compression="zstd", store_schema=False)
+    return folder / "set.parquet"
+
+
+def read_everywhere(path: Path, problem: str) -> None:
+    assert path.stat().st_size < 1024
+    location = f"parquet:{path}"
+    for read in (
+        lambda: describe(location),
+        lambda: data.load(DataSpec(source=location)),
+        lambda: read_table(path.read_bytes()),
+    ):
+        with pytest.raises(AdvfeatError, match=problem):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("column", "problem"),
+    [("image", "no readable picture|dictionary"), ("label", "no integers|dictionary")],
+)
+def test_a_value_that_all_rows_repeat_is_not_repeated_in_memory(
+    tmp_path: Path, column: str, problem: str
+) -> None:
+    read_everywhere(with_dictionary(tmp_path, column), problem)
+
+
+def test_a_picture_that_all_rows_repeat_is_read(tmp_path: Path) -> None:
+    """Dictionaries are how others write strings of bytes."""
+    written = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(written, "BMP")
+    large = written.getvalue() + LARGE
+    indices, values = pa.array(np.zeros(600, np.int32)), pa.array([large])
+    pictures = pa.DictionaryArray.from_arrays(indices, values)
+    table = pa.table({"image": pictures, "label": np.arange(600) % 2})
+    pq.write_table(table, tmp_path / "set.parquet", compression="zstd", store_schema=False)
+    assert describe(f"parquet:{tmp_path}/set.parquet").size == 600
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.binary(len(LARGE))])
+def test_values_that_repeat_the_one_before_are_refused(tmp_path: Path, kind: pa.DataType) -> None:
+    path = tmp_path / "set.parquet"
+    rows = 200
+    if (child := os.fork()) == 0:
+        table = pa.table({"image": pa.array([LARGE] * rows, kind), "label": np.zeros(rows, np.int64)})
+        encodings = {"image": "DELTA_BYTE_ARRAY"}
+        pq.write_table(table, path, compression="zstd", use_dictionary=False, column_encoding=encodings)
+        os._exit(0)
+    os.waitpid(child, 0)
+    read_everywhere(path, "DELTA_BYTE_ARRAY")
+
+
+def test_lists_that_are_filled_where_they_are_null_are_refused(tmp_path: Path) -> None:
+    kinds = {"image": pa.list_(pa.float32(), 1 << 24), "label": pa.int64()}
+    told = base64.b64encode(pa.schema(kinds).serialize()).decode()
+    nulls = pa.table({"image": pa.nulls(20, pa.list_(pa.float32())), "label": np.zeros(20, np.int64)})
+    path = tmp_path / "set.parquet"
+    with pq.ParquetWriter(path, nulls.schema, store_schema=False) as writer:
+        writer.add_key_value_metadata({"ARROW:schema": told})
+        writer.write_table(nulls)
+    assert pq.read_schema(path).types == list(kinds.values())
+    read_everywhere(path, "do not hold 16,777,216 values each")
+
+
+def test_pages_hold_as_many_values_as_the_footer_says(tmp_path: Path) -> None:
+    content = written(pa.table({"label": np.zeros(1000, np.int64)}), use_dictionary=False)
+    assert read_table(content).num_rows == 1000
+    head = b"\x2c\x15\xd0\x0f\x15\x00"  # of a page of 1000 values, as they are
+    with pytest.raises(DamagedArtifactError, match="hold 1,001 values, not 1,000"):
+        read_table(content.replace(head, head.replace(b"\xd0", b"\xd2"), 1))
 
 
 def test_an_archive_that_unpacks_to_much_is_not_unpacked(tmp_path: Path) -> None:

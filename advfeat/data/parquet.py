@@ -1,8 +1,8 @@
 """Parquet in the Hugging Face image layout, from a path or any fsspec URI.
 
 An image column (``img`` or ``image``: a struct with the encoded picture in ``bytes``) and a label
-column (``label`` or ``labels``). The location is a file or a folder; in a folder, file names that
-start with ``train`` and ``test`` are the splits.
+column (``label`` or ``labels``). The location is a file or a folder; in a folder, names of files or of
+folders in it that start with ``train`` and ``test`` are the splits.
 """
 
 from functools import cached_property
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from advfeat.data.decode import Pictures, picture_shape
 from advfeat.data.images import Splits
-from advfeat.data.parquet_files import ParquetFiles, files_by_split
+from advfeat.data.parquet_files import ParquetFiles
+from advfeat.data.parquet_folder import files_by_split
 from advfeat.data.refusal import refusal
 from advfeat.data.split import given_or_held_out, given_or_held_out_sizes
 from advfeat.spec import DataSpec

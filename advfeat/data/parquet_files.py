@@ -1,9 +1,9 @@
 """Parquet files with an image and a label column, at a path or any fsspec URI, read a piece at a time."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, BinaryIO
 
 import fsspec
 import numpy as np
@@ -16,9 +16,10 @@ from advfeat.data.decode import PictureFile
 from advfeat.data.refusal import Refusal, checked_labels
 from advfeat.digest import stream_sha256
 from advfeat.errors import explained
-from advfeat.parquet_file import check_pages, open_parquet
+from advfeat.parquet_file import open_parquet, row_bytes
+from advfeat.parquet_pages import check_pages
+from advfeat.parts import rows_per_group
 
-_ROWS_AT_ONCE = 1024
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("label", "labels")
 
@@ -28,7 +29,7 @@ class ParquetFiles:
 
     def __init__(self, location: str, files: list[str], refused: Refusal) -> None:
         self._location, self.files, self._refused = location, files, refused
-        self._checked: set[tuple[str, str]] = set()
+        self._rows_at_once: dict[tuple[str, str], int] = {}
 
     def sha256(self) -> list[str]:
         """Hash every file's bytes."""
@@ -43,34 +44,32 @@ class ParquetFiles:
         """Read all labels, integers from 0 to below ``classes``, or as far as they go."""
         parts: list[NDArray[Any]] = []
         for path in self.files:
-            with self._opened(path, _LABEL_COLUMNS) as (parquet, name):
-                column = parquet.read(columns=[name]).column(name)
-            if column.null_count or not pa.types.is_integer(column.type):
-                raise self._refused(f"has labels in {name} that are not all integers")
-            parts.append(column.to_numpy())
-        return checked_labels(np.concatenate(parts), self._refused, classes)
+            for column in self._pieces(path, self._label_column):
+                if column.null_count:
+                    raise self._refused(f"has rows without a label in {path}")
+                parts.append(column.to_numpy())
+        return checked_labels(np.concatenate(parts or [np.empty(0, np.int64)]), self._refused, classes)
 
     def class_names(self) -> tuple[str, ...]:
         """Return the classes that the first file names as Hugging Face datasets does; none if it does not."""
-        with self._opened(self.files[0], _LABEL_COLUMNS) as (parquet, label):
-            metadata = parquet.schema_arrow.metadata or {}
+        schema = self.schema()
+        label = self._label_column(schema)
         try:
-            features = json.loads(metadata[b"huggingface"])["info"]["features"]
+            features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
             return tuple(str(name) for name in features[label]["names"])
         except (KeyError, TypeError, ValueError, RecursionError):
             return ()
 
     def schema(self) -> pa.Schema:
         """Return the schema of the first file."""
-        with self._opened(self.files[0], _IMAGE_COLUMNS) as (parquet, _):
+        with self._opened(self.files[0]) as (_, parquet):
             return parquet.schema_arrow
 
     def images(self) -> Iterator[tuple[str, pa.Array]]:
-        """Yield the image column a piece at a time, each with the name of its file."""
+        """Yield the images a piece at a time, or what records hold as ``bytes``, with their file's name."""
         for path in self.files:
-            with self._opened(path, _IMAGE_COLUMNS) as (parquet, name):
-                for batch in parquet.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[name]):
-                    yield path, batch.column(name)
+            for column in self._pieces(path, self._image_column):
+                yield path, column
 
     def first_picture(self) -> PictureFile:
         """Return the first encoded picture."""
@@ -82,53 +81,56 @@ class ParquetFiles:
         """Yield encoded pictures, those of the given rows, which are ascending, or all."""
         start = 0
         for path, column in self.images():
-            if pa.types.is_struct(column.type):
-                column = pc.struct_field(column, "bytes")
             if not pa.types.is_binary(column.type):
                 raise self._refused(f"has {column.type} for images, no encoded pictures")
             wanted = np.arange(len(column))
             if rows is not None:
                 first, last = np.searchsorted(rows, (start, start + len(column)))
                 wanted = rows[first:last] - start
-            for row, content in zip(wanted, column.take(pa.array(wanted)), strict=True):
+            for row in map(int, wanted):
+                content = column[row]
                 if not content.is_valid:
                     raise self._refused(f"has no picture bytes in row {start + row}, in {path}")
                 yield f"{path} row {start + row}", content.as_py()
             start += len(column)
 
-    def _column(self, parquet: pq.ParquetFile, names: tuple[str, ...]) -> str:
+    def _label_column(self, schema: pa.Schema) -> str:
+        name = self._column(schema, _LABEL_COLUMNS)
+        if not pa.types.is_integer(kind := schema.field(name).type):
+            raise self._refused(f"has {kind} for labels in {name}, no integers")
+        return name
+
+    def _image_column(self, schema: pa.Schema) -> str:
+        name = self._column(schema, _IMAGE_COLUMNS)
+        if not pa.types.is_struct(kind := schema.field(name).type):
+            return name
+        if kind.get_field_index("bytes") < 0:
+            raise self._refused(f"has {kind} for images, no encoded pictures")
+        return f"{name}.bytes"
+
+    def _column(self, schema: pa.Schema, names: tuple[str, ...]) -> str:
         for name in names:
-            if name in parquet.schema_arrow.names:
+            if name in schema.names:
                 return name
         raise self._refused(f"has no column {' or '.join(names)}")
 
+    def _pieces(self, path: str, column_of: Callable[[pa.Schema], str]) -> Iterator[pa.Array]:
+        """Yield a column, or a field of its records, in pieces of a row group's memory.
+
+        They take no more if all their rows repeat the largest value that there can be.
+        """
+        with self._opened(path) as (file, parquet):
+            column = column_of(parquet.schema_arrow)
+            if (path, column) not in self._rows_at_once:
+                largest_row = row_bytes(parquet, {column}) + check_pages(file, parquet, {column})
+                self._rows_at_once[path, column] = rows_per_group(largest_row)
+            name, _, field = column.partition(".")
+            for batch in parquet.iter_batches(self._rows_at_once[path, column], columns=[column]):
+                whole = batch.column(name)
+                yield pc.struct_field(whole, field) if field else whole
+
     @contextmanager
-    def _opened(self, path: str, columns: tuple[str, ...]) -> Iterator[tuple[pq.ParquetFile, str]]:
-        """Give a file whose sizes were compared with its bytes, and the one of the columns that it has."""
+    def _opened(self, path: str) -> Iterator[tuple[BinaryIO, pq.ParquetFile]]:
         fs, _ = fsspec.core.url_to_fs(self._location)
         with explained(self._refused), fs.open(path, "rb") as opened:
-            parquet = open_parquet(opened)
-            name = self._column(parquet, columns)
-            if (path, name) not in self._checked:
-                check_pages(opened, parquet, {name})
-                self._checked.add((path, name))
-            yield parquet, name
-
-
-def files_by_split(location: str, refused: Refusal) -> dict[str, list[str]]:
-    """List the file that a path or URI names, or the Parquet files in the folder that it names.
-
-    All of them under ``all``; those of a folder whose names start with ``train`` and ``test`` also there.
-    """
-    with explained(refused):
-        fs, root = fsspec.core.url_to_fs(location)
-        if not fs.exists(root):
-            raise refused("does not exist")
-        if fs.isfile(root):
-            return {"all": [root]}
-        files = sorted(str(path) for path in fs.glob(f"{root}/**/*.parquet"))
-    named = {
-        split: [path for path in files if path.rsplit("/", 1)[-1].startswith(split)]
-        for split in ("train", "test")
-    }
-    return {"all": files, **named}
+            yield opened, open_parquet(opened)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from advfeat.data.refusal import Refusal
 from advfeat.errors import InputError
+from advfeat.parts import float_images_per_group
 
 _HALF_A_GREY_LEVEL = 0.5 / 255
 
@@ -61,7 +62,7 @@ def describe(location: str) -> Description:
 def pieces(location: str, size: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
     """Yield images float32 (n, C, H, W) in [0, 1] and labels int64 (n,), ``size`` of them at a time.
 
-    Raises ``InputError`` like ``describe``.
+    It is fewer if so many are more than a row group. Raises ``InputError`` like ``describe``.
     """
     refused = _refusal(location)
     opened = _opened(location, refused)
@@ -99,28 +100,35 @@ def _refusal(location: str) -> Refusal:
 
 
 def _pixels(opened: FinishedSet, refused: Refusal) -> Iterator[NDArray[np.float32]]:
-    """Yield the images as float32 in [0, 1]; rounding may have left it by less than half a grey level."""
+    """Yield the images as float32 in [0, 1], no more than a row group at a time."""
     shape: tuple[int, ...] = ()
     for images in opened.images():
         shape = shape or images.shape[1:]
         if images.ndim != 4 or images.shape[1:] != shape:
             raise refused(f"has images of shape {images.shape}, not all of one (N, C, H, W)")
-        if images.dtype == np.uint8:
-            yield images.astype(np.float32) / np.float32(255)
-            continue
-        if images.dtype.kind != "f":
-            raise refused(f"has images of type {images.dtype}")
-        lowest, highest = float(images.min(initial=0)), float(images.max(initial=0))
-        if not (lowest >= -_HALF_A_GREY_LEVEL and highest <= 1 + _HALF_A_GREY_LEVEL):  # NaN is refused too
-            raise refused(f"has pixels from {lowest:.4g} to {highest:.4g}, outside [0, 1]")
-        yield images.astype(np.float32).clip(0, 1)
+        at_once = float_images_per_group(shape)
+        for start in range(0, len(images), at_once):
+            yield _as_floats(np.ascontiguousarray(images[start : start + at_once]), refused)
 
 
-def _of_one_size(parts: Iterator[NDArray[np.float32]], size: int) -> Iterator[NDArray[np.float32]]:
-    """Cut and join arrays to ``size`` rows each, the last one perhaps smaller."""
+def _as_floats(images: NDArray[Any], refused: Refusal) -> NDArray[np.float32]:
+    """Return the images as float32 in [0, 1]; rounding may have left it by less than half a grey level."""
+    if images.dtype == np.uint8:
+        return images.astype(np.float32) / np.float32(255)
+    if images.dtype.kind != "f":
+        raise refused(f"has images of type {images.dtype}")
+    lowest, highest = float(images.min(initial=0)), float(images.max(initial=0))
+    if not (lowest >= -_HALF_A_GREY_LEVEL and highest <= 1 + _HALF_A_GREY_LEVEL):  # NaN is refused too
+        raise refused(f"has pixels from {lowest:.4g} to {highest:.4g}, outside [0, 1]")
+    return images.astype(np.float32).clip(0, 1)
+
+
+def _of_one_size(parts: Iterator[NDArray[np.float32]], most: int) -> Iterator[NDArray[np.float32]]:
+    """Cut and join arrays to ``most`` rows each, or to row groups; the last one is perhaps smaller."""
     held: list[NDArray[np.float32]] = []
     count = 0
     for part in parts:
+        size = min(most, float_images_per_group(part.shape[1:]))
         held, count = [*held, part], count + len(part)
         if count < size:
             continue

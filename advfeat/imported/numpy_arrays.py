@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from advfeat.data.numpy_files import NumpyFiles, channels_first
 from advfeat.data.refusal import Refusal, checked_labels
 
-_ROWS_AT_ONCE = 1024
-
 
 class NumpyArrays:
     """An ``.npz`` file or a folder of ``.npy`` files; images (N, H, W), (N, H, W, C) or (N, C, H, W)."""
@@ -32,7 +30,5 @@ class NumpyArrays:
         return checked_labels(self._files.array(self._names[1]), self._refused)
 
     def images(self) -> Iterator[NDArray[Any]]:
-        """Yield the images a piece at a time."""
-        images = channels_first(self._files.array(self._names[0]), self._refused)
-        for start in range(0, len(images), _ROWS_AT_ONCE):
-            yield np.ascontiguousarray(images[start : start + _ROWS_AT_ONCE])
+        """Yield the images, which local ``.npy`` files leave on disk."""
+        yield channels_first(self._files.array(self._names[0]), self._refused)

@@ -1,12 +1,12 @@
 """A finished data set as Parquet: one that advfeat made, or pictures in the Hugging Face layout.
 
-An image column (``image`` or ``img``) and a label column (``label`` or ``labels``). Of a folder the files
-whose names start with ``train`` count, or all if there are none. Where the metadata says the images' shape,
+An image column (``image`` or ``img``) and a label column (``label`` or ``labels``). Of a folder the files of
+the training split count, or all if none tells its split. Where the metadata says the images' shape,
 as in ``advfeat.tables``, an image is a list of C·H·W values or as many bytes; else it is an encoded picture.
 Other columns are not read.
 """
 
-import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,11 +16,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from advfeat.data.decode import Pictures, picture_shape
-from advfeat.data.parquet_files import ParquetFiles, files_by_split
+from advfeat.data.parquet_files import ParquetFiles
+from advfeat.data.parquet_folder import files_by_split
 from advfeat.data.refusal import Refusal
-from advfeat.errors import explained
-
-_ROWS_AT_ONCE = 1024
+from advfeat.errors import DamagedArtifactError, explained
+from advfeat.parts import float_images_per_group
+from advfeat.tables import METADATA_KEY, image_shape
 
 
 class ParquetTables:
@@ -31,6 +32,8 @@ class ParquetTables:
         files = found.get("train") or found["all"]
         if not files:
             raise refused("holds no .parquet file")
+        if not found.get("train") and (found.get("test") or found.get("val")):
+            raise refused("holds files of a test or validation split and none of train")
         self._files, self._refused = ParquetFiles(location, files, refused), refused
 
     def sha256(self) -> list[str]:
@@ -49,16 +52,17 @@ class ParquetTables:
     def _pictures(self) -> Iterator[NDArray[Any]]:
         labels = self._files.labels()
         shape = picture_shape(self._files.first_picture(), None)
+        at_once = float_images_per_group(shape)
         pictures = Pictures(labels, self._files.pictures, shape, None)
-        return (piece.images for piece in pictures.pieces(np.arange(len(labels)), _ROWS_AT_ONCE))
+        return (piece.images for piece in pictures.pieces(np.arange(len(labels)), at_once))
 
     def _pixels(self, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
         for path, column in self._files.images():
             of_bytes = pa.types.is_binary(column.type)
             with explained(self._refused):
                 lengths = pc.binary_length(column) if of_bytes else pc.list_value_length(column)
-                if pc.unique(lengths).to_pylist() != [np.prod(shape)]:
-                    raise self._refused(f"has images in {path} that are not {np.prod(shape)} values each")
+                if pc.unique(lengths).to_pylist() != [math.prod(shape)]:
+                    raise self._refused(f"has images in {path} that are not {math.prod(shape)} values each")
                 if of_bytes:
                     values = np.frombuffer(b"".join(column.to_pylist()), np.uint8)
                 else:
@@ -67,11 +71,11 @@ class ParquetTables:
 
     def _image_shape(self) -> tuple[int, ...] | None:
         """Return the shape (C, H, W) that the metadata says, if it does; raises ``InputError``."""
-        described = (self._files.schema().metadata or {}).get(b"advfeat")
-        if described is None:
+        schema = self._files.schema()
+        if METADATA_KEY not in (schema.metadata or {}):
             return None
         try:
-            channels, height, width = map(int, json.loads(described)["image_shape"])
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            channels, height, width = image_shape(schema)
+        except (DamagedArtifactError, ValueError) as error:
             raise self._refused("says no image_shape [C, H, W] under advfeat in its metadata") from error
         return channels, height, width

@@ -18,7 +18,6 @@ from advfeat.data.refusal import Refusal, checked_labels
 from advfeat.digest import stream_sha256
 from advfeat.errors import explained
 
-_ROWS_AT_ONCE = 1024
 _IMAGES, _LABELS = "CIFAR_ims", "CIFAR_lab"
 
 
@@ -49,12 +48,11 @@ class TorchFiles:
         return checked_labels(np.concatenate(parts), self._refused)
 
     def images(self) -> Iterator[NDArray[Any]]:
-        """Yield the images a piece at a time; all of them are in memory."""
+        """Yield the images, all of which are in memory."""
         for part in self._arrays(_IMAGES):
             if part.ndim != 4:
                 raise self._refused(f"has images of shape {part.shape} in {_IMAGES}, not (N, C, H, W)")
-            for start in range(0, len(part), _ROWS_AT_ONCE):
-                yield part[start : start + _ROWS_AT_ONCE]
+            yield part
 
     def _arrays(self, name: str) -> list[NDArray[Any]]:
         import torch

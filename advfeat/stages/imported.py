@@ -12,7 +12,7 @@ from advfeat.tables import image_column, with_image_shape
 
 
 def imported_tables(location: str) -> Iterator[pa.Table]:
-    """Read a finished data set into the columns of every data set; nobody knows its originals: null.
+    """Read a finished data set into the columns of every data set.
 
     What nobody knows of its originals is null. No more than a row group of images is in memory, unless the
     files' own format wants them there. Raises ``InputError``.

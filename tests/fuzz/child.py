@@ -36,7 +36,7 @@ def table(content: bytes, _: Path) -> None:
 
 
 def source(content: bytes, folder: Path) -> None:
-    """Read a user's file of pictures."""
+    """Read a user's file, as pictures and as a finished data set."""
     path = folder / "pictures.parquet"
     path.write_bytes(content)
     spec = DataSpec(source=f"parquet:{path}")
@@ -47,7 +47,8 @@ def source(content: bytes, folder: Path) -> None:
         splits.train.in_memory(5)
         splits.test.in_memory(5)
 
-    for read in (opened.identity, opened.sizes, opened.image_shape, opened.class_count, pictures):
+    finished = partial(whole, f"parquet:{path}")
+    for read in (opened.identity, opened.sizes, opened.image_shape, opened.class_count, pictures, finished):
         refused_in_a_line(read)
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 from advfeat.data.decode import picture_shape
 from advfeat.page_header import read_page_header
-from advfeat.tables import image_column, with_image_shape, write_table
+from advfeat.tables import bytes_column, image_column, with_image_shape, write_table
 from tests.fuzz.mutation import damaged_bytes, damaged_json
 from tests.fuzz.refused import refused_in_a_line
 from tests.fuzz.settings import fuzz
@@ -57,7 +57,7 @@ class Child:
 def child(request: pytest.FixtureRequest) -> Iterator[Child]:
     originals = {
         "table": store_tables,
-        "source": picture_tables,
+        "source": lambda: picture_tables() + store_tables(),
         "arrays": archives,
         "tensors": tensor_files,
     }
@@ -82,12 +82,20 @@ def store_tables() -> list[bytes]:
         "soft_label": pa.FixedSizeListArray.from_arrays(pa.array(rng.random(120, np.float32)), 3),
         "index": pa.array(np.arange(40)),
     }
-    return [parquet(with_image_shape(pa.table(each), (1, 4, 4))) for each in (columns, floats)]
+    of_bytes = columns | {"image": bytes_column(images)}
+    tables = [with_image_shape(pa.table(each), (1, 4, 4)) for each in (columns, floats, of_bytes)]
+    return [parquet(table) for table in tables] + [with_dictionaries(table) for table in tables]
 
 
 def parquet(table: pa.Table) -> bytes:
     written = io.BytesIO()
     write_table(table, written)  # type: ignore[arg-type]
+    return written.getvalue()
+
+
+def with_dictionaries(table: pa.Table) -> bytes:
+    written = io.BytesIO()
+    pq.write_table(table, written)
     return written.getvalue()
 
 
@@ -138,12 +146,13 @@ SHAPES = [{"image_shape": [1, 4, 4]}]
 
 @fuzz
 @given(text=damaged_json(SHAPES))
-def test_shapes_that_tables_tell(text: str) -> None:
-    from tests.fuzz.child import table
+def test_shapes_that_tables_tell(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    from tests.fuzz.child import source, table
 
-    images = with_image_shape(pa.table({"image": image_column(np.zeros((5, 1, 4, 4), np.uint8))}), (1, 4, 4))
-    told = images.replace_schema_metadata({b"advfeat": text.encode(errors="surrogatepass")})
+    columns = {"image": image_column(np.zeros((5, 1, 4, 4), np.uint8)), "label": np.zeros(5, np.int64)}
+    told = pa.table(columns, metadata={b"advfeat": text.encode(errors="surrogatepass")})
     refused_in_a_line(lambda: table(parquet(told), Path()))
+    source(parquet(told), tmp_path_factory.getbasetemp())
 
 
 PICTURES = [
@@ -158,11 +167,40 @@ def test_pictures(content: bytes) -> None:
     refused_in_a_line(lambda: picture_shape(("a picture", content), 8))
 
 
-PAGE_HEADER = bytes.fromhex("15001580fa01158c2c4c15d00f15001506150600") + bytes(20)
+PAGE_HEADERS = [
+    bytes.fromhex(content) + bytes(20)
+    for content in (
+        "15001580fa01158c2c2c15d00f1500150615060000",
+        "15041580fa01158c2c4c15d00f15000000",
+        "15061580fa01158c2c5c15d00f150015d00f1500150015000000",
+    )
+]
+
+
+def test_page_headers_of_each_kind() -> None:
+    read = [read_page_header(content) for content in PAGE_HEADERS]
+    assert [header.length for header in read] == [len(content) - 20 for content in PAGE_HEADERS]
+    assert {(header.packed, header.unpacked, header.values, header.encoding) for header in read} == {
+        (2822, 16000, 1000, 0)
+    }
+    assert [header.is_dictionary for header in read] == [False, True, False]
+
+
+@pytest.mark.parametrize("field", ["0584800820", "05048080808020"])
+def test_numbers_of_pages_that_others_would_cut_to_another_are_refused(field: str) -> None:
+    """The field 65538 is 2 in 16 bits, and its value 1 << 33 is 0 in 32: Parquet's own readers cut them."""
+    with pytest.raises(ValueError, match="damaged"):
+        read_page_header(bytes.fromhex(field) + PAGE_HEADERS[0])
+
+
+def test_numbers_of_pages_of_another_size_do_not_count() -> None:
+    """The same field with 64 bits, which Parquet's own readers pass over."""
+    header = PAGE_HEADERS[0][:-21] + bytes.fromhex("06040200")
+    assert read_page_header(header).unpacked == 16000
 
 
 @fuzz
-@given(damaged_bytes([PAGE_HEADER]) | st.binary(max_size=60))
+@given(damaged_bytes(PAGE_HEADERS) | st.binary(max_size=60))
 def test_page_headers(content: bytes) -> None:
     try:
         header = read_page_header(content)
