@@ -100,14 +100,29 @@ def _walk(shards: int, folder: Path) -> float:
     from prefect import flow
     from prefect_ray import RayTaskRunner
 
+    from flows import walk
+    from tasks.stage_task import stage_task
+
+    real = dict(walk.TASKS)
+    walk.TASKS.update(
+        {"shard": stage_task("no-op shard")(_no_op), "leakage": stage_task("no-op set")(_no_op)}
+    )
+    began = time.monotonic()
+    try:
+        flow(name="scale", task_runner=RayTaskRunner())(walk_no_op_shards)(shards, str(folder))
+    finally:
+        walk.TASKS.update(real)
+    return time.monotonic() - began
+
+
+def walk_no_op_shards(shards: int, folder: str) -> None:
+    """Walk a plan of so many shards, as the flow of an experiment does; it travels by name, not by value."""
     from advfeat.plan import Plan, outlook
     from advfeat.stage import Stage
     from advfeat.store import Store
-    from flows import walk
     from flows.display import Display
-    from tasks.stage_task import stage_task
+    from flows.walk import Walk
 
-    began = time.monotonic()
     parts = tuple(
         Stage(kind="shard", title=f"no-op shard {number}", parameters={"number": number, "of": shards})
         for number in range(shards)
@@ -118,24 +133,10 @@ def _walk(shards: int, folder: Path) -> float:
         parameters={"of": shards},
         parts=tuple(part.digest for part in parts),
     )
-    plan = Plan((*parts, whole))
-
-    @flow(name="scale", task_runner=RayTaskRunner())
-    def walk_no_op_shards() -> None:
-        store = Store(str(folder / f"store-{shards}"))
-        outlooks = outlook(plan, store)
-        with Display(outlooks) as display:
-            walk.Walk(store, display).run(outlooks)
-
-    real = dict(walk.TASKS)
-    walk.TASKS.update(
-        {"shard": stage_task("no-op shard")(_no_op), "leakage": stage_task("no-op set")(_no_op)}
-    )
-    try:
-        walk_no_op_shards()
-    finally:
-        walk.TASKS.update(real)
-    return time.monotonic() - began
+    store = Store(f"{folder}/store-{shards}")
+    outlooks = outlook(Plan((*parts, whole)), store)
+    with Display(outlooks) as display:
+        Walk(store, display).run(outlooks)
 
 
 def _no_op(stage: Any, store: str, after: list[Any]) -> dict[str, Any]:  # noqa: ARG001 — Prefect draws the graph of it

@@ -27,14 +27,19 @@ def resources(stage: Stage) -> dict[str, float]:
 
 def shortage(stage: Stage) -> str | None:
     """Say which cores no node of the cluster has now, so that the stage waits for nodes to come."""
-    cores = [int(node.get("CPU", 0)) for node in _nodes()]
-    fitting = sum(count // stage.threads for count in cores)
+    found = [int(node.get("CPU", 0)) for node in _nodes()]
+    fitting = sum(count // stage.threads for count in found)
     if fitting >= stage.workers:
         return None
     wanted = (
         f"{stage.threads} cores" if stage.workers == 1 else f"{stage.workers} times {stage.threads} cores"
     )
-    return f"takes {wanted}, the nodes of the cluster have {cores}; waiting for more"
+    return f"takes {wanted}, the nodes of the cluster have {found}; waiting for more"
+
+
+def cores() -> int:
+    """Return how many cores the cluster has now."""
+    return int(sum(node.get("CPU", 0) for node in _nodes()))
 
 
 def _nodes() -> list[dict[str, Any]]:

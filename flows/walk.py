@@ -36,7 +36,7 @@ from flows.display import Display
 from flows.new_tries import NewTries
 from flows.patience import patiently
 from flows.repairs import Repairs
-from flows.resources import resources, shortage
+from flows.resources import cores, resources, shortage
 from tasks.cache_records import cache_records
 from tasks.dataset import dataset, shard
 from tasks.evaluation import evaluation, leakage, two_dimensional
@@ -63,6 +63,10 @@ TASKS: dict[StageKind, StageTask] = {
 }
 _CLAIMED: set[StageKind] = {"source_model", "shard", "dataset", "target_model"}
 """Stages whose computation is worth asking whether another run is at it."""
+
+# Each is a function of its own to Ray, whose scheduler looks at all of them whenever one ends: of 3,000 that
+# compute nothing it lets one through in 4 s.
+_MOST_WAITING_ON_RAY = 200
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_BETWEEN_INQUIRIES = 3.0
@@ -158,7 +162,10 @@ class Walk:
             )
 
     def _has_room(self) -> bool:
-        return self._at_once is None or len(self._running) < self._at_once
+        running = len(self._running)
+        if self._at_once is not None:
+            return running < self._at_once
+        return running < _MOST_WAITING_ON_RAY or running < 2 * cores()
 
     def _tell(self, stage: Stage, how: str) -> None:
         for watcher in self._watchers:
