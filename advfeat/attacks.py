@@ -15,7 +15,7 @@ from advfeat.balls import BALLS, movable, within
 from advfeat.digest import derived_seed
 from advfeat.engine import REFERENCE, Engine, Step, choose_engine, compile_step, fill_up
 from advfeat.errors import InputError
-from advfeat.hardware import device_of, true_fp32
+from advfeat.hardware import device_of, keep_freed_memory, true_fp32
 from advfeat.objectives import goal_confidence, objective, reached
 from advfeat.progress import Progress
 from advfeat.spec import Attack
@@ -54,6 +54,7 @@ def perturb(
     check_attackable(images, labels)
     if not len(images):
         return images.clone()
+    keep_freed_memory()
     engine = engine or choose_engine(model, images[:1], attack.precision, len(images) * attack.passes)
     places = range(len(images)) if rows is None else rows
     with _undisturbed(model), torch.no_grad(), true_fp32():

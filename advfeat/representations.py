@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from advfeat.balls import BALLS
 from advfeat.engine import REFERENCE, fill_up
 from advfeat.errors import InputError
-from advfeat.hardware import device_of, true_fp32
+from advfeat.hardware import device_of, keep_freed_memory, true_fp32
 from advfeat.progress import Progress
 
 
@@ -67,6 +67,7 @@ def rebuild(
         )
     network, where, ball = REFERENCE.prepare(model), device_of(model), BALLS["l2"]
     rebuilt = torch.empty_like(starts)
+    keep_freed_memory()
     with true_fp32():
         for rows in torch.arange(len(targets)).split(REFERENCE.tile):
             count = REFERENCE.fill(len(rows))

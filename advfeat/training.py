@@ -24,7 +24,7 @@ from advfeat.checkpoint import Checkpoint, TrainingState
 from advfeat.digest import canonical_json, derived_seed
 from advfeat.engine import Engine, step_flop
 from advfeat.errors import StageFailedError
-from advfeat.hardware import can_compile, choose_precision, device
+from advfeat.hardware import can_compile, choose_precision, device, keep_freed_memory
 from advfeat.parts import PART_BYTES, WINDOW_PARTS
 from advfeat.progress import Progress
 from advfeat.spec import Attack, Schedule, TrainSpec
@@ -159,6 +159,7 @@ def fit(
 
 
 def _compute_repeatably(threads: int) -> None:
+    keep_freed_memory()
     torch.set_num_threads(threads)
     # Some CUDA kernels have no deterministic twin: there a warning, not an error.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from advfeat.hardware import device, true_fp32
+from advfeat.hardware import device, keep_freed_memory, true_fp32
 from advfeat.training import as_pixels
 
 _BATCH_SIZES = {"cpu": 128, "cuda": 512}
@@ -28,6 +28,7 @@ def logits(model: nn.Module, images: Tensor) -> Tensor:
 
     The model is moved to the accelerator if there is one, and left in evaluation mode.
     """
+    keep_freed_memory()
     where = device()
     model, size = model.to(where).eval(), _BATCH_SIZES[where.type]
     with true_fp32():
