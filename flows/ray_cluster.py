@@ -8,6 +8,7 @@ the variables of a runtime environment, which Ray writes to logs and shows on it
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +38,28 @@ def configured_address() -> str | None:
 
 
 def configured_runner() -> "RayTaskRunner[Any]":
-    """Return a task runner on the configured cluster; without one, on a Ray of the run's own."""
-    address = configured_address()
-    arguments = local_ray_arguments() if address is None else {"address": address, **init_arguments()}
+    """Return a task runner on the configured cluster; without one, on a Ray of the run's own.
+
+    A process that is connected to a Ray stays with it: its workers, which import flows too, would take
+    another token and no longer be let in.
+    """
+    if _is_connected():
+        arguments: dict[str, Any] = {"address": None}
+    elif (address := configured_address()) is not None:
+        arguments = {"address": address, **init_arguments()}
+    else:
+        arguments = local_ray_arguments()
     from prefect_ray import RayTaskRunner
 
     return RayTaskRunner(arguments.pop("address"), arguments)
+
+
+def _is_connected() -> bool:
+    if "ray._raylet" not in sys.modules:  # "ray" may be a name that stands for what is not loaded yet
+        return False
+    import ray
+
+    return bool(ray.is_initialized())
 
 
 def has_gpus() -> bool:

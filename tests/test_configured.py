@@ -1,12 +1,15 @@
 """What the user configured is used as it is and never stopped: Prefect server, Ray cluster, S3."""
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
 import psutil
+import pytest
 import ray
 
+from flows.ray_cluster import configured_runner
 from tests.command import QUICK_D_RAND, Command
 from tests.datasets_page import LEARNING, WITH_RAY
 from tests.exposure import Exposure, assert_private, files_with, run_and_look
@@ -91,3 +94,11 @@ def test_a_run_on_a_users_server_and_cluster(tmp_path: Path, prefect_api: dict[s
     assert runs[result["run"]] == "Completed"
     assert not (tmp_path / ".advfeat" / "prefect").exists()
     assert not ray.is_initialized()
+
+
+def test_a_worker_that_imports_flows_keeps_its_clusters_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "of the cluster")
+    before = dict(os.environ)
+    configured_runner()
+    assert dict(os.environ) == before
