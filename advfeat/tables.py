@@ -74,9 +74,12 @@ class _Metadata(BaseModel):
 def image_array(table: pa.Table, pixel: type[Pixel]) -> NDArray[Pixel]:
     """Return a copy of the ``image`` column as an array (N, C, H, W).
 
-    Raises ``DamagedArtifactError`` if the table does not say the images' shape.
+    Raises ``DamagedArtifactError`` if the table does not say the images' shape, or they have another.
     """
-    images = np.empty((table.num_rows, *image_shape(table.schema)), pixel)
+    shape = image_shape(table.schema)
+    for chunk in _column(table, "image").chunks:
+        _values(chunk, math.prod(shape))  # before memory is taken for what the shape says
+    images = np.empty((table.num_rows, *shape), pixel)
     copy_images(table, images)
     return images
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -146,6 +146,7 @@ SHAPES = [{"image_shape": [1, 4, 4]}]
 
 @fuzz
 @given(text=damaged_json(SHAPES))
+@example(text='{"image_shape": [66588, 4, 4745]}')  # 23 GiB for what is a few hundred bytes
 def test_shapes_that_tables_tell(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     from tests.fuzz.child import source, table
 
