@@ -76,7 +76,7 @@ def image_array(table: pa.Table, pixel: type[Pixel]) -> NDArray[Pixel]:
 
     Raises ``DamagedArtifactError`` if the table does not say the images' shape, or they have another.
     """
-    shape = image_shape(table.schema)
+    shape: tuple[int, ...] = image_shape(table.schema)
     for chunk in _column(table, "image").chunks:
         _values(chunk, math.prod(shape))  # before memory is taken for what the shape says
     images = np.empty((table.num_rows, *shape), pixel)
