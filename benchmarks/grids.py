@@ -5,10 +5,7 @@ folder: start of the servers, computation, report. The large grid's experiments 
 is measured.
 """
 
-import os
 import shlex
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -19,12 +16,12 @@ from pydantic import Field
 
 from advfeat.grid import load_grid, points
 from advfeat.spec import Spec
+from benchmarks.command import advfeat, assigned
 from benchmarks.options import Numbers
 from benchmarks.table import Table, figure
 
 _TINY = ("data.train_size=64", "data.test_size=64", "source.epochs=1", "target.epochs=1", "attack.steps=1")
 _EPS = (0.5, 1.0, 1.5)
-_CONFIGURATION = ("ADVFEAT_", "PREFECT_", "RAY_", "AWS_")
 
 
 class Settings(Spec):
@@ -96,7 +93,7 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> Figures:
     with tempfile.TemporaryDirectory(prefix="advfeat-grid-") as folder:
         say(f"one grid of {len(wanted)}")
         grids = [
-            _timed(["grid", "d_det", *_assigned([*axes, f"eps={list(eps)}"])], Path(folder))
+            _timed(["grid", "d_det", *assigned([*axes, f"eps={list(eps)}"])], Path(folder))
             for eps in (_EPS, (*_EPS, 2.0))
         ]
     say(f"report of {settings.report_rows} rows")
@@ -112,15 +109,9 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> Figures:
     )
 
 
-def _assigned(assignments: Sequence[str]) -> list[str]:
-    return [word for assignment in assignments for word in ("--set", assignment)]
-
-
 def _timed(arguments: Sequence[str], folder: Path) -> float:
     began = time.monotonic()
-    command = [str(Path(sys.executable).parent / "advfeat"), *arguments]
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(_CONFIGURATION)}
-    subprocess.run(command, cwd=folder, env=plain, check=True, capture_output=True)
+    advfeat(arguments, folder)
     return time.monotonic() - began
 
 

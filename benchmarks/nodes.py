@@ -6,10 +6,7 @@ it, so with all that it costs to hand shards out and to join them.
 """
 
 import json
-import os
 import shlex
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from datetime import datetime
@@ -19,10 +16,10 @@ import numpy as np
 from pydantic import Field
 
 from advfeat.spec import Spec
+from benchmarks.command import advfeat, assigned
 from benchmarks.options import Numbers
 from benchmarks.table import Table, figure
 
-_CONFIGURATION = ("ADVFEAT_", "PREFECT_", "RAY_", "AWS_")
 _SHARDS = 8
 _IMAGES = 1024  # as many batches as shards, so that shards are alike
 
@@ -79,27 +76,19 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> Figures:
 
 
 def _generation_seconds(nodes: int, steps: int) -> float:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(_CONFIGURATION)}
+    settings = (
+        *("recipes=[d_rand]", "seeds=[0]", f"shards={_SHARDS}", f"data.train_size={_IMAGES}"),
+        *("source.epochs=4", "target.epochs=1", f"attack.steps={steps}"),
+    )
     with tempfile.TemporaryDirectory(prefix="advfeat-nodes-") as name:
         folder = Path(name)
         try:
-            _advfeat(f"up --workers {nodes} --cores-per-worker 1", folder, plain)
+            advfeat(["up", "--workers", str(nodes), "--cores-per-worker", "1"], folder)
             lines = (folder / ".advfeat" / "cluster" / "env").read_text().splitlines()
-            environment = plain | dict(shlex.split(line)[1].split("=", 1) for line in lines)
-            settings = (
-                *("recipes=[d_rand]", "seeds=[0]", f"shards={_SHARDS}", f"data.train_size={_IMAGES}"),
-                *("source.epochs=4", "target.epochs=1", f"attack.steps={steps}"),
-            )
-            assigned = " ".join(f"--set {setting}" for setting in settings)
-            _advfeat(f"run digits {assigned}", folder, environment)
-            artifacts = json.loads(_advfeat("ls --json", folder, environment))
+            cluster = dict(shlex.split(line)[1].split("=", 1) for line in lines)
+            advfeat(["run", "digits", *assigned(settings)], folder, cluster)
+            artifacts = json.loads(advfeat(["ls", "--json"], folder, cluster))
         finally:
-            _advfeat("down --delete", folder, plain)
+            advfeat(["down", "--delete"], folder)
     created = {found["stage"]: datetime.fromisoformat(found["created"]) for found in artifacts}
     return (created["dataset"] - created["source_model"]).total_seconds()
-
-
-def _advfeat(words: str, folder: Path, environment: dict[str, str]) -> str:
-    command = [str(Path(sys.executable).parent / "advfeat"), *shlex.split(words)]
-    done = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True)
-    return done.stdout
