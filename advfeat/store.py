@@ -450,17 +450,17 @@ class Store:
 
     def _publish(self, manifest: Manifest) -> Manifest:
         """Create the manifest, in place of one that is damaged; return the one that is there then."""
-        digest, content = manifest.digest, manifest.model_dump_json(indent=2).encode()
+        digest = manifest.digest
         try:
-            # Looked at again, as what was damaged or gone may be whole by now, and others read it.
-            if (published := self.intact(digest)) is not None:
-                return published
-        except DamagedArtifactError:
-            self.withdraw(digest)
-        try:
-            self.create(self._manifest_path(digest), content)
+            self.create(self._manifest_path(digest), manifest.model_dump_json(indent=2).encode())
         except FileExistsError:
-            return self.manifest(digest)
+            try:
+                # What was damaged or gone before may be whole by now, and others read it.
+                published = self.intact(digest)
+            except DamagedArtifactError:
+                self.withdraw(digest)
+                published = None
+            return published or self._publish(manifest)
         return manifest
 
 
