@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from advfeat.errors import first_line
 from advfeat.expansion import believed_bytes
+from advfeat.parquet_footer import read_footer
 
 _MOST_NESTING = 16
 _LEVEL_BYTES = 4
@@ -30,14 +31,15 @@ def open_parquet(file: BinaryIO) -> pq.ParquetFile:
     Before a column is read, ``check_pages`` tells whether its pages keep to the footer.
     """
     try:
+        metadata = read_footer(file)
         # Buffering ahead, which is the default, would bring the whole file into memory.
-        parquet = pq.ParquetFile(file, pre_buffer=False)
+        parquet = pq.ParquetFile(file, metadata=metadata, pre_buffer=False)
         schema = parquet.schema_arrow
     except (pa.ArrowException, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ParquetFileError(first_line(error)) from error
     for name, kind in zip(schema.names, schema.types, strict=True):
         _check_type(name, kind)
-    _check_sizes(parquet.metadata, file.seek(0, 2))
+    _check_sizes(metadata, file.seek(0, 2))
     return parquet
 
 

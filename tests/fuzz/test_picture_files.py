@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from advfeat.data.decode import picture_shape
-from advfeat.page_header import read_page_header
 from advfeat.tables import bytes_column, image_column, with_image_shape, write_table
 from tests.fuzz.mutation import damaged_bytes, damaged_json
 from tests.fuzz.refused import refused_in_a_line
@@ -166,45 +165,3 @@ PICTURES = [
 @pytest.mark.filterwarnings("ignore")
 def test_pictures(content: bytes) -> None:
     refused_in_a_line(lambda: picture_shape(("a picture", content), 8))
-
-
-PAGE_HEADERS = [
-    bytes.fromhex(content) + bytes(20)
-    for content in (
-        "15001580fa01158c2c2c15d00f1500150615060000",
-        "15041580fa01158c2c4c15d00f15000000",
-        "15061580fa01158c2c5c15d00f150015d00f1500150015000000",
-    )
-]
-
-
-def test_page_headers_of_each_kind() -> None:
-    read = [read_page_header(content) for content in PAGE_HEADERS]
-    assert [header.length for header in read] == [len(content) - 20 for content in PAGE_HEADERS]
-    assert {(header.packed, header.unpacked, header.values, header.encoding) for header in read} == {
-        (2822, 16000, 1000, 0)
-    }
-    assert [header.is_dictionary for header in read] == [False, True, False]
-
-
-@pytest.mark.parametrize("field", ["0584800820", "05048080808020"])
-def test_numbers_of_pages_that_others_would_cut_to_another_are_refused(field: str) -> None:
-    """The field 65538 is 2 in 16 bits, and its value 1 << 33 is 0 in 32: Parquet's own readers cut them."""
-    with pytest.raises(ValueError, match="damaged"):
-        read_page_header(bytes.fromhex(field) + PAGE_HEADERS[0])
-
-
-def test_numbers_of_pages_of_another_size_do_not_count() -> None:
-    """The same field with 64 bits, which Parquet's own readers pass over."""
-    header = PAGE_HEADERS[0][:-21] + bytes.fromhex("06040200")
-    assert read_page_header(header).unpacked == 16000
-
-
-@fuzz
-@given(damaged_bytes(PAGE_HEADERS) | st.binary(max_size=60))
-def test_page_headers(content: bytes) -> None:
-    try:
-        header = read_page_header(content)
-    except (EOFError, ValueError):
-        return
-    assert 0 < header.length <= len(content)

@@ -1,0 +1,167 @@
+"""Footers and page headers of Parquet that lie: refused before Arrow, which they could end, is asked."""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as pe
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from advfeat.compact_protocol import CompactReader, Place
+from advfeat.page_header import read_page_header
+from advfeat.parquet_file import ParquetFileError, open_parquet
+from advfeat.parquet_footer import check_footer
+from tests.fuzz.mutation import damaged_bytes
+from tests.fuzz.settings import fuzz
+
+COLUMNS = (4, 0, 1)
+SIZES = (*COLUMNS, 0, 3, 16)
+DEFINITION_LEVELS = (*SIZES, 3)
+
+
+def file_of_rows(columns: Sequence[str]) -> bytes:
+    table = pa.table({"text": ["a", None], "number": [1, None], "list": [[1, 2], [3]]})
+    written = io.BytesIO()
+    pq.write_table(table.select(columns), written)
+    return written.getvalue()
+
+
+ROWS = file_of_rows(["text", "number", "list"])
+FOOTER = ROWS[-8 - int.from_bytes(ROWS[-8:-4], "little") : -8]
+
+
+def with_footer(footer: bytes) -> bytes:
+    return ROWS[: -8 - len(FOOTER)] + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+
+
+class Places(CompactReader):
+    """Where in a footer the values of each place end, or begin where they hold others."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.found: dict[Place, list[int]] = {}
+        self.read()
+
+    def value(self, place: Place, _kind: int, _number: int, /) -> None:
+        self.found.setdefault(place, []).append(self.at)
+
+
+def refusal(content: bytes) -> str:
+    with pytest.raises(ParquetFileError) as refused:
+        open_parquet(io.BytesIO(content))
+    return str(refused.value)
+
+
+def test_counts_of_levels_that_a_column_does_not_have_are_refused() -> None:
+    """Arrow throws where nobody can catch it."""
+    at = Places(FOOTER).found[DEFINITION_LEVELS][1]
+    assert FOOTER[at - 1] == 0x26  # two integers, each in a byte
+    one_of_two_bytes = bytes([0x16, FOOTER[at] | 128, FOOTER[at + 1]])
+    changed = FOOTER[: at - 1] + one_of_two_bytes + FOOTER[at + 2 :]
+    assert refusal(with_footer(changed)) == "its footer counts 1 levels of number, which has 2"
+
+
+def test_lengths_of_byte_arrays_are_told_of_byte_arrays_alone() -> None:
+    """The statistics of sizes of a text, put in place of those of the number behind it."""
+    places = Places(FOOTER).found
+    begins, ends = places[SIZES], places[(*DEFINITION_LEVELS, 0)][1::2]
+    of_text, of_number = FOOTER[begins[0] : ends[0]], slice(begins[1], ends[1])
+    changed = FOOTER[: of_number.start] + of_text + FOOTER[of_number.stop :]
+    told = refusal(with_footer(changed))
+    assert told == "its footer tells the lengths of byte arrays for number, which has none"
+
+
+def test_a_list_of_something_else_is_refused() -> None:
+    """Others read its elements as what they should be, and so another footer."""
+    at = Places(FOOTER).found[DEFINITION_LEVELS][0]
+    assert "is damaged" in refusal(with_footer(FOOTER[: at - 1] + b"\x23" + FOOTER[at:]))
+
+
+def test_groups_of_more_columns_than_there_are_are_refused() -> None:
+    fewer = pq.ParquetFile(io.BytesIO(file_of_rows(["text"]))).schema
+    with pytest.raises(ValueError, match="its footer tells of more columns than there are"):
+        check_footer(FOOTER, fewer)
+
+
+def test_footers_of_unlikely_length_are_not_fetched() -> None:
+    long = b"PAR1" + (1 << 30).to_bytes(4, "little") + b"PAR1"
+    assert "1,073,741,824 bytes" in refusal(long)
+
+
+class Keys(pe.KmsClient):  # type: ignore[misc]
+    def __init__(self, _: Any) -> None:
+        super().__init__()
+
+    def wrap_key(self, key: bytes, _: str) -> bytes:
+        return base64.b64encode(key)
+
+
+def test_encrypted_columns_are_refused() -> None:
+    """Their footer can be read, asked for one of them Arrow throws where nobody can catch it."""
+    settings = pe.EncryptionConfiguration(footer_key="a", column_keys={"b": ["x"]}, plaintext_footer=True)
+    factory = pe.CryptoFactory(Keys)
+    table = pa.table({"x": [1, 2], "y": [3, 4]})
+    written = io.BytesIO()
+    properties = factory.file_encryption_properties(pe.KmsConnectionConfig(), settings)
+    with pq.ParquetWriter(written, table.schema, encryption_properties=properties) as writer:
+        writer.write_table(table)
+    assert refusal(written.getvalue()) == "its footer has encrypted columns"
+
+
+@fuzz
+@given(damaged_bytes([FOOTER]) | st.binary(max_size=60))
+def test_footers(content: bytes) -> None:
+    """What is not refused Arrow tells of: an abort would end this process."""
+    try:
+        parquet = open_parquet(io.BytesIO(with_footer(content)))
+    except (ParquetFileError, OSError):
+        return
+    for group in range(parquet.metadata.num_row_groups):
+        str(parquet.metadata.row_group(group).to_dict())
+
+
+PAGE_HEADERS = [
+    bytes.fromhex(content) + bytes(20)
+    for content in (
+        "15001580fa01158c2c2c15d00f1500150615060000",
+        "15041580fa01158c2c4c15d00f15000000",
+        "15061580fa01158c2c5c15d00f150015d00f1500150015000000",
+    )
+]
+
+
+def test_page_headers_of_each_kind() -> None:
+    read = [read_page_header(content) for content in PAGE_HEADERS]
+    assert [header.length for header in read] == [len(content) - 20 for content in PAGE_HEADERS]
+    assert {(header.packed, header.unpacked, header.values, header.encoding) for header in read} == {
+        (2822, 16000, 1000, 0)
+    }
+    assert [header.is_dictionary for header in read] == [False, True, False]
+
+
+@pytest.mark.parametrize("field", ["0584800820", "05048080808020"])
+def test_numbers_of_pages_that_others_would_cut_to_another_are_refused(field: str) -> None:
+    """The field 65538 is 2 in 16 bits, and its value 1 << 33 is 0 in 32: Parquet's own readers cut them."""
+    with pytest.raises(ValueError, match="damaged"):
+        read_page_header(bytes.fromhex(field) + PAGE_HEADERS[0])
+
+
+def test_numbers_of_pages_of_another_size_do_not_count() -> None:
+    """The same field with 64 bits, which Parquet's own readers pass over."""
+    header = PAGE_HEADERS[0][:-21] + bytes.fromhex("06040200")
+    assert read_page_header(header).unpacked == 16000
+
+
+@fuzz
+@given(damaged_bytes(PAGE_HEADERS) | st.binary(max_size=60))
+def test_page_headers(content: bytes) -> None:
+    try:
+        header = read_page_header(content)
+    except (EOFError, ValueError):
+        return
+    assert 0 < header.length <= len(content)
