@@ -27,12 +27,20 @@ _ENCRYPTED = {(*_CHUNK, 8), (*_CHUNK, 9)}
 _COLUMN = (*_CHUNK, 3)
 _BYTE_ARRAY_BYTES = (*_COLUMN, 16, 1)
 _REPETITION_LEVELS, _DEFINITION_LEVELS = (*_COLUMN, 16, 2), (*_COLUMN, 16, 3)
-_ELEMENTS = {
-    **dict.fromkeys([(2,), (4,), (5,), (7,), (*_GROUP, 1), (*_GROUP, 4)], STRUCT),
-    **dict.fromkeys([(*_COLUMN, 8), (*_COLUMN, 13)], STRUCT),
-    **dict.fromkeys([(*_COLUMN, 2), (*_COLUMN, 17, 2)], INT32),
+_ELEMENTS: dict[Place, int] = {
+    (2,): STRUCT,
+    (4,): STRUCT,
+    (5,): STRUCT,
+    (7,): STRUCT,
+    (*_GROUP, 1): STRUCT,
+    (*_GROUP, 4): STRUCT,
+    (*_COLUMN, 2): INT32,
     (*_COLUMN, 3): BINARY,
-    **dict.fromkeys([_REPETITION_LEVELS, _DEFINITION_LEVELS], INT64),
+    (*_COLUMN, 8): STRUCT,
+    (*_COLUMN, 13): STRUCT,
+    (*_COLUMN, 17, 2): INT32,
+    _REPETITION_LEVELS: INT64,
+    _DEFINITION_LEVELS: INT64,
 }
 """What lists hold: readers take it for granted and pass over what is written."""
 
