@@ -1,14 +1,18 @@
 """How much faster several Ray nodes generate than one: the same data set on nodes of one core each.
 
-Each cluster is one of ``advfeat up``: Prefect server, S3 and Ray nodes are processes of their own. What
-counts is the time from the source model's to the data set's arrival in the store, as ``advfeat ls`` tells
-it, so with all that it costs to hand shards out and to join them.
+Each cluster is one of ``advfeat up``: Prefect server, S3 and Ray nodes are processes of their own. All of
+them run on as many of this machine's cores as the cluster has nodes, as on machines of one core each: on
+cores that are left over, the servers would cost a small cluster nothing, and a large one its nodes' time.
+What counts is the time from the source model's to the data set's arrival in the store, as ``advfeat ls``
+tells it, so with all that it costs to hand shards out and to join them.
 """
 
+import contextlib
 import json
+import os
 import shlex
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -60,7 +64,8 @@ class Figures(Spec):
                     )
                 ),
                 note=f"D_rand of {_IMAGES:,} digits, {self.settings.node_steps:,} steps, {_SHARDS} shards; "
-                "medians of alternating rounds. Ray's head, Prefect server and S3 run on the same cores.",
+                "medians of alternating rounds. A cluster, with its Prefect server, S3 and Ray's head, runs on as "
+                "many cores as it has nodes.",
             )
         ]
 
@@ -70,9 +75,21 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> Figures:
     seconds: list[list[float]] = [[] for _ in settings.node_counts]
     for number in range(settings.node_rounds):
         for nodes, found in zip(settings.node_counts, seconds, strict=True):
-            found.append(_generation_seconds(nodes, settings.node_steps))
+            with _on_cores(nodes):
+                found.append(_generation_seconds(nodes, settings.node_steps))
             say(f"round {number + 1}, nodes {nodes}: {found[-1]:.1f} s")
     return Figures(settings=settings, seconds=tuple(map(tuple, seconds)))
+
+
+@contextlib.contextmanager
+def _on_cores(count: int) -> Iterator[None]:
+    """Let what is started meanwhile run on so many of the cores that this process may use."""
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(usable)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, usable)
 
 
 def _generation_seconds(nodes: int, steps: int) -> float:
