@@ -9,6 +9,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,11 @@ class Place:
         return Command(folder, {**self.variables, "ADVFEAT_STORE": uri})
 
     def computations(self, run: str) -> Counter[str]:
-        """Count how often each stage of a flow run was begun, as the workers told Prefect.
+        """Count how often each stage of a flow run was begun."""
+        return Counter(title for title, _ in self.beginnings(run))
+
+    def beginnings(self, run: str) -> list[tuple[str, datetime]]:
+        """Return which stage of a flow run was begun when, as the workers told Prefect.
 
         A worker that is killed may take its last two seconds of telling with it.
         """
@@ -54,8 +59,13 @@ class Place:
             headers={"Content-Type": "application/json", "Authorization": f"Basic {self._credentials()}"},
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
-            messages = [entry["message"] for entry in json.load(answer)]
-        return Counter(message.split(": computing")[0] for message in messages if ": computing on" in message)
+            entries = json.load(answer)
+        return [
+            (title, datetime.fromisoformat(entry["timestamp"]))
+            for entry in entries
+            for title, computing, _ in [entry["message"].partition(": computing on")]
+            if computing
+        ]
 
     def _credentials(self) -> str:
         return b64encode(self.prefect.variables["PREFECT_API_AUTH_STRING"].encode()).decode()
