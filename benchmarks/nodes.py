@@ -64,7 +64,7 @@ class Figures(Spec):
                     )
                 ),
                 note=f"D_rand of {_IMAGES:,} digits, {self.settings.node_steps:,} steps, {_SHARDS} shards; "
-                "medians of alternating rounds. A cluster, with its Prefect server, S3 and Ray's head, runs on "
+                "medians of alternating rounds. A cluster with its Prefect server, S3 and Ray's head runs on "
                 "as many cores as it has nodes.",
             )
         ]
