@@ -45,7 +45,13 @@ from advfeat.errors import (
     explained,
     first_line,
 )
-from advfeat.local_files import check_file, check_folder, complete_file, create_exclusively
+from advfeat.local_files import (
+    check_file,
+    check_folder,
+    complete_file,
+    create_exclusively,
+    set_folder_aside,
+)
 from advfeat.stage import Stage
 from advfeat.uploads import Uploads
 
@@ -120,6 +126,8 @@ class Store:
                 changed = self.fs.modified(self._file_path(digest, file)) > published
             except FileNotFoundError:
                 raise DamagedArtifactError(f"{file.path} is missing") from None
+            if info["type"] != "file":
+                raise DamagedArtifactError(f"{file.path} is no regular file")
             if info["size"] != file.bytes:
                 raise DamagedArtifactError(_wrong_size(file, info["size"]))
             if changed:
@@ -282,9 +290,14 @@ class Store:
         self.delete([self._manifest_path(digest)])
 
     def delete(self, paths: Iterable[str]) -> None:
-        """Delete files, side by side; those that are gone already do not matter."""
+        """Delete files, side by side; those that are gone already do not matter.
+
+        A folder on this machine that has taken a file's place is set aside.
+        """
 
         def delete_one(path: str) -> None:
+            if self.is_local:
+                set_folder_aside(Path(path))
             with contextlib.suppress(FileNotFoundError):
                 self.fs.rm_file(path)
 
