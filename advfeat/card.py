@@ -1,10 +1,9 @@
 """The card of a data set: what it is, what it was made from and under which licence, how to make it again.
 
-It is read from manifests, so that every data set in a store has one, those of earlier releases too, and a
-licence or a word can be mended without computing anything again.
+It is read from manifests and labels, so that every data set in a store has one, those of earlier releases
+too, and a licence or a word can be mended without computing anything again.
 """
 
-from collections import Counter
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -17,9 +16,8 @@ from advfeat.origins import origin_of
 from advfeat.recipes import RECIPES
 from advfeat.remake import remaking_command
 from advfeat.spec import RecipeName, TrainSpec
-from advfeat.stages.rows import stored_tables
+from advfeat.stages.rows import label_counts
 from advfeat.store import Store
-from advfeat.tables import int_array
 
 
 class _Part(BaseModel):
@@ -112,6 +110,7 @@ def data_set_manifest(store: Store, digest: str) -> Manifest:
 def card_of(store: Store, digest: str) -> Card:
     """Write the card of a data set, or of real images; reads their labels and some manifests.
 
+    Of the images nothing is read, nor is their SHA-256 compared: ``Store.verify`` does that.
     Raises ``InputError`` for artifacts of other stages, ``MissingArtifactError`` or
     ``DamagedArtifactError`` where it cannot be told what it was made from.
     """
@@ -158,9 +157,7 @@ def _title(source: str, parameters: dict[str, Any]) -> str:
 
 
 def _balance(store: Store, digest: str, split: str, classes: list[str]) -> dict[str, int]:
-    counts: Counter[int] = Counter()
-    for table in stored_tables(store, digest, split, ["label"]):
-        counts.update(int_array(table, "label").tolist())
+    counts = label_counts(store, digest, split)
     return {name: counts[label] for label, name in enumerate(classes)}
 
 

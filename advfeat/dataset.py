@@ -7,6 +7,7 @@ are split into shards, to the last bit.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,15 +23,13 @@ from advfeat.models import Normalized
 from advfeat.parts import ROWS_PER_GROUP
 from advfeat.progress import Progress
 from advfeat.recipes import DROPPED, Given, Making, Recipe
+from advfeat.shards import BATCH_SIZE, rows_at_once
 from advfeat.spec import RecipeSettings, TargetedAttack
 from advfeat.tables import image_column, int_array, with_image_shape
 from advfeat.training import as_pixels, mean_and_std
 
 _NOISE_DEVIATION = 0.25
 """Of Gaussian noise around 0.5, clipped to [0, 1]: 5 % of the pixels are."""
-
-_ROWS_AT_ONCE = 4096
-"""That go through a network or into statistics: a multiple of its batches."""
 
 
 class RealImages(Protocol):
@@ -96,6 +95,11 @@ class DatasetRequest:
             return labels, np.flatnonzero(labels != DROPPED).astype(np.int64)
         return labels, self.recipe.sample(given, labels).astype(np.int64)
 
+    def used(self, rows: range) -> NDArray[np.int64]:
+        """Return those of some rows of ``base`` that are used, as often as they are."""
+        _, used = self.labelled
+        return used[slice(*np.searchsorted(used, (rows.start, rows.stop)))]
+
     @property
     def attack_seed(self) -> int:
         """The seed that a row's random start is derived from."""
@@ -131,21 +135,15 @@ def dataset_rows(request: DatasetRequest, rows: range, progress: Progress | None
     perturbation (null without a source model), ``perturbation_norm`` (in the attack's norm), and
     ``soft_label`` (float32 probabilities) where the recipe has such.
     """
-    torch.set_num_threads(1)
-    recipe = request.recipe
-    labels, used = request.labelled
-    kept = used[slice(*np.searchsorted(used, (rows.start, rows.stop)))]
-    originals = request.originals(kept) if len(kept) else torch.empty(0, *request.base.shape)
-    made = originals
-    if recipe.make is not None and len(kept):
-        made = recipe.make(_making(request, kept, labels[kept], originals, progress))
-    return _table(request, kept, labels[kept], originals, made)
+    return _made(request, request.used(rows), progress)
 
 
 def dataset_tables(request: DatasetRequest) -> Iterator[pa.Table]:
     """Compute a data set whole, a piece of its rows at a time; columns as of ``dataset_rows``."""
-    for rows in _pieces(len(request.base)):
-        yield dataset_rows(request, rows)
+    for rows in _pieces(request.base):
+        used = request.used(rows)
+        for start in range(0, max(1, len(used)), _piece_size(request.base)):  # they may repeat
+            yield _made(request, used[start : start + _piece_size(request.base)])
 
 
 class DatasetSummary:
@@ -196,6 +194,16 @@ def _sum(norms: NDArray[np.float32]) -> float:
     return sum(float(norms[start : start + ROWS_PER_GROUP].sum(dtype=np.float64)) for start in starts)
 
 
+def _made(request: DatasetRequest, kept: NDArray[np.int64], progress: Progress | None = None) -> pa.Table:
+    torch.set_num_threads(1)
+    labels, _ = request.labelled
+    originals = request.originals(kept) if len(kept) else torch.empty(0, *request.base.shape)
+    made = originals
+    if request.recipe.make is not None and len(kept):
+        made = request.recipe.make(_making(request, kept, labels[kept], originals, progress))
+    return _table(request, kept, labels[kept], originals, made)
+
+
 def _making(
     request: DatasetRequest,
     kept: NDArray[np.int64],
@@ -227,8 +235,6 @@ def _table(
     originals: torch.Tensor,
     made: torch.Tensor,
 ) -> pa.Table:
-    norm = request.attack.norm if request.attack is not None else "l2"
-    lengths = BALLS[norm].length(made.double() - originals.double())
     before = after = pa.nulls(len(kept), pa.int64())
     if request.source_model is not None:
         before = after = pa.array(predict(request.source_model, originals))
@@ -244,7 +250,7 @@ def _table(
         "original_label": own_labels,
         "source_prediction_before": before,
         "source_prediction_after": after,
-        "perturbation_norm": pa.array(lengths.float().numpy()),
+        "perturbation_norm": pa.array(_norms(request, originals, made)),
     }
     if request.recipe.soft_labels:
         assert request.source_model is not None, "soft labels are the source model's"
@@ -252,18 +258,32 @@ def _table(
     return with_image_shape(pa.table(columns), tuple(made.shape[1:]))
 
 
+def _norms(request: DatasetRequest, originals: torch.Tensor, made: torch.Tensor) -> NDArray[np.float32]:
+    """Measure perturbations in float64, a batch at a time: all of them would take six times the images."""
+    if made is originals:
+        return np.zeros(len(made), np.float32)
+    ball = BALLS[request.attack.norm if request.attack is not None else "l2"]
+    batches = zip(made.split(BATCH_SIZE), originals.split(BATCH_SIZE), strict=True)
+    return torch.cat([ball.length(ours.double() - own.double()) for ours, own in batches]).float().numpy()
+
+
 def _probabilities(request: DatasetRequest) -> NDArray[np.float32]:
     assert request.source_model is not None, "a recipe that asks for predictions names its source"
     return np.concatenate(
-        [probabilities(request.source_model, request.originals(rows)) for rows in _pieces(len(request.base))]
+        [probabilities(request.source_model, request.originals(rows)) for rows in _pieces(request.base)]
     )
 
 
-def _pieces(count: int) -> Iterator[range]:
-    for start in range(0, count, _ROWS_AT_ONCE):
-        yield range(start, min(start + _ROWS_AT_ONCE, count))
+def _piece_size(images: RealImages) -> int:
+    return rows_at_once(4 * prod(images.shape))  # as float32
+
+
+def _pieces(images: RealImages) -> Iterator[range]:
+    size = _piece_size(images)
+    for start in range(0, len(images), size):
+        yield range(start, min(start + size, len(images)))
 
 
 def _pixels(images: RealImages) -> Iterator[torch.Tensor]:
-    for rows in _pieces(len(images)):
+    for rows in _pieces(images):
         yield torch.from_numpy(images.pixels(np.asarray(rows)))

@@ -12,7 +12,7 @@ from advfeat.digest import derived_seed
 from advfeat.errors import InputError
 from advfeat.imported import Description, describe
 from advfeat.recipes import Recipe, SourceRole
-from advfeat.shards import shard_rows
+from advfeat.shards import rows_at_once, shard_rows
 from advfeat.spec import SMALLEST_SIDE, DataSpec, Experiment, TrainSpec
 from advfeat.stage import Stage, StageKind
 
@@ -52,6 +52,10 @@ class RealImages:
     def bytes_each(self) -> int:
         """Bytes of an image as uint8; a data set's are float32, four times as many."""
         return prod(self.shape)
+
+    def making_bytes(self, rows: int) -> int:
+        """Return about the memory of a process that makes float32 images of so many of these at a time."""
+        return data_bytes(passing_bytes(self.train_size * self.bytes_each) + 4 * rows * self.bytes_each)
 
 
 def _real_images(spec: DataSpec) -> RealImages:
@@ -271,8 +275,12 @@ class Layout:
         title = f"data set {name}, seed {seed}"
         parameters = {"recipe": name, "seed": seed, **self._settings(recipe)}
         images = self._add_other_domain() if recipe.originals == "other domain" else self.images
-        joined = data_bytes(passing_bytes(4 * images.train_size * images.bytes_each))
-        parts = () if recipe.make is None else self._add_shards(recipe, title, parameters, inputs)
+        if recipe.make is None:
+            parts: tuple[str, ...] = ()
+            memory = images.making_bytes(min(images.train_size, rows_at_once(4 * images.bytes_each)))
+        else:
+            parts = self._add_shards(recipe, title, parameters, inputs)
+            memory = data_bytes(passing_bytes(4 * images.train_size * images.bytes_each))
         return self._add(
             Stage(
                 kind="dataset",
@@ -280,7 +288,7 @@ class Layout:
                 parameters=parameters,
                 inputs=inputs,
                 parts=parts,
-                memory_bytes=joined,
+                memory_bytes=memory,
             )
         )
 
@@ -309,10 +317,7 @@ class Layout:
                     title=f"{title}, shard {number} of {len(shards)}",
                     parameters={**parameters, "rows": [rows.start, rows.stop]},
                     inputs=inputs,
-                    memory_bytes=data_bytes(
-                        passing_bytes(images.train_size * images.bytes_each)
-                        + 4 * len(rows) * images.bytes_each
-                    ),
+                    memory_bytes=images.making_bytes(len(rows)),
                     image_passes=len(rows) * passes,
                 )
             )

@@ -1,12 +1,15 @@
 """Files of a store on this machine: whole or not there, and none outside of it."""
 
+import logging
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from advfeat.errors import DamagedArtifactError
+
+logger = logging.getLogger(__name__)
 
 
 def check_file(path: Path, folder: Path) -> None:
@@ -43,6 +46,7 @@ def complete_file(target: Path) -> Iterator[Path]:
     partial = target.parent / f".{uuid.uuid4().hex}"
     try:
         yield partial
+        set_folder_aside(target)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
@@ -57,3 +61,16 @@ def create_exclusively(target: Path, content: bytes) -> None:
         target.hardlink_to(partial)
     finally:
         partial.unlink()
+
+
+def set_folder_aside(path: Path) -> None:
+    """Make room for a file where a folder lies: an empty one goes, another keeps what it holds elsewhere."""
+    if path.is_symlink() or not path.is_dir():
+        return
+    with suppress(OSError):
+        path.rmdir()
+    aside = path.with_name(f".{uuid.uuid4().hex}")
+    # Path drops the slash, which stands for a folder: a file that somebody has put there meanwhile stays.
+    with suppress(FileNotFoundError, NotADirectoryError):
+        os.rename(f"{path}/", aside)  # noqa: PTH104
+        logger.warning("%s was a folder in a file's place; what it holds is in %s now", path, aside)

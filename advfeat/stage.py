@@ -24,7 +24,7 @@ StageKind = Literal[
 STAGE_VERSIONS: dict[StageKind, int] = {
     "images": 2,
     "source_model": 3,
-    "dataset": 3,
+    "dataset": 4,
     "shard": 3,
     "target_model": 3,
     "evaluation": 3,

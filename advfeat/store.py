@@ -30,7 +30,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -45,12 +45,20 @@ from advfeat.errors import (
     explained,
     first_line,
 )
-from advfeat.local_files import check_file, check_folder, complete_file, create_exclusively
+from advfeat.local_files import (
+    check_file,
+    check_folder,
+    complete_file,
+    create_exclusively,
+    set_folder_aside,
+)
 from advfeat.stage import Stage
 from advfeat.uploads import Uploads
 
 _RECORDED_PACKAGES = ("advfeat", "torch", "numpy", "pyarrow", "safetensors")
 _PARALLEL_READS = 16
+_PIECEMEAL = {"block_size": 64 << 10, "cache_type": "blockcache", "cache_options": {"maxblocks": 256}}
+"""How a file elsewhere is read, of which little is wanted here and there; S3's own way is 50 MB at a time."""
 _SECONDS_BETWEEN_TRIES = (0.1, 0.5, 2.0)
 
 logger = logging.getLogger(__name__)
@@ -118,6 +126,8 @@ class Store:
                 changed = self.fs.modified(self._file_path(digest, file)) > published
             except FileNotFoundError:
                 raise DamagedArtifactError(f"{file.path} is missing") from None
+            if info["type"] != "file":
+                raise DamagedArtifactError(f"{file.path} is no regular file")
             if info["size"] != file.bytes:
                 raise DamagedArtifactError(_wrong_size(file, info["size"]))
             if changed:
@@ -207,11 +217,19 @@ class Store:
         Raises ``DamagedArtifactError`` if its bytes are not those that the manifest promises.
         """
         with self._payload(digest, file) as payload:
-            if (size := _size(payload)) != file.bytes:
-                raise DamagedArtifactError(_wrong_size(file, size))
-            content: bytes = payload.read(size)
+            content: bytes = payload.read(_checked_size(file, payload))
         _check_sha256(file, hashlib.sha256(content).hexdigest(), len(content))
         return content
+
+    @contextlib.contextmanager
+    def opened(self, digest: str, file: StoredFile) -> Iterator[BinaryIO]:
+        """Open a payload file to read little of it; its size is compared, its SHA-256 is not.
+
+        Raises ``DamagedArtifactError``.
+        """
+        with self._payload(digest, file, **_PIECEMEAL) as payload:
+            _checked_size(file, payload)
+            yield payload
 
     def get(self, path: str, most_bytes: int) -> bytes:
         """Read a file that is no artifact.
@@ -272,9 +290,14 @@ class Store:
         self.delete([self._manifest_path(digest)])
 
     def delete(self, paths: Iterable[str]) -> None:
-        """Delete files, side by side; those that are gone already do not matter."""
+        """Delete files, side by side; those that are gone already do not matter.
+
+        A folder on this machine that has taken a file's place is set aside.
+        """
 
         def delete_one(path: str) -> None:
+            if self.is_local:
+                set_folder_aside(Path(path))
             with contextlib.suppress(FileNotFoundError):
                 self.fs.rm_file(path)
 
@@ -416,20 +439,20 @@ class Store:
             _check_sha256(file, *stream_sha256(payload))
 
     @contextlib.contextmanager
-    def _payload(self, digest: str, file: StoredFile) -> Iterator[Any]:
+    def _payload(self, digest: str, file: StoredFile, **options: Any) -> Iterator[Any]:
         try:
-            with self._opened(self._file_path(digest, file)) as payload:
+            with self._opened(self._file_path(digest, file), **options) as payload:
                 yield payload
         except FileNotFoundError:
             raise DamagedArtifactError(f"{file.path} is missing") from None
 
     @contextlib.contextmanager
-    def _opened(self, path: str) -> Iterator[Any]:
+    def _opened(self, path: str, **options: Any) -> Iterator[Any]:
         if self.is_local:
             root = Path(self.root)
             below, *rest = Path(path).relative_to(root).parts
             check_file(Path(path), root / below if rest else root)
-        with self.fs.open(path, "rb") as file:
+        with self.fs.open(path, "rb", **options) as file:
             yield file
 
     def _upload(self, digest: str, path: Path) -> StoredFile:
@@ -472,6 +495,12 @@ def _size(file: Any) -> int:
     """Return the size of an opened file: memory is taken for what is there, not for what is promised."""
     size: int = file.seek(0, os.SEEK_END)
     file.seek(0)
+    return size
+
+
+def _checked_size(file: StoredFile, payload: Any) -> int:
+    if (size := _size(payload)) != file.bytes:
+        raise DamagedArtifactError(_wrong_size(file, size))
     return size
 
 

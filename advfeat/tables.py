@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, chain, islice, pairwise
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, BinaryIO, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -174,15 +174,16 @@ def read_table(content: bytes) -> pa.Table:
 
 
 def read_tables(
-    content: bytes, columns: Sequence[str] | None = None, rows: range | None = None
+    content: bytes | BinaryIO, columns: Sequence[str] | None = None, rows: range | None = None
 ) -> Iterator[pa.Table]:
-    """Read a Parquet table from bytes, a row group at a time; at least one table, perhaps without rows.
+    """Read a Parquet table, a row group at a time; at least one table, perhaps without rows.
 
-    ``columns`` and ``rows`` limit it to some columns, as far as they are there, and to consecutive rows.
+    ``content`` is its bytes, or an open file, of which no more is read than it takes. ``columns`` and
+    ``rows`` limit it to some columns, as far as they are there, and to consecutive rows.
     Raises ``DamagedArtifactError``.
     """
     with _explained():
-        file = _opened(content)
+        file = _opened(content, columns)
     sizes = (file.metadata.row_group(group).num_rows for group in range(file.num_row_groups))
     edges = list(accumulate(sizes, initial=0))
     wanted = range(edges[-1]) if rows is None else rows
@@ -213,11 +214,11 @@ def _value_bytes(kind: pa.DataType, table: pa.Table) -> int:
     return int(kind.bit_width) // 8
 
 
-def _opened(content: bytes) -> pq.ParquetFile:
-    """Open a Parquet table whose sizes were compared with its bytes; no rows share a value."""
-    file = pa.BufferReader(content)
+def _opened(content: bytes | BinaryIO, columns: Sequence[str] | None = None) -> pq.ParquetFile:
+    """Open a Parquet table whose sizes were compared with its bytes; no rows of ``columns`` share a value."""
+    file = pa.BufferReader(content) if isinstance(content, bytes) else content
     parquet = open_parquet(file)
-    if check_pages(file, parquet):
+    if check_pages(file, parquet, columns):
         raise ParquetFileError("its rows repeat values of a dictionary, which advfeat does not write")
     return parquet
 

@@ -1,10 +1,13 @@
 """Cards and lineage: what they say is what the store holds, and their commands make the same again."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
+import s3fs
 from huggingface_hub import DatasetCard
 from PIL import Image
 
@@ -20,6 +23,7 @@ from advfeat.spec import Experiment
 from advfeat.stage import Stage
 from advfeat.stages.rows import stored_tables
 from advfeat.store import Store
+from advfeat.tables import bytes_column, with_image_shape, write_split
 from flows import cli
 from tests.inline import compute
 
@@ -115,6 +119,81 @@ def test_a_card_says_what_the_store_holds(computed: tuple[Store, Plan]) -> None:
     assert {link.digest for link in card.made_from} == {data_set.digest, images.digest, source.digest}
     assert card.parameters == data_set.parameters
     assert Card.model_validate_json(card.model_dump_json()) == card
+
+
+def noise(store: Store, shape: tuple[int, ...], *, rows: int, told: int) -> str:
+    """Publish real images that nothing packs, and say of how many rows; return their digest."""
+    rng = np.random.default_rng(0)
+
+    def build(folder: Path, finished: Callable[[Path], None]) -> dict[str, object]:
+        for split, count in (("train", rows), ("test", 10)):
+            pixels = rng.integers(0, 256, (count, *shape), np.uint8)
+            table = pa.table({"image": bytes_column(pixels), "label": pa.array(np.arange(count) % 3)})
+            write_split([with_image_shape(table, shape)], folder, split, finished)
+        sizes = {"train_size": told, "test_size": 10}
+        return {**sizes, "image_shape": list(shape), "classes": ["a", "b", "c"]}
+
+    parameters = {"identity": {"bundled": "digits"}, "train_size": None, "test_size": None}
+    return store.write_streamed(Stage(kind="images", title="images", parameters=parameters), build).digest
+
+
+@pytest.fixture
+def large_images(store: Store) -> str:
+    """The digest of 32 MB of images."""
+    return noise(store, (3, 64, 64), rows=2600, told=2600)
+
+
+def test_a_card_reads_labels_and_leaves_the_images_alone(
+    store: Store, large_images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[int] = []
+    fetch = s3fs.core.S3File._fetch_range
+
+    def counted(file: s3fs.core.S3File, start: int, end: int) -> bytes:
+        content: bytes = fetch(file, start, end)
+        fetched.append(len(content))
+        return content
+
+    monkeypatch.setattr(s3fs.core.S3File, "_fetch_range", counted)
+    balance = card_of(store, large_images).class_balance
+    assert balance == {"train": {"a": 867, "b": 867, "c": 866}, "test": {"a": 4, "b": 3, "c": 3}}
+    stored = store.manifest(large_images).bytes
+    assert stored > 30e6
+    if not store.is_local:
+        assert 0 < sum(fetched) < stored / 20
+
+
+def damage(store: Store, digest: str, change: Callable[[bytes], bytes]) -> None:
+    (file,) = (file for file in store.manifest(digest).files if file.name.startswith("train"))
+    path = Path(store.artifact_uri(digest)) / file.path
+    content = path.read_bytes()
+    path.write_bytes(change(content))
+
+
+@pytest.mark.parametrize("store", ["local"], indirect=True)
+def test_a_card_refuses_what_it_reads_and_leaves_the_rest_to_verify(store: Store, large_images: str) -> None:
+    def rot(content: bytes) -> bytes:
+        return content[:5000] + bytes([content[5000] ^ 1]) + content[5001:]
+
+    whole = card_of(store, large_images)
+    damage(store, large_images, rot)
+    assert card_of(store, large_images) == whole
+    assert "SHA-256" in str(store.verify(large_images))
+    damage(store, large_images, rot)
+    assert store.verify(large_images) is None
+
+    damage(store, large_images, lambda content: content + b" ")
+    with pytest.raises(DamagedArtifactError, match="its manifest says"):
+        card_of(store, large_images)
+    damage(store, large_images, lambda content: bytes(len(content) - 1))
+    with pytest.raises(DamagedArtifactError, match="the table cannot be read"):
+        card_of(store, large_images)
+
+
+def test_a_card_counts_as_many_labels_as_there_are_said_to_be(local_store: Store) -> None:
+    digest = noise(local_store, (1, 8, 8), rows=20, told=21)
+    with pytest.raises(DamagedArtifactError, match="holds other rows than its manifest says"):
+        card_of(local_store, digest)
 
 
 def test_hugging_face_reads_its_front_matter(computed: tuple[Store, Plan]) -> None:

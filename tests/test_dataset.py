@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -9,18 +10,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from advfeat import parts
-from advfeat.dataset import DatasetSummary
+from advfeat import dataset, parts
+from advfeat.dataset import DatasetRequest, DatasetSummary, dataset_tables
 from advfeat.evaluation import predict
 from advfeat.experiment_file import load_experiment
+from advfeat.models import Normalized
 from advfeat.plan import Plan, build_plan
 from advfeat.recipes import RECIPES
-from advfeat.spec import Experiment
+from advfeat.shards import BATCH_SIZE
+from advfeat.spec import CrossDomain, Experiment, RecipeSettings
 from advfeat.stages.images import read_classes, read_split
 from advfeat.stages.model import read_model
 from advfeat.stages.rows import stored_tables
 from advfeat.store import Store
+from advfeat.tables import image_array
 from tests.inline import compute_all
 
 
@@ -132,6 +138,76 @@ def test_one_shard_or_seven_make_the_same_bytes(
         )
     assert contents[0] == contents[1]
     assert len(contents[0]["data set d_det, seed 0"]) == 4
+
+
+@dataclass
+class Patterns:
+    """Images that are drawn when they are looked at; of a hundred one is bright."""
+
+    count: int
+    shape: tuple[int, ...]
+    asked: list[int] = field(default_factory=list)
+    """How many at a time."""
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        return np.arange(self.count) % 2
+
+    def pixels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        self.asked.append(len(rows))
+        levels = np.where(rows % 100 == 7, 200, rows % 90).astype(np.uint8)
+        pixels = np.empty((len(rows), *self.shape), np.uint8)
+        pixels[:] = levels[:, None, None, None]
+        pixels[..., ::3] //= 2
+        return pixels
+
+
+class Brightness(nn.Module):
+    """Sees two classes: dark and bright."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        mean = images.mean((1, 2, 3))
+        return torch.stack([0.5 - mean, mean - 0.5], 1)
+
+
+def of_patterns(shape: tuple[int, ...], count: int, *, normalized: bool) -> tuple[DatasetRequest, Patterns]:
+    """Ask for as many bright as dark images, of which there are few: each comes fifty times."""
+    patterns = Patterns(count, shape)
+    request = DatasetRequest(
+        recipe=RECIPES["cross_domain"],
+        images=patterns,
+        other_images=patterns,
+        classes=2,
+        seed=0,
+        source_model=Normalized(Brightness(), shape[0]),
+        settings=RecipeSettings(cross_domain=CrossDomain(normalized=normalized, balanced=True)),
+    )
+    return request, patterns
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_of_large_images_few_are_in_memory_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, normalized: bool
+) -> None:
+    request, patterns = of_patterns((3, 224, 224), 400, normalized=normalized)
+    rows = 0
+    for table in dataset_tables(request):
+        assert table.num_rows <= BATCH_SIZE
+        rows += table.num_rows
+    assert rows == 400
+    assert max(patterns.asked) == BATCH_SIZE, "also where one image comes fifty times"
+
+    def in_pieces_of(size: int) -> pa.Table:
+        monkeypatch.setattr(dataset, "rows_at_once", lambda _: size)
+        return pa.concat_tables(dataset_tables(of_patterns((3, 8, 8), 400, normalized=normalized)[0]))
+
+    small, whole = in_pieces_of(BATCH_SIZE), in_pieces_of(4096)
+    assert small.drop_columns("image") == whole.drop_columns("image")
+    difference = np.abs(image_array(small, np.float32) - image_array(whole, np.float32)).max()
+    assert difference <= (1e-5 if normalized else 0), "statistics of pieces round in their own way"
 
 
 def test_the_summary_holds_no_images_and_does_not_show_how_rows_came(

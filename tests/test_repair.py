@@ -109,6 +109,32 @@ def test_everything_damaged_is_computed_again_as_it_was(
         assert files(damaged_store, stage) == files(whole, stage)
 
 
+def test_a_folder_in_a_files_place_is_repaired_like_other_damage(
+    computed: tuple[Plan, Store], damaged_store: Store
+) -> None:
+    plan, whole = computed
+    stages = by_title(plan)
+    manifest = manifest_of(damaged_store, stages["source model, seed 0"])
+    payload = payload_of(damaged_store, stages["images digits"])
+    for path in (manifest, payload):
+        path.unlink()
+        path.mkdir()
+    (manifest / "mine.txt").write_text("mine")
+    code, lines = verify(damaged_store)
+    assert (code, lines[-1]) == (1, f"{len(plan.stages)} artifacts read, 2 damaged")
+    told = [line for line in lines if line.startswith("DAMAGED")]
+    assert sorted(told) == [
+        "DAMAGED  manifest.json is no regular file",
+        f"DAMAGED  {payload.name} is no regular file",
+    ]
+    code, lines = verify(damaged_store, "--repair")
+    assert code == 0, lines
+    assert len([line for line in lines if line.startswith("repaired")]) == 2
+    assert verify(damaged_store) == (0, [f"{len(plan.stages)} artifacts read, 0 damaged"])
+    for stage in plan.stages:
+        assert files(damaged_store, stage) == files(whole, stage)
+
+
 def test_a_whole_manifest_suffices_where_no_run_is_known(
     computed: tuple[Plan, Store], damaged_store: Store
 ) -> None:

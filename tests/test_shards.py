@@ -1,6 +1,7 @@
 """How rows are split into shards."""
 
 from itertools import pairwise
+from math import prod
 from typing import get_args
 
 import pytest
@@ -11,8 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from advfeat import models
 from advfeat.cost import attack_seconds, forward_flop
-from advfeat.shards import BATCH_SIZE, BYTES_PER_SHARD, SECONDS_PER_SHARD, shard_rows
+from advfeat.layout import RealImages
+from advfeat.parts import PART_BYTES
+from advfeat.shards import BATCH_SIZE, BYTES_PER_SHARD, SECONDS_PER_SHARD, rows_at_once, shard_rows
 from advfeat.spec import ModelName, TrainSpec
+from advfeat.stage import Stage
 
 
 @given(st.integers(1, 50_000), st.none() | st.integers(1, 1000), st.floats(0, 0.1), st.integers(1, 10**6))
@@ -29,6 +33,28 @@ def test_shards_cover_every_row_once_in_whole_batches(
         batch = BATCH_SIZE * max(seconds / SECONDS_PER_SHARD, image_bytes / BYTES_PER_SHARD)
         assert len(ranges[0]) * seconds <= 1.5 * SECONDS_PER_SHARD + batch * SECONDS_PER_SHARD
         assert len(ranges[0]) * image_bytes <= BYTES_PER_SHARD + BATCH_SIZE * image_bytes
+
+
+@given(st.integers(1, 10**9))
+def test_a_piece_is_whole_batches_and_no_larger_than_a_part(image_bytes: int) -> None:
+    rows = rows_at_once(image_bytes)
+    assert rows % BATCH_SIZE == 0
+    assert 0 < rows <= 4096
+    assert rows == BATCH_SIZE or rows * image_bytes <= PART_BYTES
+    assert rows == 4096 or (rows + BATCH_SIZE) * image_bytes > PART_BYTES
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32)])
+def test_pieces_of_small_images_are_as_they_were(shape: tuple[int, ...]) -> None:
+    assert rows_at_once(4 * prod(shape)) == 4096
+
+
+def test_a_stage_of_larger_images_asks_for_the_memory_of_a_piece() -> None:
+    stage = Stage(kind="images", title="images", parameters={})
+    for side, most in ((32, 2 << 30), (224, 2 << 30), (1024, 5 << 30)):
+        images = RealImages(stage, train_size=1_281_167, test_size=50_000, shape=(3, side, side))
+        piece = 4 * images.bytes_each * rows_at_once(4 * images.bytes_each)
+        assert 2 * piece < images.making_bytes(rows_at_once(4 * images.bytes_each)) < most
 
 
 @pytest.mark.parametrize("name", get_args(ModelName))

@@ -3,9 +3,11 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,47 @@ def test_a_damaged_payload_is_told_and_computed_again(store: Store, damage: str)
     write(store)
     assert store.read(STAGE.digest, "payload.bin") == CONTENT
     assert store.verify(STAGE.digest) is None
+
+
+@pytest.mark.parametrize("path_of", [manifest_path, only_file])
+@pytest.mark.parametrize("holds", ["nothing", "a file"])
+def test_a_folder_in_a_files_place_is_damage_and_makes_room(
+    local_store: Store, path_of: Callable[[Store], str], holds: str
+) -> None:
+    write(local_store)
+    path = Path(path_of(local_store))
+    path.unlink()
+    path.mkdir()
+    if holds == "a file":
+        (path / "mine.txt").write_text("mine")
+    told = f"{path.name} is no regular file"
+    assert local_store.verify(STAGE.digest) == told
+    assert local_store.state(STAGE.digest) == (None, f"damaged: {told}")
+    with pytest.raises(DamagedArtifactError, match=f"^{re.escape(told)}$"):
+        local_store.read(STAGE.digest, "payload.bin")
+    write(local_store)
+    assert local_store.read(STAGE.digest, "payload.bin") == CONTENT
+    assert local_store.verify(STAGE.digest) is None
+    assert local_store.digests() == [STAGE.digest]
+    kept = [entry.read_text() for entry in path.parent.rglob("mine.txt")]
+    assert kept == (["mine"] if holds == "a file" else []), "what somebody put there is not deleted"
+    assert len(list(path.parent.iterdir())) == 2 + len(kept)
+
+
+def test_a_folder_as_large_as_the_file_is_damage_too(local_store: Store, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    write(local_store, bytes((tmp_path / "folder").stat().st_size))
+    path = Path(only_file(local_store))
+    path.unlink()
+    path.mkdir()
+    assert "no regular file" in str(local_store.state(STAGE.digest)[1])
+
+
+def test_what_is_no_artifact_replaces_a_folder_too(local_store: Store) -> None:
+    for path in (f"{local_store.checkpoints}/x", f"{local_store.root}/collecting"):
+        Path(path).mkdir(parents=True)
+        local_store.put(path, b"state")
+        assert local_store.get(path, 10) == b"state"
 
 
 def test_a_changed_payload_of_the_same_size_is_told_before_it_is_used(local_store: Store) -> None:
