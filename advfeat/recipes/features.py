@@ -40,11 +40,17 @@ def _recipe(name: RecipeName, source: SourceRole, kept: str, accuracy: float) ->
         name=name,
         summary=f"images rebuilt from what a {kept} source model keeps of them",
         claim=Claim(teaches=True, because=f"a {kept} network's representation holds features of the classes"),
-        published=Published(accuracy, f"CIFAR-10, {kept} network", _README),
+        published=Published(
+            accuracy,
+            f"CIFAR-10, ResNet-50, images of a {kept} network",
+            _README,
+            {"data.source": "cifar10", "data.train_size": None, "target.model": "resnet50"},
+        ),
         source=source,
         relabel=relabel,
         make=rebuilt,
         settings=("rebuilding",),
+        control="shuffled",
     )
 
 

@@ -46,6 +46,11 @@ class Group:
         values = [getattr(row, field) for row in self.rows if getattr(row, field) is not None]
         return float(np.mean(values)) if values else None
 
+    def robust_accuracy(self, ball: str) -> float | None:
+        """Return the mean robust accuracy in a ball over seeds; None where it was not measured."""
+        values = [row.robust_accuracies[ball] for row in self.rows if ball in row.robust_accuracies]
+        return float(np.mean(values)) if values else None
+
 
 def groups(rows: Sequence[Row]) -> list[Group]:
     """Take together the rows that differ by their seed alone, in the order of the first ones."""

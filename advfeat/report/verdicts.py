@@ -1,5 +1,6 @@
 """Verdict lines: what a claim predicts, what was seen, and whether that bears it out."""
 
+from advfeat.report.controls import control
 from advfeat.report.numbers import percent
 from advfeat.report.rows import Row
 from advfeat.verdict import highest_of_no_lesson
@@ -19,7 +20,7 @@ def predicted(row: Row) -> str:
 
 
 def seen(row: Row) -> str:
-    """Say what accuracy was seen, with its interval; of adversarial examples also whom they fool."""
+    """Say what accuracy was seen, with its interval, whom the examples fool, and what the control reached."""
     low, high = row.ci95
     interval = f"95 % interval over {row.ci95_over}: {percent(low)} to {percent(high)}"
     found = f"{percent(row.test_accuracy)} ({interval})"
@@ -27,6 +28,10 @@ def seen(row: Row) -> str:
         found += f", attack success {percent(row.attack_success)}"
     if row.transfer_rate is not None:
         found += f", transfer rate {percent(row.transfer_rate)}"
+    if row.points_right is not None:
+        found += f", {percent(row.points_right)} of the original points right"
+    if row.control_accuracy is not None:
+        found += f", control {control(row)}"
     return found
 
 
