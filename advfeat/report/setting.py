@@ -19,7 +19,7 @@ def setting_line(recipe: Recipe, experiment: Experiment, images: int, test_image
     settings = (_SETTINGS.get(name, _none)(experiment) for name in recipe.settings)
     parts = [f"{origin} ({images:,} images, {tested})", _networks(recipe, experiment), *settings]
     if recipe.guarded:
-        parts.append(f"{experiment.guards} guards")
+        parts.append(f"{experiment.guards} guard{'s' if experiment.guards > 1 else ''}")
     return ", ".join(filter(None, parts))
 
 
