@@ -55,14 +55,14 @@ BUGS_ONLY = Recipe(
         0.028,
         "CIFAR-10, ResNet-18, L2 eps 2.5, 10 steps, 10 guards; D_det in that setting: 33.2 %",
         _SOURCE,
-        {**_NETWORKS, "attack.norm": "l2", "attack.eps": 2.5},
+        settings={**_NETWORKS, "attack.norm": "l2", "attack.eps": 2.5},
     ),
     also_published=(
         Published(
             0.025,
             "CIFAR-10, ResNet-18, L-infinity eps 8/255, 10 steps, 10 guards; D_det in that setting: 23.7 %",
             _SOURCE,
-            {**_NETWORKS, "attack.norm": "linf", "attack.eps": 8 / 255},
+            settings={**_NETWORKS, "attack.norm": "linf", "attack.eps": 8 / 255},
         ),
     ),
     source="source",

@@ -16,14 +16,14 @@ CLEAN = Recipe(
         0.953,
         "CIFAR-10, ResNet-50",
         "Ilyas et al. 2019, table 1",
-        {"data.source": "cifar10", "data.train_size": None, "target.model": "resnet50"},
+        settings={"data.source": "cifar10", "data.train_size": None, "target.model": "resnet50"},
     ),
     also_published=(
         Published(
             0.966,
             "Restricted ImageNet",
             "Ilyas et al. 2019, table 1",
-            {"data.source": "restricted-imagenet", "data.train_size": None},
+            settings={"data.source": "restricted-imagenet", "data.train_size": None},
         ),
     ),
     source=None,

@@ -30,7 +30,7 @@ def _published(accuracy: float, *, normalized: bool) -> Published:
         accuracy,
         f"Fashion-MNIST, {way}, labelled by an MNIST CNN",
         "Wallace 2019, distill.pub/2019/advex-bugs-discussion/response-6",
-        {
+        settings={
             "data.source": "mnist",
             "data.train_size": None,
             "other_data.source": "fashion-mnist",

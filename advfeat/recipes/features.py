@@ -44,7 +44,7 @@ def _recipe(name: RecipeName, source: SourceRole, kept: str, accuracy: float) ->
             accuracy,
             f"CIFAR-10, ResNet-50, images of a {kept} network",
             _README,
-            {"data.source": "cifar10", "data.train_size": None, "target.model": "resnet50"},
+            settings={"data.source": "cifar10", "data.train_size": None, "target.model": "resnet50"},
         ),
         source=source,
         relabel=relabel,

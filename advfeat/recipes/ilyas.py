@@ -11,7 +11,7 @@ def table_1(test_accuracy: float) -> Published:
         test_accuracy,
         "CIFAR-10, ResNet-50, L2 eps 0.5, 100 steps",
         _SOURCE,
-        {
+        settings={
             "data.source": "cifar10",
             "data.train_size": None,
             "source.model": "resnet50",
@@ -29,5 +29,5 @@ def table_1_restricted_imagenet(test_accuracy: float) -> Published:
         test_accuracy,
         "Restricted ImageNet, L2",
         _SOURCE,
-        {"data.source": "restricted-imagenet", "data.train_size": None, "attack.norm": "l2"},
+        settings={"data.source": "restricted-imagenet", "data.train_size": None, "attack.norm": "l2"},
     )

@@ -14,7 +14,9 @@ LEAKAGE = replace(
     name="leakage",
     summary="robust linear features of adversarial images under random target labels",
     claim=Claim(teaches=True, because="part of what D_rand teaches leaks from robust features"),
-    published=Published(0.235, "CIFAR-10, linear features robust at L2 0.25; at least", _SOURCE, _SETTINGS),
+    published=Published(
+        0.235, "CIFAR-10, linear features robust at L2 0.25; at least", _SOURCE, settings=_SETTINGS
+    ),
     also_published=(),
     learner="robust linear features",
     dataset_of="d_rand",
@@ -25,7 +27,7 @@ LEAKAGE_D_DET = replace(
     name="leakage_d_det",
     summary="robust linear features of adversarial images under the next class's label",
     claim=Claim(teaches=False, because="robust features point to the class before, so D_det leaks none"),
-    published=Published(0.0681, "CIFAR-10, linear features robust at L2 0.25", _SOURCE, _SETTINGS),
+    published=Published(0.0681, "CIFAR-10, linear features robust at L2 0.25", _SOURCE, settings=_SETTINGS),
     also_published=(),
     learner="robust linear features",
     dataset_of="d_det",
