@@ -1,7 +1,8 @@
 """D_R and D_NR: images rebuilt so that a model's representation of them stays (Ilyas et al. 2019, §3.1).
 
 What a robust source model keeps of an image are robust features, and what is learned from those alone is
-robust too; what a standard one keeps teaches as well, but is not robust.
+robust too; what a standard one keeps teaches as well, but is not robust. Published are both parts: 84 %
+on clean images and 48 % under attack, against 88 % and 0 %.
 """
 
 from typing import TYPE_CHECKING
@@ -35,12 +36,12 @@ def rebuilt(making: Making) -> "Tensor":
     )
 
 
-def _recipe(name: RecipeName, source: SourceRole, kept: str, accuracy: float) -> Recipe:
+def _recipe(name: RecipeName, source: SourceRole, kept: str, claim: Claim, published: Published) -> Recipe:
     return Recipe(
         name=name,
         summary=f"images rebuilt from what a {kept} source model keeps of them",
-        claim=Claim(teaches=True, because=f"a {kept} network's representation holds features of the classes"),
-        published=Published(accuracy, f"CIFAR-10, {kept} network", _README),
+        claim=claim,
+        published=published,
         source=source,
         relabel=relabel,
         make=rebuilt,
@@ -48,5 +49,17 @@ def _recipe(name: RecipeName, source: SourceRole, kept: str, accuracy: float) ->
     )
 
 
-ROBUST_FEATURES = _recipe("robust_features", "robust_source", "robust", 0.84)
-NON_ROBUST_FEATURES = _recipe("non_robust_features", "standard_source", "standard", 0.88)
+ROBUST_FEATURES = _recipe(
+    "robust_features",
+    "robust_source",
+    "robust",
+    Claim(teaches=True, robust=True, because="what a robust network keeps of an image are robust features"),
+    Published(0.84, "CIFAR-10, robust network", _README, robust_accuracy=0.48, robust_setting="L2 0.25"),
+)
+NON_ROBUST_FEATURES = _recipe(
+    "non_robust_features",
+    "standard_source",
+    "standard",
+    Claim(teaches=True, robust=False, because="a standard network keeps non-robust features of an image"),
+    Published(0.88, "CIFAR-10, standard network", _README, robust_accuracy=0.0, robust_setting="L2 0.25"),
+)

@@ -71,6 +71,10 @@ class Published:
     test_accuracy: float
     setting: str
     source: str
+    robust_accuracy: float | None = None
+    """Test accuracy under attack, as a fraction, where it was published too."""
+    robust_setting: str = ""
+    """Under which attack."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ class Claim:
 
     teaches: bool
     because: str
+    robust: bool | None = None
+    """Whether what it teaches is said to withstand an attack; ``None`` where nothing is said of that."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from advfeat.report.figures import accuracy_chart
 from advfeat.report.numbers import interval_note, percent, points, share
 from advfeat.report.rows import Row
-from advfeat.report.verdicts import claimed, predicted, seen
+from advfeat.report.verdicts import claimed, judged, predicted, seen, verdict_parts
 
 
 @dataclass(frozen=True)
@@ -64,4 +64,5 @@ def templates() -> Environment:
     environment.filters["points"] = points
     environment.filters["share"] = share
     environment.filters |= {"claimed": claimed, "predicted": predicted, "seen": seen}
+    environment.filters |= {"judged": judged, "verdict_parts": verdict_parts}
     return environment

@@ -12,7 +12,7 @@ from advfeat.intervals import mean_interval, wilson_interval
 from advfeat.recipes import Published, Recipe
 from advfeat.spec import Experiment, ModelName, RecipeName, Seed
 from advfeat.store import Store
-from advfeat.verdict import Verdict, verdict
+from advfeat.verdict import Verdict, robustness_verdict, verdict, verdict_of_parts
 
 Metrics = Mapping[str, Any]
 
@@ -55,7 +55,7 @@ class Row(BaseModel):
     claim: str
     """Why."""
     verdict: Verdict
-    """Whether the interval bears the claim out, against chance."""
+    """Whether what was measured bears the claim out: in both parts, where one is of robustness."""
     class_accuracies: tuple[float | None, ...] | None = None
     """Test accuracy of each class, mean over seeds."""
     calibration_error: float | None = None
@@ -70,6 +70,14 @@ class Row(BaseModel):
     source_similarity: float | None = None
     """Linear CKA of the two networks' representations of the test images, in [0, 1]."""
     robust_accuracy: float | None = None
+    robust: bool | None = None
+    """Whether what it teaches is said to withstand an attack; ``None`` where nothing is said of that."""
+    robust_ci95: tuple[float, float] | None = None
+    """Interval of the robust accuracy, over the same as that of the test accuracy."""
+    accuracy_verdict: Verdict | None = None
+    """Whether the interval of the test accuracy bears its part of the claim out."""
+    robustness_verdict: Verdict | None = None
+    """Whether that of the robust accuracy does; ``None`` where it is not claimed or not measured."""
     autoattack_accuracy: float | None = None
     control_accuracy: float | None = None
     """What the recipe's own control reaches: in the plane, unperturbed points under the flipped labels."""
@@ -106,6 +114,9 @@ def recipe_row(
         interval, over = mean_interval(accuracies), "seeds"
     else:
         interval, over = _interval_of(*evaluations)
+    chance, robust_interval = evaluations[0]["chance"], _robust_interval(evaluations)
+    of_accuracy = verdict(recipe.claim.teaches, interval, chance)
+    of_robustness = robustness_verdict(recipe.claim.robust, robust_interval, chance)
     return Row(
         recipe=recipe.name,
         summary=recipe.summary,
@@ -114,7 +125,7 @@ def recipe_row(
         ci95=interval,
         ci95_over=over,
         test_accuracies=tuple(accuracies),
-        chance=evaluations[0]["chance"],
+        chance=chance,
         attack_success=_mean(datasets, "attack_success"),
         train_size=round(float(np.mean([metrics["train_size"] for metrics in datasets]))),
         wrong_label_share=_mean(datasets, "wrong_label_share"),
@@ -125,7 +136,11 @@ def recipe_row(
         published=recipe.published,
         teaches=recipe.claim.teaches,
         claim=recipe.claim.because,
-        verdict=verdict(recipe.claim.teaches, interval, evaluations[0]["chance"]),
+        verdict=verdict_of_parts(of_accuracy, of_robustness),
+        robust=recipe.claim.robust,
+        robust_ci95=robust_interval,
+        accuracy_verdict=of_accuracy,
+        robustness_verdict=of_robustness,
         class_accuracies=_mean_of_classes(evaluations),
         **{name: _mean(evaluations, name) for name in _MEASURES},
         **_agreement(evaluations),
@@ -165,6 +180,17 @@ def _interval_of(evaluation: Metrics) -> tuple[tuple[float, float], str]:
         low, high = evaluation["ci95"]
         return (low, high), evaluation["ci95_over"]
     return wilson_interval(evaluation["right"], evaluation["test_size"]), "test images"
+
+
+def _robust_interval(evaluations: Sequence[Metrics]) -> tuple[float, float] | None:
+    """Return the interval of the accuracy under attack; ``None`` where there was no attack."""
+    if any("robust_accuracy" not in entry for entry in evaluations):
+        return None
+    accuracies = [float(entry["robust_accuracy"]) for entry in evaluations]
+    if len(accuracies) > 1:
+        return mean_interval(accuracies)
+    test_size = evaluations[0]["test_size"]
+    return wilson_interval(round(accuracies[0] * test_size), test_size)
 
 
 def cost_of(manifests: Iterable[Manifest]) -> Cost:
