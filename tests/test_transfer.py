@@ -40,12 +40,17 @@ GRID = (
 def computed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Stage]:
     """Two sources, three targets, as fast as they come."""
     store = Store(str(tmp_path_factory.mktemp("store")))
-    places = points("transfer", load_grid("transfer", GRID))
+    return store, computed_report(GRID, store)
+
+
+def computed_report(assignments: tuple[str, ...], store: Store) -> Stage:
+    """Compute a grid of ``transfer``, its report too."""
+    places = points("transfer", load_grid("transfer", assignments))
     plan = build_grid_plan(places)
     report = grid_report("transfer", places, plan.made_of)
     for stage in (*plan.stages, report):
         compute(stage, store)
-    return store, report
+    return report
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +134,19 @@ def test_a_pair_that_is_missing_is_no_zero(rows: list[Row]) -> None:
     assert transfer_matrices([row.model_copy(update={"transfer_rate": None}) for row in rows]) == []
 
 
+def test_architectures_that_fall_for_more_learn_more(local_store: Store) -> None:
+    """The claim itself, with the networks of the preset; which architecture that is depends on the source."""
+    axes = ("source_model=[cnn,mlp]", "target_model=[mlp,cnn,resnet9]", "eps=1.0", "seeds=[0]")
+    (matrix,) = transfer_matrices(read_rows(local_store, computed_report(axes, local_store).digest))
+    (from_cnn, from_mlp), (learned_from_cnn, learned_from_mlp) = matrix.rates, matrix.accuracies
+    print(matrix.rates, matrix.accuracies, matrix.by_source)
+    assert from_cnn[0] < from_cnn[1:].min(), "a perceptron is the least like a convolutional network"
+    assert learned_from_cnn[0] + 0.05 < learned_from_cnn[1:].min()
+    assert from_mlp[0] > 1.5 * from_mlp[1:].max(), "and the most like another perceptron"
+    assert learned_from_mlp[0] > learned_from_mlp[1:].mean() + 0.01
+    assert all(found is not None and found.r > 0.5 for found in matrix.by_source)
+
+
 def with_figures(rows: list[Row], figures: list[tuple[float, float]]) -> list[Row]:
     """Give copies of a row an architecture each, with these transfer rates and accuracies."""
     return [
@@ -154,7 +172,7 @@ def with_figures(rows: list[Row], figures: list[tuple[float, float]]) -> list[Ro
         ([(0.3, 0.2), (0.3, 0.32), (0.3, 0.38), (0.3, 0.5)], "open"),
     ],
 )
-def test_architectures_that_fall_for_more_learn_more_or_the_verdict_says_so(
+def test_the_verdict_says_whether_who_falls_for_more_learns_more(
     rows: list[Row], figures: list[tuple[float, float]], verdict: Verdict
 ) -> None:
     (matrix,) = transfer_matrices(with_figures(rows, figures))
