@@ -32,6 +32,7 @@ RecipeName = Literal[
     "robust_features",
     "non_robust_features",
     "transfer",
+    "transfer_d_rand",
     "mislabeled",
     "cross_domain",
     "two_dimensional",

@@ -7,12 +7,12 @@ from rich.console import Console
 from rich.table import Table
 
 from advfeat.report.controls import control
-from advfeat.report.groups import groups, varying_axes
+from advfeat.report.groups import Group, groups, varying_axes
 from advfeat.report.numbers import correlation, interval_note, percent, points
 from advfeat.report.published import published_line, published_note
 from advfeat.report.rows import Row
 from advfeat.report.transfer import transfer_matrices
-from advfeat.report.verdicts import claimed, predicted
+from advfeat.report.verdicts import claimed, correlation_lines, predicted, verdict_line, verdict_parts
 from advfeat.runs import RunRecord
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def print_grid(title: str, rows: Sequence[Row]) -> None:
     """Print one line a place of the grid, over its seeds, on standard output."""
     varying = varying_axes(rows)
     transfer = ("transfer rate",) if rows[0].transfer_rate is not None else ()
+    robust = ("robust accuracy", "95 % interval") if rows[0].robust_ci95 is not None else ()
     table = Table(title=title)
     results = (
         "seeds",
@@ -43,6 +44,7 @@ def print_grid(title: str, rows: Sequence[Row]) -> None:
         *transfer,
         "test accuracy",
         "95 % interval",
+        *robust,
         "verdict",
     )
     for heading in (*varying, *results):
@@ -57,7 +59,8 @@ def print_grid(title: str, rows: Sequence[Row]) -> None:
             *(percent(group.average("transfer_rate")) for _ in transfer),
             percent(group.mean),
             f"{percent(low)} to {percent(high)}",
-            group.verdict,
+            *_robustness(group),
+            "\n".join([group.verdict, *verdict_parts(group)]),
         )
     console = _wide_console()
     console.print(table)
@@ -71,6 +74,16 @@ def print_grid(title: str, rows: Sequence[Row]) -> None:
         place = f" at {matrix.title}" if matrix.title else ""
         found = correlation(matrix.over_all)
         console.print(f"Transfer rate against test accuracy{place}: {found}.", highlight=False)
+        for line in correlation_lines(matrix):
+            console.print(line, highlight=False)
+
+
+def _robustness(group: Group) -> tuple[str, ...]:
+    """Return the cells of a place's robust accuracy, none where it was not measured."""
+    if group.robust_ci95 is None:
+        return ()
+    low, high = group.robust_ci95
+    return percent(group.average("robust_accuracy")), f"{percent(low)} to {percent(high)}"
 
 
 def print_rows(rows: Sequence[Row]) -> None:
@@ -103,6 +116,9 @@ def _print_notes(rows: Sequence[Row]) -> None:
         if (line := published_line(row)) is not None:
             console.print(f"* {row.recipe}: {line}.", highlight=False)
     console.print(f"* {published_note(rows)}", highlight=False)
+    for row in rows:
+        if row.robust is not None:  # its verdict is on two parts, which no cell holds
+            console.print(f"{row.recipe}: {verdict_line(row)}", highlight=False)
 
 
 def print_reproduction(rows: Sequence[Row]) -> None:

@@ -71,6 +71,10 @@ class Published:
     source: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What is known of that setting, as fields of an experiment by their dotted names."""
+    robust_accuracy: float | None = None
+    """Test accuracy under attack, as a fraction, where it was published too."""
+    robust_setting: str = ""
+    """Under which attack."""
 
     def differs(self, experiment: Experiment) -> tuple[str, ...]:
         """Name the fields of that setting in which an experiment differs from it."""
@@ -100,6 +104,8 @@ class Claim:
 
     teaches: bool
     because: str
+    robust: bool | None = None
+    """Whether what it teaches is said to withstand an attack; ``None`` where nothing is said of that."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from advfeat.report.figures import accuracy_chart
 from advfeat.report.numbers import interval_note, percent, points, share
 from advfeat.report.published import otherwise, published_note
 from advfeat.report.rows import Row, robust_balls
-from advfeat.report.verdicts import claimed, predicted, seen
+from advfeat.report.verdicts import claimed, judged, predicted, seen, verdict_parts
 
 
 @dataclass(frozen=True)
@@ -73,4 +73,5 @@ def templates() -> Environment:
     environment.filters["share"] = share
     environment.filters |= {"claimed": claimed, "predicted": predicted, "seen": seen, "control": control}
     environment.filters |= {"otherwise": otherwise, "published_note": published_note}
+    environment.filters |= {"judged": judged, "verdict_parts": verdict_parts}
     return environment

@@ -14,7 +14,7 @@ from advfeat.report.numbers import ball
 from advfeat.report.setting import setting_line
 from advfeat.spec import Experiment, ModelName, RecipeName, Seed
 from advfeat.store import Store
-from advfeat.verdict import Verdict, verdict
+from advfeat.verdict import Verdict, robustness_verdict, verdict, verdict_of_parts
 
 Metrics = Mapping[str, Any]
 
@@ -64,7 +64,7 @@ class Row(BaseModel):
     claim: str
     """Why."""
     verdict: Verdict
-    """Whether the interval bears the claim out, against chance."""
+    """Whether what was measured bears the claim out: in both parts, where one is of robustness."""
     class_accuracies: tuple[float | None, ...] | None = None
     """Test accuracy of each class, mean over seeds."""
     calibration_error: float | None = None
@@ -84,6 +84,14 @@ class Row(BaseModel):
     """Under the evaluation's attack."""
     robust_accuracies: dict[str, float] = {}
     """The same at each radius by the name of the ball, such as ``L2 0.25``; that of the attack first."""
+    robust: bool | None = None
+    """Whether what it teaches is said to withstand an attack; ``None`` where nothing is said of that."""
+    robust_ci95: tuple[float, float] | None = None
+    """Interval of the robust accuracy, over the same as that of the test accuracy."""
+    accuracy_verdict: Verdict | None = None
+    """Whether the interval of the test accuracy bears its part of the claim out."""
+    robustness_verdict: Verdict | None = None
+    """Whether that of the robust accuracy does; ``None`` where it is not claimed or not measured."""
     autoattack_accuracy: float | None = None
     """Under AutoAttack, in the first of these balls."""
     control: RecipeName | None = None
@@ -128,6 +136,9 @@ def recipe_row(
         interval, over = mean_interval(accuracies), "seeds"
     else:
         interval, over = _interval_of(*evaluations)
+    chance, robust_interval = evaluations[0]["chance"], _robust_interval(evaluations)
+    of_accuracy = verdict(recipe.claim.teaches, interval, chance)
+    of_robustness = robustness_verdict(recipe.claim.robust, robust_interval, chance)
     return Row(
         recipe=recipe.name,
         summary=recipe.summary,
@@ -137,7 +148,7 @@ def recipe_row(
         ci95_over=over,
         test_accuracies=tuple(accuracies),
         wilson_ci95=tuple(_wilson(entry) for entry in evaluations if "right" in entry),
-        chance=evaluations[0]["chance"],
+        chance=chance,
         attack_success=_mean(datasets, "attack_success"),
         train_size=train_size,
         wrong_label_share=_mean(datasets, "wrong_label_share"),
@@ -150,7 +161,11 @@ def recipe_row(
         published_differs=() if published is None else published.differs(experiment),
         teaches=recipe.claim.teaches,
         claim=recipe.claim.because,
-        verdict=verdict(recipe.claim.teaches, interval, evaluations[0]["chance"]),
+        verdict=verdict_of_parts(of_accuracy, of_robustness),
+        robust=recipe.claim.robust,
+        robust_ci95=robust_interval,
+        accuracy_verdict=of_accuracy,
+        robustness_verdict=of_robustness,
         class_accuracies=_mean_of_classes(evaluations),
         control=recipe.control,
         robust_accuracies=_robust_accuracies(experiment, evaluations),
@@ -212,6 +227,17 @@ def _wilson(evaluation: Metrics) -> tuple[float, float]:
 def robust_balls(rows: Iterable[Row]) -> list[str]:
     """Name the balls in which robust accuracy was measured of any row, in their order."""
     return list(dict.fromkeys(name for row in rows for name in row.robust_accuracies))
+
+
+def _robust_interval(evaluations: Sequence[Metrics]) -> tuple[float, float] | None:
+    """Return the interval of the accuracy under attack; ``None`` where there was no attack."""
+    if any("robust_accuracy" not in entry for entry in evaluations):
+        return None
+    accuracies = [float(entry["robust_accuracy"]) for entry in evaluations]
+    if len(accuracies) > 1:
+        return mean_interval(accuracies)
+    test_size = evaluations[0]["test_size"]
+    return wilson_interval(round(accuracies[0] * test_size), test_size)
 
 
 def cost_of(manifests: Iterable[Manifest]) -> Cost:
