@@ -229,6 +229,7 @@ GRIDS: Mapping[RecipeName, type[Grid]] = {
     "least_likely": PerturbedGrid,
     "most_confused": PerturbedGrid,
     "transfer": PerturbedGrid,
+    "transfer_d_rand": PerturbedGrid,
     "bugs_only": GuardedGrid,
     "leakage": LeakageGrid,
     "leakage_d_det": LeakageGrid,

@@ -221,8 +221,10 @@ class Layout:
 
     def _add_evaluation(self, recipe: Recipe, seed: int, inputs: dict[str, str]) -> str:
         wanted = self._experiment.evaluation
-        asked = wanted.model_dump(mode="json") if wanted.attack is not None else {}
-        passes = wanted.attack.passes if wanted.attack is not None else 0
+        # An empty list is left out: evaluations from before there was one keep their digests.
+        unset = set() if wanted.further_eps else {"further_eps"}
+        asked = wanted.model_dump(mode="json", exclude=unset) if wanted.attack is not None else {}
+        passes = wanted.attack.passes * len(wanted.radii) if wanted.attack is not None else 0
         read = 4 * self.images.test_size * self.images.bytes_each  # as float32, and attacked
         if "dataset" in inputs:  # for the transfer rate
             read += passing_bytes(4 * self.images.train_size * self.images.bytes_each)

@@ -32,6 +32,7 @@ RecipeName = Literal[
     "robust_features",
     "non_robust_features",
     "transfer",
+    "transfer_d_rand",
     "mislabeled",
     "cross_domain",
     "two_dimensional",
@@ -190,6 +191,17 @@ class UntargetedAttack(Attack):
 
     targeted: Literal[False] = Field(default=False, description="away from the labels")
 
+    def at(self, eps: float) -> "UntargetedAttack":
+        """Return the attack at another radius, its steps longer or shorter by the same factor.
+
+        Those of l0 are changes of single values, which stay as they are. Raises ``ValueError`` for a
+        radius that cannot be.
+        """
+        step_size = self.step_size
+        if step_size is not None and self.norm != "l0":
+            step_size *= eps / self.eps
+        return UntargetedAttack.model_validate({**self.model_dump(), "eps": eps, "step_size": step_size})
+
 
 class TrainSpec(Spec):
     """How a network is trained: SGD with Nesterov momentum under a one-cycle schedule."""
@@ -322,6 +334,11 @@ class EvaluationSpec(Spec):
     attack: UntargetedAttack | None = Field(
         default=None, description="also test on adversarial examples of the target model itself"
     )
+    further_eps: tuple[Annotated[float, Field(gt=0, le=1_000_000)], ...] = Field(
+        default=(),
+        max_length=100,
+        description="further radii of that attack's ball; the length of its steps, if set, grows with them",
+    )
     autoattack: bool = Field(
         default=False, description="also with AutoAttack (extra advfeat[autoattack]), at that norm and eps"
     )
@@ -331,6 +348,21 @@ class EvaluationSpec(Spec):
         if self.autoattack and (self.attack is None or self.attack.norm == "l0"):
             raise ValueError("autoattack needs an attack, which gives it its norm (l2, linf, l1) and eps")
         return self
+
+    @model_validator(mode="after")
+    def _further_radii_are_of_an_attack(self) -> Self:
+        if self.further_eps and self.attack is None:
+            raise ValueError("further_eps need an attack, of which they are further radii")
+        if self.attack is not None and self.attack.norm == "l0" and any(eps % 1 for eps in self.further_eps):
+            raise ValueError("further_eps are not all whole numbers of values, which l0 counts")
+        if len(set(self.radii)) < len(self.radii):
+            raise ValueError("further_eps name a radius twice, or that of the attack")
+        return self
+
+    @property
+    def radii(self) -> tuple[float, ...]:
+        """The radii at which robust accuracy is measured, that of the attack first."""
+        return () if self.attack is None else (self.attack.eps, *self.further_eps)
 
 
 class Experiment(RecipeSettings):

@@ -30,8 +30,8 @@ STAGE_VERSIONS: dict[StageKind, int] = {
     "evaluation": 3,
     "leakage": 3,
     "two_dimensional": 2,
-    "report": 5,
-    "grid_report": 5,
+    "report": 6,
+    "grid_report": 6,
 }
 
 

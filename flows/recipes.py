@@ -61,6 +61,8 @@ _SUMMARIES: dict[RecipeName, str] = {
     "most likely.",
     "transfer": "How many of D_det's examples fool each architecture, and how well it learns from "
     "D_det (Ilyas et al. 2019, figure 3).",
+    "transfer_d_rand": "How many of D_rand's examples fool each architecture, and how well it learns from "
+    "D_rand.",
     "bugs_only": "Learn from adversarial examples that fool no other network: the control that must "
     "not teach (Nakkiran 2019).",
     "leakage": "What robust linear features alone learn from D_rand (Goh 2019).",

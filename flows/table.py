@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from advfeat.report.groups import groups, varying_axes
+from advfeat.report.controls import control
+from advfeat.report.groups import Group, groups, varying_axes
 from advfeat.report.numbers import correlation, interval_note, percent, points
+from advfeat.report.published import published_line, published_note
 from advfeat.report.rows import Row
 from advfeat.report.transfer import transfer_matrices
-from advfeat.report.verdicts import claimed, predicted
+from advfeat.report.verdicts import claimed, correlation_lines, predicted, verdict_line, verdict_parts
 from advfeat.runs import RunRecord
 
 if TYPE_CHECKING:
@@ -25,12 +27,15 @@ _NUMBERS = (
     "chance",
     "published *",
 )
+_REPRODUCTION_WIDTH = 150
+_WIDTH_WITH_SETTINGS = 190
 
 
 def print_grid(title: str, rows: Sequence[Row]) -> None:
     """Print one line a place of the grid, over its seeds, on standard output."""
     varying = varying_axes(rows)
     transfer = ("transfer rate",) if rows[0].transfer_rate is not None else ()
+    robust = ("robust accuracy", "95 % interval") if rows[0].robust_ci95 is not None else ()
     table = Table(title=title)
     results = (
         "seeds",
@@ -39,6 +44,7 @@ def print_grid(title: str, rows: Sequence[Row]) -> None:
         *transfer,
         "test accuracy",
         "95 % interval",
+        *robust,
         "verdict",
     )
     for heading in (*varying, *results):
@@ -53,7 +59,8 @@ def print_grid(title: str, rows: Sequence[Row]) -> None:
             *(percent(group.average("transfer_rate")) for _ in transfer),
             percent(group.mean),
             f"{percent(low)} to {percent(high)}",
-            group.verdict,
+            *_robustness(group),
+            "\n".join([group.verdict, *verdict_parts(group)]),
         )
     console = _wide_console()
     console.print(table)
@@ -67,6 +74,16 @@ def print_grid(title: str, rows: Sequence[Row]) -> None:
         place = f" at {matrix.title}" if matrix.title else ""
         found = correlation(matrix.over_all)
         console.print(f"Transfer rate against test accuracy{place}: {found}.", highlight=False)
+        for line in correlation_lines(matrix):
+            console.print(line, highlight=False)
+
+
+def _robustness(group: Group) -> tuple[str, ...]:
+    """Return the cells of a place's robust accuracy, none where it was not measured."""
+    if group.robust_ci95 is None:
+        return ()
+    low, high = group.robust_ci95
+    return percent(group.average("robust_accuracy")), f"{percent(low)} to {percent(high)}"
 
 
 def print_rows(rows: Sequence[Row]) -> None:
@@ -96,24 +113,26 @@ def _print_notes(rows: Sequence[Row]) -> None:
     seeds = ", ".join(map(str, rows[0].seeds))
     console.print(f"95 % intervals: {over}. Seeds: {seeds}.", highlight=False)
     for row in rows:
-        if row.published is not None:
-            console.print(
-                f"* {row.recipe}: {percent(row.published.test_accuracy)}, {row.published.setting} "
-                f"({row.published.source}).",
-                highlight=False,
-            )
-    console.print("* Data set and net of the published figures differ from this run's.", highlight=False)
+        if (line := published_line(row)) is not None:
+            console.print(f"* {row.recipe}: {line}.", highlight=False)
+    console.print(f"* {published_note(rows)}", highlight=False)
+    for row in rows:
+        if row.robust is not None:  # its verdict is on two parts, which no cell holds
+            console.print(f"{row.recipe}: {verdict_line(row)}", highlight=False)
 
 
 def print_reproduction(rows: Sequence[Row]) -> None:
     """Print one line a recipe, published beside found, on standard output."""
     table = Table(title="published, found, and whether it bears the claim out")
     table.add_column("recipe", no_wrap=True)
-    for heading in ("published *", "test accuracy", "95 % interval", "chance", "difference"):
-        table.add_column(heading, justify="right")
+    for heading in ("published *", "test\naccuracy", "95 % interval", "chance", "control", "difference"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for heading in ("claim", "verdict"):
-        table.add_column(heading)
-    table.add_column("core-hours", justify="right")
+        table.add_column(heading, no_wrap=True)
+    table.add_column("core-\nhours", justify="right")
+    console = _wide_console(_REPRODUCTION_WIDTH)
+    if settings := console.width >= _WIDTH_WITH_SETTINGS:
+        table.add_column("setting")
     for row in rows:
         table.add_row(
             row.recipe,
@@ -121,12 +140,14 @@ def print_reproduction(rows: Sequence[Row]) -> None:
             percent(row.test_accuracy),
             f"{percent(row.ci95[0])} to {percent(row.ci95[1])}",
             percent(row.chance),
+            control(row),
             points(row.difference),
             "teaches" if row.teaches else "does not",
             row.verdict,
             "–" if row.cost is None else f"{row.cost.core_hours:.3f}",
+            *([row.setting or "–"] if settings else []),
         )
-    _wide_console().print(table)
+    console.print(table)
     _print_notes(rows)
 
 
@@ -179,5 +200,5 @@ def print_comparison(comparison: "Comparison") -> None:
     )
 
 
-def _wide_console() -> Console:
-    return Console(width=max(Console().width, 140), markup=False)  # brackets in a name are its own
+def _wide_console(least: int = 140) -> Console:
+    return Console(width=max(Console().width, least), markup=False)  # brackets in a name are its own

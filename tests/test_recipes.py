@@ -91,6 +91,23 @@ def test_what_teaches_teaches_far_above_chance(
     assert rows[recipe]["test_accuracy"] >= least
 
 
+@pytest.mark.parametrize("recipe", REPRODUCED)
+def test_each_effect_is_seen_against_its_control(rows: dict[str, dict[str, Any]], recipe: str) -> None:
+    """The intervals are apart, on the side that is claimed."""
+    row = rows[recipe]
+    if row["control"] is None:
+        assert row["ci95"][0] > row["control_accuracy"] + 0.3, "unperturbed points of the plane"
+        return
+    control = rows[row["control"]]
+    assert row["control_accuracy"] == control["test_accuracy"]
+    if recipe == "distillation":
+        assert row["ci95"][1] > control["ci95"][0], "the source's opinion teaches no less than labels"
+    elif row["teaches"]:
+        assert row["ci95"][0] > control["ci95"][1]
+    else:
+        assert row["ci95"][1] < control["ci95"][0]
+
+
 def test_bugs_fool_the_source_alone_and_teach_nothing(
     computed: Computed, rows: dict[str, dict[str, Any]]
 ) -> None:
@@ -273,9 +290,16 @@ def test_reproduce_prints_published_beside_found(served_command: Command) -> Non
     printed = served_command.succeed("reproduce", "digits", *words)
     (line,) = [line for line in printed.splitlines() if line.startswith("│ d_det ")]
     assert "43.7 %" in line
+    (line,) = [line for line in printed.splitlines() if line.startswith("│ two_dimensional ")]
+    assert " % unperturbed" in line
     result = json.loads(served_command.succeed("reproduce", "digits", "--json", *words))
     assert [row["recipe"] for row in result["rows"]] == ["clean", "d_det", "two_dimensional"]
     assert result["stages"]["computed"] == 0
+    plane, d_det = result["rows"][2], result["rows"][1]
+    assert 0 <= plane["points_right"] <= 1
+    assert d_det["difference"] == pytest.approx(d_det["test_accuracy"] - 0.437)
+    assert (d_det["control"], d_det["control_accuracy"]) == ("bugs_only", None), "it is not in this report"
+    assert d_det["setting"].startswith("digits (256 images, tested on 200), cnn (2 epochs) → cnn (2 epochs)")
     refused = served_command("reproduce", "digit")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "did you mean digits?" in refused.stderr

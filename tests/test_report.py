@@ -11,8 +11,11 @@ import pytest
 import yaml
 
 from advfeat.experiment_file import load_experiment
+from advfeat.intervals import wilson_interval
 from advfeat.lineage import lineage, lineage_text
 from advfeat.plan import Plan, build_plan
+from advfeat.report.controls import control
+from advfeat.report.numbers import percent
 from advfeat.report.rows import Row, read_rows
 from advfeat.spec import Experiment
 from advfeat.store import Store
@@ -26,6 +29,7 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Plan]:
         [
             *("seeds=[0,1]", "data.train_size=256", "name=<b>bold</b> & co", "data.test_size=200"),
             *("source.epochs=3", "target.epochs=3", "attack.steps=5"),
+            "evaluation={attack: {eps: 0.25, steps: 2}, further_eps: [1.0]}",
         ],
     )
     store, plan = Store(str(tmp_path_factory.mktemp("store"))), build_plan(experiment)
@@ -105,6 +109,54 @@ def test_each_claim_stands_with_its_prediction_and_what_was_seen(
                 assert part in line
                 assert part in cells
     assert "attack success" in claims.partition("<b>d_det</b>")[2].partition("</tr>")[0]
+
+
+def test_controls_settings_and_radii_are_columns(page: str, computed: tuple[Store, Plan]) -> None:
+    store, plan = computed
+    text = store.read(plan.report.digest, "report.md").decode()
+    rows = {row.recipe: row for row in read_rows(store, plan.report.digest)}
+    for recipe, row in rows.items():
+        assert row.setting is not None
+        line = next(line for line in text.splitlines() if line.startswith(f"| `{recipe}`"))
+        cells = page.partition(f"<b>{recipe}</b>")[2].partition("</tr>")[0]
+        for part in (row.setting, control(row)):
+            assert part in line
+        assert row.setting in cells
+        assert f"<td>{percent(row.control_accuracy)}<small>{row.control}</small></td>" in cells
+        assert row.robust_accuracies.keys() == {"L2 0.25", "L2 1"}
+        assert row.robust_accuracies["L2 0.25"] == row.robust_accuracy
+        assert row.robust_accuracies["L2 1"] <= row.robust_accuracies["L2 0.25"]
+        for accuracy in row.robust_accuracies.values():
+            assert f"<td>{percent(accuracy)}</td>" in page
+    assert rows["d_rand"].control_accuracy == rows["shuffled"].test_accuracy
+    assert rows["d_det"].control_accuracy is None, "bugs_only is not in this report"
+    assert "robust at<br>L2 1</th>" in page
+    assert "| robust at L2 0.25 | robust at L2 1 |" in text
+    assert "AutoAttack" not in page + text, "it was not asked for"
+
+
+def test_each_seed_has_the_interval_of_its_test_images_and_each_class_its_accuracy(
+    page: str, computed: tuple[Store, Plan]
+) -> None:
+    store, plan = computed
+    text = store.read(plan.report.digest, "report.md").decode()
+    _, _, seeds = page.partition("Each seed")
+    _, _, classes = page.partition("Each class")
+    for row in read_rows(store, plan.report.digest):
+        assert len(row.wilson_ci95) == len(row.test_accuracies) == 2
+        assert row.ci95_over == "seeds"
+        for accuracy, interval in zip(row.test_accuracies, row.wilson_ci95, strict=True):
+            assert interval == pytest.approx(wilson_interval(round(200 * accuracy), 200))
+            low, high = map(percent, interval)
+            cells = seeds.partition(f"<b>{row.recipe}</b>")[2].partition("</tr>")[0]
+            assert f'{percent(accuracy)}<small class="interval">[{low}, {high}]</small>' in cells
+            assert f"{percent(accuracy)} [{low}, {high}]" in text
+        cells = classes.partition(f"<b>{row.recipe}</b>")[2].partition("</tr>")[0]
+        assert row.class_accuracies is not None
+        shown = re.findall(r">(\d+)</td>", cells)
+        assert shown == [f"{100 * accuracy:.0f}" for accuracy in row.class_accuracies if accuracy is not None]
+        if row.source_errors is not None:
+            assert f"({row.source_errors:,.0f}; {percent(row.source_error_agreement_by_chance)})" in text
 
 
 def test_it_draws_what_the_data_sets_were_made_from(page: str, computed: tuple[Store, Plan]) -> None:

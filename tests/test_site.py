@@ -80,6 +80,8 @@ def test_every_axis_and_recipe_is_there(site: Path) -> None:
         assert re.search(rf"^{recipe.name}\n.*\n{teaches}: ", recipes, re.MULTILINE), recipe.name
         if recipe.published is not None and recipe.published.test_accuracy:
             assert f"{100 * recipe.published.test_accuracy:.4g} %" in recipes
+            if (robust := recipe.published.robust_accuracy) is not None and recipe.claim.robust is not None:
+                assert f"under attack {100 * robust:.4g} %" in recipes
 
 
 def test_every_module_has_a_page_with_its_docstring(site: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -11,15 +12,18 @@ import torch
 
 from advfeat.correlation import correlate
 from advfeat.evaluation import predict
+from advfeat.experiment_file import load_experiment
 from advfeat.grid import load_grid, points
-from advfeat.plan import build_grid_plan, grid_report
+from advfeat.plan import build_grid_plan, build_plan, grid_report
 from advfeat.report.rows import Row, read_rows
-from advfeat.report.transfer import transfer_matrices
+from advfeat.report.transfer import transfer_matrices, transfer_record
+from advfeat.report.verdicts import correlation_lines
 from advfeat.stage import Stage
 from advfeat.stages.model import read_model
 from advfeat.stages.rows import stored_tables
 from advfeat.store import Store
 from advfeat.tables import image_array, int_array
+from advfeat.verdict import Verdict
 from flows.table import print_grid
 from tests.inline import compute
 
@@ -36,12 +40,17 @@ GRID = (
 def computed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Stage]:
     """Two sources, three targets, as fast as they come."""
     store = Store(str(tmp_path_factory.mktemp("store")))
-    places = points("transfer", load_grid("transfer", GRID))
+    return store, computed_report(GRID, store)
+
+
+def computed_report(assignments: tuple[str, ...], store: Store) -> Stage:
+    """Compute a grid of ``transfer``, its report too."""
+    places = points("transfer", load_grid("transfer", assignments))
     plan = build_grid_plan(places)
     report = grid_report("transfer", places, plan.made_of)
     for stage in (*plan.stages, report):
         compute(stage, store)
-    return store, report
+    return report
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +101,18 @@ def test_the_report_has_it_as_table_figure_csv_and_json(
         cells = page.partition(f"<tr><td>{source}</td>")[2].partition("</tr>")[0]
         for rate, accuracy in zip(rates, accuracies, strict=True):
             assert f"<b>{100 * rate:.1f} %</b><small>learned {100 * accuracy:.1f} %</small>" in cells
-        assert f"r = {found['r']:.2f}, 3 points" in cells
+        assert f"r = {found['r']:.2f}, 3 points<small>open</small>" in cells
+    assert record["verdict_by_source"] == ["open", "open"], "three architectures have no interval"
     assert "transfer rate, %" in page, "the heat map's title"
     assert "Transfer matrix" in json.loads(store.read(report.digest, "pictures.json"))
     over_all = np.corrcoef(matrix.rates.ravel(), matrix.accuracies.ravel())[0, 1]
     print_grid("transfer", rows)
-    assert f"Transfer rate against test accuracy: r = {over_all:.2f} [" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"Transfer rate against test accuracy: r = {over_all:.2f} [" in printed
+    for source, found in zip(SOURCES, record["correlation_by_source"], strict=True):
+        claim = f"of the examples made with {source}, architectures that fall for more learn more"
+        seen = f"Seen: r = {found['r']:.2f}, 3 points, of which an interval takes four. Verdict: open."
+        assert f"Claim: {claim}. Predicted: r above 0. {seen}" in printed
 
 
 def test_other_axes_make_matrices_of_their_own(rows: list[Row]) -> None:
@@ -117,6 +132,75 @@ def test_a_pair_that_is_missing_is_no_zero(rows: list[Row]) -> None:
     assert matrix.by_source[1] is None, "of two points"
     assert transfer_matrices(rows[:1]) == []
     assert transfer_matrices([row.model_copy(update={"transfer_rate": None}) for row in rows]) == []
+
+
+def test_architectures_that_fall_for_more_learn_more(local_store: Store) -> None:
+    """The claim itself, with the networks of the preset; which architecture that is depends on the source."""
+    axes = ("source_model=[cnn,mlp]", "target_model=[mlp,cnn,resnet9]", "eps=1.0", "seeds=[0]")
+    (matrix,) = transfer_matrices(read_rows(local_store, computed_report(axes, local_store).digest))
+    (from_cnn, from_mlp), (learned_from_cnn, learned_from_mlp) = matrix.rates, matrix.accuracies
+    print(matrix.rates, matrix.accuracies, matrix.by_source)
+    assert from_cnn[0] < from_cnn[1:].min(), "a perceptron is the least like a convolutional network"
+    assert learned_from_cnn[0] + 0.05 < learned_from_cnn[1:].min()
+    assert from_mlp[0] > 1.5 * from_mlp[1:].max(), "and the most like another perceptron"
+    assert learned_from_mlp[0] > learned_from_mlp[1:].mean() + 0.01
+    assert all(found is not None and found.r > 0.5 for found in matrix.by_source)
+
+
+def with_figures(rows: list[Row], figures: list[tuple[float, float]]) -> list[Row]:
+    """Give copies of a row an architecture each, with these transfer rates and accuracies."""
+    return [
+        rows[0].model_copy(
+            update={
+                "target_model": f"net {number}",
+                "axes": {**rows[0].axes, "target_model": f"net {number}"},
+                "transfer_rate": rate,
+                "test_accuracy": accuracy,
+            }
+        )
+        for number, (rate, accuracy) in enumerate(figures)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("figures", "verdict"),
+    [
+        ([(0.1, 0.2), (0.2, 0.32), (0.3, 0.38), (0.4, 0.5), (0.5, 0.61)], "as claimed"),
+        ([(0.1, 0.61), (0.2, 0.5), (0.3, 0.38), (0.4, 0.32), (0.5, 0.2)], "contrary"),
+        ([(0.1, 0.4), (0.2, 0.2), (0.3, 0.6), (0.4, 0.3), (0.5, 0.5)], "open"),
+        ([(0.1, 0.2), (0.2, 0.32), (0.3, 0.38)], "open"),
+        ([(0.3, 0.2), (0.3, 0.32), (0.3, 0.38), (0.3, 0.5)], "open"),
+    ],
+)
+def test_the_verdict_says_whether_who_falls_for_more_learns_more(
+    rows: list[Row], figures: list[tuple[float, float]], verdict: Verdict
+) -> None:
+    (matrix,) = transfer_matrices(with_figures(rows, figures))
+    assert matrix.verdicts == [verdict]
+    (line,) = correlation_lines(matrix)
+    assert line.endswith(f"Verdict: {verdict}.")
+    assert transfer_record(matrix)["verdict_by_source"] == [verdict]
+
+
+def test_of_examples_that_should_not_teach_nothing_is_claimed(rows: list[Row]) -> None:
+    bugs = [row.model_copy(update={"recipe": "bugs_only", "teaches": False}) for row in rows]
+    (matrix,) = transfer_matrices(bugs)
+    assert matrix.verdicts is None
+    assert correlation_lines(matrix) == []
+    assert transfer_record(matrix)["verdict_by_source"] is None
+
+
+@pytest.mark.parametrize(("recipe", "dataset_of"), [("transfer", "d_det"), ("transfer_d_rand", "d_rand")])
+def test_it_shares_images_data_set_and_networks_with_the_recipe_that_it_measures(
+    recipe: str, dataset_of: str
+) -> None:
+    plan = build_plan(load_experiment("digits", [f"recipes=[{dataset_of},{recipe}]", "seeds=[0]"]))
+    inputs = plan.report.inputs
+    for role in ("source_model", "dataset", "target_model"):
+        assert inputs[f"{recipe}/0/{role}"] == inputs[f"{dataset_of}/0/{role}"]
+    kinds = Counter(stage.kind for stage in plan.stages)
+    assert kinds["dataset"] == kinds["target_model"] == 1
+    assert (kinds["source_model"], kinds["evaluation"]) == (2, 2), "the reference model, and its rate"
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,12 @@ def axes_page() -> str:
 
 
 _FORM_ALONE = {"combine", "settings", "limit"}
-_SHARED_PAGES = {"robust_features": "features", "non_robust_features": "features", "leakage_d_det": "leakage"}
+_SHARED_PAGES = {
+    "robust_features": "features",
+    "non_robust_features": "features",
+    "leakage_d_det": "leakage",
+    "transfer_d_rand": "transfer",
+}
 
 
 def _page_of(recipe: str) -> str:

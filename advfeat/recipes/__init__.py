@@ -19,7 +19,7 @@ from advfeat.recipes.most_confused import MOST_CONFUSED
 from advfeat.recipes.perturbation_on_noise import PERTURBATION_ON_NOISE
 from advfeat.recipes.recipe import DROPPED, Claim, Given, Making, Published, Recipe, SourceRole
 from advfeat.recipes.shuffled import SHUFFLED
-from advfeat.recipes.transfer import TRANSFER
+from advfeat.recipes.transfer import TRANSFER, TRANSFER_D_RAND
 from advfeat.recipes.two_dimensional import TWO_DIMENSIONAL
 from advfeat.spec import RecipeName
 
@@ -34,6 +34,7 @@ RECIPES: dict[RecipeName, Recipe] = {
         LEAST_LIKELY,
         MOST_CONFUSED,
         TRANSFER,
+        TRANSFER_D_RAND,
         BUGS_ONLY,
         LEAKAGE,
         LEAKAGE_D_DET,

@@ -12,7 +12,21 @@ CLEAN = Recipe(
     name="clean",
     summary="images under their own labels",
     claim=Claim(teaches=True, because="it is ordinary training"),
-    published=Published(0.953, "CIFAR-10, ResNet-50", "Ilyas et al. 2019, table 1"),
+    published=Published(
+        0.953,
+        "CIFAR-10, ResNet-50",
+        "Ilyas et al. 2019, table 1",
+        settings={"data.source": "cifar10", "data.train_size": None, "target.model": "resnet50"},
+    ),
+    also_published=(
+        Published(
+            0.966,
+            "Restricted ImageNet",
+            "Ilyas et al. 2019, table 1",
+            settings={"data.source": "restricted-imagenet", "data.train_size": None},
+        ),
+    ),
     source=None,
     relabel=relabel,
+    control="shuffled",
 )

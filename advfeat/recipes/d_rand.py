@@ -6,8 +6,9 @@ about it: whatever a target model learns, it learns from the perturbations.
 
 import numpy as np
 
+from advfeat.recipes.ilyas import table_1, table_1_restricted_imagenet
 from advfeat.recipes.perturbed import perturbed
-from advfeat.recipes.recipe import Claim, Given, Labels, Published, Recipe
+from advfeat.recipes.recipe import Claim, Given, Labels, Recipe
 
 
 def relabel(given: Given) -> Labels:
@@ -19,9 +20,11 @@ D_RAND = Recipe(
     name="d_rand",
     summary="adversarial images under random target labels",
     claim=Claim(teaches=True, because="only the perturbations go with the labels, and they are features"),
-    published=Published(0.633, "CIFAR-10, ResNet-50, L2 eps 0.5, 100 steps", "Ilyas et al. 2019, table 1"),
+    published=table_1(0.633),
+    also_published=(table_1_restricted_imagenet(0.879),),
     source="source",
     relabel=relabel,
     make=perturbed,
     settings=("attack",),
+    control="shuffled",
 )

@@ -19,4 +19,5 @@ DISTILLATION = Recipe(
     source="source",
     relabel=relabel,
     soft_labels=True,
+    control="clean",
 )

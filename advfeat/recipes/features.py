@@ -1,7 +1,8 @@
 """D_R and D_NR: images rebuilt so that a model's representation of them stays (Ilyas et al. 2019, §3.1).
 
 What a robust source model keeps of an image are robust features, and what is learned from those alone is
-robust too; what a standard one keeps teaches as well, but is not robust.
+robust too; what a standard one keeps teaches as well, but is not robust. Published are both parts: 84 %
+on clean images and 48 % under attack, against 88 % and 0 %.
 """
 
 from typing import TYPE_CHECKING
@@ -35,18 +36,42 @@ def rebuilt(making: Making) -> "Tensor":
     )
 
 
-def _recipe(name: RecipeName, source: SourceRole, kept: str, accuracy: float) -> Recipe:
+def _recipe(name: RecipeName, source: SourceRole, kept: str, claim: Claim, published: Published) -> Recipe:
     return Recipe(
         name=name,
         summary=f"images rebuilt from what a {kept} source model keeps of them",
-        claim=Claim(teaches=True, because=f"a {kept} network's representation holds features of the classes"),
-        published=Published(accuracy, f"CIFAR-10, {kept} network", _README),
+        claim=claim,
+        published=published,
         source=source,
         relabel=relabel,
         make=rebuilt,
         settings=("rebuilding",),
+        control="shuffled",
     )
 
 
-ROBUST_FEATURES = _recipe("robust_features", "robust_source", "robust", 0.84)
-NON_ROBUST_FEATURES = _recipe("non_robust_features", "standard_source", "standard", 0.88)
+def _published(accuracy: float, kept: str, robust_accuracy: float) -> Published:
+    return Published(
+        accuracy,
+        f"CIFAR-10, ResNet-50, images of a {kept} network",
+        _README,
+        settings={"data.source": "cifar10", "data.train_size": None, "target.model": "resnet50"},
+        robust_accuracy=robust_accuracy,
+        robust_setting="L2 0.25",
+    )
+
+
+ROBUST_FEATURES = _recipe(
+    "robust_features",
+    "robust_source",
+    "robust",
+    Claim(teaches=True, robust=True, because="what a robust network keeps of an image are robust features"),
+    _published(0.84, "robust", robust_accuracy=0.48),
+)
+NON_ROBUST_FEATURES = _recipe(
+    "non_robust_features",
+    "standard_source",
+    "standard",
+    Claim(teaches=True, robust=False, because="a standard network keeps non-robust features of an image"),
+    _published(0.88, "standard", robust_accuracy=0.0),
+)

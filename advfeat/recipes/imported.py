@@ -16,4 +16,5 @@ IMPORTED = Recipe(
     source=None,
     relabel=relabel,
     originals="unknown",
+    control="shuffled",
 )

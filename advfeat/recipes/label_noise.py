@@ -23,4 +23,5 @@ LABEL_NOISE = Recipe(
     source=None,
     relabel=relabel,
     settings=("label_noise",),
+    control="shuffled",
 )

@@ -20,4 +20,5 @@ LEAST_LIKELY = Recipe(
     relabel=relabel,
     make=perturbed,
     settings=("attack",),
+    control="shuffled",
 )

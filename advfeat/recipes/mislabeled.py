@@ -22,7 +22,16 @@ MISLABELED = Recipe(
         0.497,
         "CIFAR-10, ResNet-18, source of 2 epochs (63.1 %), 18,768 images",
         "Wallace 2019, distill.pub/2019/advex-bugs-discussion/response-6",
+        settings={
+            "data.source": "cifar10",
+            "data.train_size": None,
+            "weak_source.model": "resnet18",
+            "weak_source.epochs": 2,
+            "target.model": "resnet18",
+            "target.epochs": 50,
+        },
     ),
     source="weak_source",
     relabel=relabel,
+    control="shuffled",
 )

@@ -22,4 +22,5 @@ MOST_CONFUSED = Recipe(
     relabel=relabel,
     make=perturbed,
     settings=("attack",),
+    control="shuffled",
 )

@@ -18,4 +18,5 @@ PERTURBATION_ON_NOISE = Recipe(
     make=perturbed,
     settings=("attack", "noise"),
     originals="noise",
+    control="shuffled",
 )

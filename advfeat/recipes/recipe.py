@@ -1,14 +1,15 @@
 """What a recipe is: which label each image gets, how the images are made, and what it is said to teach."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isclose
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from advfeat.progress import Progress
-from advfeat.spec import RecipeName, RecipeSettings, TargetedAttack
+from advfeat.spec import Experiment, RecipeName, RecipeSettings, TargetedAttack
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,14 +64,38 @@ class Making:
 
 @dataclass(frozen=True)
 class Published:
-    """A published result: test accuracy as a fraction, its setting and its source.
-
-    Its data set and network differ from a run's unless they say so.
-    """
+    """A published result: test accuracy as a fraction, its setting in words, and its source."""
 
     test_accuracy: float
     setting: str
     source: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What is known of that setting, as fields of an experiment by their dotted names."""
+    robust_accuracy: float | None = None
+    """Test accuracy under attack, as a fraction, where it was published too."""
+    robust_setting: str = ""
+    """Under which attack."""
+
+    def differs(self, experiment: Experiment) -> tuple[str, ...]:
+        """Name the fields of that setting in which an experiment differs from it."""
+        return tuple(
+            name for name, value in self.settings.items() if not _same(_value(experiment, name), value)
+        )
+
+
+def _value(experiment: Experiment, name: str) -> Any:
+    """Return the value of a field, of a located data set its kind; None where a part of its name is unset."""
+    value: Any = experiment
+    for part in name.split("."):
+        value = None if value is None else getattr(value, part)
+    return value.partition(":")[0] if isinstance(value, str) else value
+
+
+def _same(found: Any, published: Any) -> bool:
+    """Compare values; 8/255 may have been typed as 0.0314."""
+    if isinstance(found, float) and isinstance(published, float):
+        return isclose(found, published, rel_tol=1e-3)
+    return bool(found == published)
 
 
 @dataclass(frozen=True)
@@ -79,6 +104,8 @@ class Claim:
 
     teaches: bool
     because: str
+    robust: bool | None = None
+    """Whether what it teaches is said to withstand an attack; ``None`` where nothing is said of that."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +116,7 @@ class Recipe:
     summary: str
     claim: Claim
     published: Published | None
+    """What was published of it; of several figures the best known."""
     source: SourceRole | None
     relabel: Callable[[Given], Labels]
     """Returns the label of each image, or ``DROPPED``."""
@@ -109,8 +137,23 @@ class Recipe:
     """The recipe whose data set it learns from; its own if unset."""
     transfers: bool = False
     """Whether it also measures how many of its examples fool a network like the target model."""
+    control: RecipeName | None = None
+    """The recipe that its claim is held against; unset where there is none, or where it computes its own."""
+    also_published: tuple[Published, ...] = ()
+    """Figures of other settings."""
 
     @property
     def attacks(self) -> bool:
         """Whether its images are adversarial examples."""
         return "attack" in self.settings
+
+    def published_for(self, experiment: Experiment) -> Published | None:
+        """Return the figure of the experiment's data, if there is one, and of those what fits it best."""
+        if self.published is None:
+            return None
+
+        def likeness(figure: Published) -> tuple[bool, int]:
+            differences = figure.differs(experiment)
+            return "data.source" not in differences, len(figure.settings) - len(differences)
+
+        return max((self.published, *self.also_published), key=likeness)

@@ -15,4 +15,5 @@ SHUFFLED = Recipe(
     published=None,
     source=None,
     relabel=relabel,
+    control="clean",
 )

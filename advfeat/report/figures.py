@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from advfeat.report.published import published_label
 from advfeat.report.rows import Row
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -37,7 +38,7 @@ def accuracy_chart(rows: Sequence[Row]) -> str:
         chances = [100 * row.chance for row in rows]
         axes.vlines(chances, places - 0.5, places + 0.5, color=_CHANCE, ls="--", lw=1.5)
         axes.plot([], [], "o", mfc="white", mec=_POINT, label="one seed")
-        axes.plot([], [], "D", color=_PUBLISHED, label="published (other data and net)")
+        axes.plot([], [], "D", color=_PUBLISHED, label=published_label(rows))
         axes.plot([], [], ls="--", color=_CHANCE, label="chance")
         axes.set(yticks=places, yticklabels=[row.recipe for row in rows], xlim=(0, 100))
         axes.set_xlabel("test accuracy on clean images under correct labels, %")

@@ -9,7 +9,7 @@ import numpy as np
 
 from advfeat.intervals import mean_interval
 from advfeat.report.rows import Row
-from advfeat.verdict import Verdict, verdict
+from advfeat.verdict import Verdict, robustness_verdict, verdict, verdict_of_parts
 
 Axes = dict[str, Any]
 
@@ -37,13 +37,39 @@ class Group:
         return mean_interval(self.accuracies) if len(self.rows) > 1 else self.rows[0].ci95
 
     @property
-    def verdict(self) -> Verdict:
-        """Whether that interval bears out what is claimed of the recipe."""
+    def robust_ci95(self) -> tuple[float, float] | None:
+        """The same of the robust accuracy; ``None`` where it was not measured."""
+        accuracies = [row.robust_accuracy for row in self.rows if row.robust_accuracy is not None]
+        return mean_interval(accuracies) if len(accuracies) > 1 else self.rows[0].robust_ci95
+
+    @property
+    def robust(self) -> bool | None:
+        """Whether the recipe is said to teach robustness; ``None`` where nothing is said of that."""
+        return self.rows[0].robust
+
+    @property
+    def accuracy_verdict(self) -> Verdict:
+        """Whether the interval of the accuracy bears out what is claimed of the recipe."""
         return verdict(self.rows[0].teaches, self.ci95, self.rows[0].chance)
+
+    @property
+    def robustness_verdict(self) -> Verdict | None:
+        """Whether that of the robust accuracy does; ``None`` where it is not claimed or not measured."""
+        return robustness_verdict(self.robust, self.robust_ci95, self.rows[0].chance)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether both do, of those that there are."""
+        return verdict_of_parts(self.accuracy_verdict, self.robustness_verdict)
 
     def average(self, field: str) -> float | None:
         """Return the mean of a field over seeds; None where it has no values."""
         values = [getattr(row, field) for row in self.rows if getattr(row, field) is not None]
+        return float(np.mean(values)) if values else None
+
+    def robust_accuracy(self, ball: str) -> float | None:
+        """Return the mean robust accuracy in a ball over seeds; None where it was not measured."""
+        values = [row.robust_accuracies[ball] for row in self.rows if ball in row.robust_accuracies]
         return float(np.mean(values)) if values else None
 
 

@@ -7,10 +7,12 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from advfeat.report.controls import control
 from advfeat.report.figures import accuracy_chart
 from advfeat.report.numbers import interval_note, percent, points, share
-from advfeat.report.rows import Row
-from advfeat.report.verdicts import claimed, predicted, seen
+from advfeat.report.published import otherwise, published_note
+from advfeat.report.rows import Row, robust_balls
+from advfeat.report.verdicts import claimed, judged, predicted, seen, verdict_parts
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,20 @@ def render(
     planes: Mapping[str, Sequence[str]],
     lineages: Mapping[str, str],
     digests: Mapping[str, str],
+    classes: Sequence[str],
 ) -> str:
-    """Render rows, chart, images, pictures of the plane and lineages by recipe, parameters and digests."""
+    """Render rows, chart, images, pictures of the plane and lineages by recipe, parameters and digests.
+
+    ``classes`` are the names of the data's classes, in the order of their numbers.
+    """
     return (
         templates()
         .get_template("report.html")
         .render(
             experiment=experiment,
             rows=rows,
+            balls=robust_balls(rows),
+            classes=classes,
             chart=accuracy_chart(rows),
             examples=examples,
             planes=planes,
@@ -63,5 +71,7 @@ def templates() -> Environment:
     environment.filters["interval_note"] = interval_note
     environment.filters["points"] = points
     environment.filters["share"] = share
-    environment.filters |= {"claimed": claimed, "predicted": predicted, "seen": seen}
+    environment.filters |= {"claimed": claimed, "predicted": predicted, "seen": seen, "control": control}
+    environment.filters |= {"otherwise": otherwise, "published_note": published_note}
+    environment.filters |= {"judged": judged, "verdict_parts": verdict_parts}
     return environment

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from advfeat.report.controls import control
 from advfeat.report.numbers import percent, points, share
-from advfeat.report.rows import Row
+from advfeat.report.published import otherwise, published_line, published_note
+from advfeat.report.rows import Row, robust_balls
 from advfeat.report.verdicts import verdict_line
 
 _RESULTS = (
@@ -12,38 +14,39 @@ _RESULTS = (
     "test accuracy",
     "95 % interval",
     "chance",
+    "control",
     "difference",
     "seeds",
     "claim",
     "verdict",
     "core-hours",
+    "setting",
 )
 _MEASURES = (
     "recipe",
     "agreement with the source (by chance)",
-    "on its errors (by chance)",
+    "on its errors (n; by chance)",
     "CKA",
     "calibration error",
-    "robust accuracy",
-    "transfer rate",
 )
 
 
 def markdown_report(rows: Sequence[Row]) -> str:
-    """Write one line a recipe in two tables, then sources of published figures, claims and verdicts."""
+    """Write one line a recipe in tables, then sources of published figures, claims and verdicts."""
     sources = [
-        f"- `{row.recipe}`: {percent(row.published.test_accuracy)}, {row.published.setting} "
-        f"({row.published.source})."
+        f"- `{row.recipe}`: {line}; {otherwise(row)}."
         for row in rows
-        if row.published is not None
+        if (line := published_line(row)) is not None
     ]
     verdicts = [f"- `{row.recipe}`: {row.summary}. Claim: {verdict_line(row)}" for row in rows]
     return "\n".join(
         [
             *_table(_RESULTS, [_results(row) for row in rows]),
             "",
-            *_table(_MEASURES, [_measures(row) for row in rows if row.calibration_error is not None]),
-            *("", "Published:", "", *sources, "", "Claims:", "", *verdicts, ""),
+            *_measures([row for row in rows if row.calibration_error is not None]),
+            "",
+            *_seeds([row for row in rows if len(row.wilson_ci95) > 1]),
+            *("Published:", "", *sources, "", published_note(rows), "", "Claims:", "", *verdicts, ""),
         ]
     )
 
@@ -60,21 +63,56 @@ def _results(row: Row) -> list[str]:
         percent(row.test_accuracy),
         f"{percent(row.ci95[0])} to {percent(row.ci95[1])}",
         percent(row.chance),
+        control(row),
         points(row.difference),
         ", ".join(map(str, row.seeds)),
         "teaches" if row.teaches else "does not teach",
         row.verdict,
         "–" if row.cost is None else f"{row.cost.core_hours:.3f}",
+        row.setting or "–",
     ]
 
 
-def _measures(row: Row) -> list[str]:
+def _measures(rows: Sequence[Row]) -> list[str]:
+    balls = robust_balls(rows)
+    autoattack = ["AutoAttack"] if any(row.autoattack_accuracy is not None for row in rows) else []
+    heads = [*_MEASURES, *(f"robust at {ball}" for ball in balls), *autoattack, "transfer rate"]
+    lines = [
+        [
+            *_agreement(row),
+            *(percent(row.robust_accuracies.get(ball)) for ball in balls),
+            *(percent(row.autoattack_accuracy) for _ in autoattack),
+            percent(row.transfer_rate),
+        ]
+        for row in rows
+    ]
+    return _table(heads, lines)
+
+
+def _agreement(row: Row) -> list[str]:
+    errors = "" if row.source_errors is None else f"{row.source_errors:,.0f}; "
     return [
         f"`{row.recipe}`",
         f"{percent(row.source_agreement)} ({percent(row.source_agreement_by_chance)})",
-        f"{percent(row.source_error_agreement)} ({percent(row.source_error_agreement_by_chance)})",
+        f"{percent(row.source_error_agreement)} ({errors}{percent(row.source_error_agreement_by_chance)})",
         share(row.source_similarity),
         percent(row.calibration_error),
-        percent(row.robust_accuracy),
-        percent(row.transfer_rate),
     ]
+
+
+def _seeds(rows: Sequence[Row]) -> list[str]:
+    """Write each seed's accuracy with Wilson's interval over its test images; nothing of a single seed."""
+    if not rows:
+        return []
+    cells = [
+        [
+            f"`{row.recipe}`",
+            *(
+                f"{percent(accuracy)} [{percent(low)}, {percent(high)}]"
+                for accuracy, (low, high) in zip(row.test_accuracies, row.wilson_ci95, strict=True)
+            ),
+        ]
+        for row in rows
+    ]
+    heads = ["recipe", *(f"seed {seed}" for seed in rows[0].seeds)]
+    return ["Each seed, with Wilson's interval over its test images:", "", *_table(heads, cells), ""]

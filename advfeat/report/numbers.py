@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 
 from advfeat.correlation import Correlation
+from advfeat.spec import Norm
 
+_NORMS: dict[Norm, str] = {"l2": "L2", "linf": "L-infinity", "l1": "L1", "l0": "L0"}
 _INTERVALS = {
     "seeds": "Student's t over seeds",
     "test images": "Wilson's over test images",
@@ -30,6 +32,11 @@ def points(difference: float | None) -> str:
 def percent(fraction: float | None) -> str:
     """Write a fraction as a percentage with one decimal; a dash if there is none."""
     return "–" if fraction is None else f"{100 * fraction:.1f} %"
+
+
+def ball(norm: Norm, eps: float) -> str:
+    """Name a ball by its norm and radius, pixels in [0, 1]; of l0 by how many values may change."""
+    return f"{_NORMS[norm]} {eps:.4g}"
 
 
 def correlation(found: Correlation | None) -> str:

@@ -4,15 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, computed_field
 
 from advfeat.artifact import Manifest
 from advfeat.errors import DamagedArtifactError, first_line
 from advfeat.intervals import mean_interval, wilson_interval
 from advfeat.recipes import Published, Recipe
+from advfeat.report.numbers import ball
+from advfeat.report.setting import setting_line
 from advfeat.spec import Experiment, ModelName, RecipeName, Seed
 from advfeat.store import Store
-from advfeat.verdict import Verdict, verdict
+from advfeat.verdict import Verdict, robustness_verdict, verdict, verdict_of_parts
 
 Metrics = Mapping[str, Any]
 
@@ -39,6 +41,8 @@ class Row(BaseModel):
     ci95: tuple[float, float]
     ci95_over: str
     test_accuracies: tuple[float, ...]
+    wilson_ci95: tuple[tuple[float, float], ...] = ()
+    """Wilson's interval of each of them over its test images; none in the plane, which has no images."""
     chance: float
     attack_success: float | None
     train_size: int
@@ -49,13 +53,18 @@ class Row(BaseModel):
     """Architecture of the source model, where there is one."""
     target_model: ModelName | None = None
     """Architecture of the target model, where it is a network that learns from images."""
+    setting: str | None = None
+    """What it was computed at, of the settings that matter to the recipe."""
     published: Published | None
+    """The figure whose setting is nearest to the experiment's."""
+    published_differs: tuple[str, ...] = ()
+    """The fields of the experiment in which the published setting, as far as it is known, is another."""
     teaches: bool
     """Whether the recipe is said to teach the classes."""
     claim: str
     """Why."""
     verdict: Verdict
-    """Whether the interval bears the claim out, against chance."""
+    """Whether what was measured bears the claim out: in both parts, where one is of robustness."""
     class_accuracies: tuple[float | None, ...] | None = None
     """Test accuracy of each class, mean over seeds."""
     calibration_error: float | None = None
@@ -64,15 +73,33 @@ class Row(BaseModel):
     """Share of test images on which target and source model predict the same."""
     source_agreement_by_chance: float | None = None
     """What their two accuracies alone would give."""
+    source_errors: float | None = None
+    """How many test images the source model gets wrong, mean over seeds."""
     source_error_agreement: float | None = None
-    """The same share of the images that the source model gets wrong."""
+    """The same share of these."""
     source_error_agreement_by_chance: float | None = None
     source_similarity: float | None = None
     """Linear CKA of the two networks' representations of the test images, in [0, 1]."""
     robust_accuracy: float | None = None
+    """Under the evaluation's attack."""
+    robust_accuracies: dict[str, float] = {}
+    """The same at each radius by the name of the ball, such as ``L2 0.25``; that of the attack first."""
+    robust: bool | None = None
+    """Whether what it teaches is said to withstand an attack; ``None`` where nothing is said of that."""
+    robust_ci95: tuple[float, float] | None = None
+    """Interval of the robust accuracy, over the same as that of the test accuracy."""
+    accuracy_verdict: Verdict | None = None
+    """Whether the interval of the test accuracy bears its part of the claim out."""
+    robustness_verdict: Verdict | None = None
+    """Whether that of the robust accuracy does; ``None`` where it is not claimed or not measured."""
     autoattack_accuracy: float | None = None
+    """Under AutoAttack, in the first of these balls."""
+    control: RecipeName | None = None
+    """The recipe that the claim is held against."""
     control_accuracy: float | None = None
-    """What the recipe's own control reaches: in the plane, unperturbed points under the flipped labels."""
+    """What that one reaches in the same report; in the plane, unperturbed points under the flipped labels."""
+    points_right: float | None = None
+    """In the plane, the share of the unperturbed points that get their own labels, which were never seen."""
     transfer_rate: float | None = None
     """Share of the adversarial examples that a network like the target model takes for their labels."""
     axes: dict[str, bool | str | int | float] = {}
@@ -81,6 +108,7 @@ class Row(BaseModel):
     command: str | None = None
     """In a grid, what computes this row alone."""
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def difference(self) -> float | None:
         """Test accuracy minus the published one, as fractions; None where none was published."""
@@ -102,10 +130,15 @@ def recipe_row(
     The interval is Student's t over seeds, or Wilson's over the test images if there is one seed.
     """
     accuracies = [float(metrics["test_accuracy"]) for metrics in evaluations]
+    train_size = round(float(np.mean([metrics["train_size"] for metrics in datasets])))
+    published = recipe.published_for(experiment)
     if len(accuracies) > 1:
         interval, over = mean_interval(accuracies), "seeds"
     else:
         interval, over = _interval_of(*evaluations)
+    chance, robust_interval = evaluations[0]["chance"], _robust_interval(evaluations)
+    of_accuracy = verdict(recipe.claim.teaches, interval, chance)
+    of_robustness = robustness_verdict(recipe.claim.robust, robust_interval, chance)
     return Row(
         recipe=recipe.name,
         summary=recipe.summary,
@@ -114,19 +147,28 @@ def recipe_row(
         ci95=interval,
         ci95_over=over,
         test_accuracies=tuple(accuracies),
-        chance=evaluations[0]["chance"],
+        wilson_ci95=tuple(_wilson(entry) for entry in evaluations if "right" in entry),
+        chance=chance,
         attack_success=_mean(datasets, "attack_success"),
-        train_size=round(float(np.mean([metrics["train_size"] for metrics in datasets]))),
+        train_size=train_size,
         wrong_label_share=_mean(datasets, "wrong_label_share"),
         mean_perturbation_norm=_mean(datasets, "mean_perturbation_norm"),
         source_accuracy=_mean(sources, "test_accuracy"),
         source_model=None if recipe.source is None else getattr(experiment, recipe.source).model,
         target_model=experiment.target.model if recipe.learner == "network" else None,
-        published=recipe.published,
+        setting=setting_line(recipe, experiment, train_size, evaluations[0].get("test_size")),
+        published=published,
+        published_differs=() if published is None else published.differs(experiment),
         teaches=recipe.claim.teaches,
         claim=recipe.claim.because,
-        verdict=verdict(recipe.claim.teaches, interval, evaluations[0]["chance"]),
+        verdict=verdict_of_parts(of_accuracy, of_robustness),
+        robust=recipe.claim.robust,
+        robust_ci95=robust_interval,
+        accuracy_verdict=of_accuracy,
+        robustness_verdict=of_robustness,
         class_accuracies=_mean_of_classes(evaluations),
+        control=recipe.control,
+        robust_accuracies=_robust_accuracies(experiment, evaluations),
         **{name: _mean(evaluations, name) for name in _MEASURES},
         **_agreement(evaluations),
     )
@@ -139,6 +181,7 @@ _MEASURES = (
     "autoattack_accuracy",
     "transfer_rate",
     "control_accuracy",
+    "points_right",
 )
 
 
@@ -147,9 +190,19 @@ def _agreement(evaluations: Sequence[Metrics]) -> dict[str, float | None]:
     return {
         "source_agreement": _mean(found, "overall"),
         "source_agreement_by_chance": _mean(found, "overall_by_chance"),
+        "source_errors": _mean(found, "errors"),
         "source_error_agreement": _mean(found, "on_errors"),
         "source_error_agreement_by_chance": _mean(found, "on_errors_by_chance"),
     }
+
+
+def _robust_accuracies(experiment: Experiment, evaluations: Sequence[Metrics]) -> dict[str, float]:
+    attack = experiment.evaluation.attack
+    if attack is None or "robust_accuracy" not in evaluations[0]:
+        return {}
+    by_seed = [[e["robust_accuracy"], *e.get("further_robust_accuracies", ())] for e in evaluations]
+    balls = (ball(attack.norm, eps) for eps in experiment.evaluation.radii)
+    return dict(zip(balls, np.mean(by_seed, axis=0).tolist(), strict=True))
 
 
 def _mean_of_classes(evaluations: Sequence[Metrics]) -> tuple[float | None, ...] | None:
@@ -164,7 +217,27 @@ def _interval_of(evaluation: Metrics) -> tuple[tuple[float, float], str]:
     if "ci95" in evaluation:
         low, high = evaluation["ci95"]
         return (low, high), evaluation["ci95_over"]
-    return wilson_interval(evaluation["right"], evaluation["test_size"]), "test images"
+    return _wilson(evaluation), "test images"
+
+
+def _wilson(evaluation: Metrics) -> tuple[float, float]:
+    return wilson_interval(evaluation["right"], evaluation["test_size"])
+
+
+def robust_balls(rows: Iterable[Row]) -> list[str]:
+    """Name the balls in which robust accuracy was measured of any row, in their order."""
+    return list(dict.fromkeys(name for row in rows for name in row.robust_accuracies))
+
+
+def _robust_interval(evaluations: Sequence[Metrics]) -> tuple[float, float] | None:
+    """Return the interval of the accuracy under attack; ``None`` where there was no attack."""
+    if any("robust_accuracy" not in entry for entry in evaluations):
+        return None
+    accuracies = [float(entry["robust_accuracy"]) for entry in evaluations]
+    if len(accuracies) > 1:
+        return mean_interval(accuracies)
+    test_size = evaluations[0]["test_size"]
+    return wilson_interval(round(accuracies[0] * test_size), test_size)
 
 
 def cost_of(manifests: Iterable[Manifest]) -> Cost:

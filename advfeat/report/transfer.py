@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from advfeat.correlation import Correlation, correlate
 from advfeat.report.groups import Group, groups, varying_axes
 from advfeat.report.rows import Row
+from advfeat.verdict import Verdict, correlation_verdict
 
 _ARCHITECTURES = ("source_model", "target_model")
 
@@ -57,6 +58,16 @@ class TransferMatrix:
     def by_source(self) -> list[Correlation | None]:
         """Of each source's examples, over the targets, as in figure 3; ``None`` where unknown."""
         return [correlate(*pair) for pair in zip(self.rates, self.accuracies, strict=True)]
+
+    @cached_property
+    def verdicts(self) -> list[Verdict] | None:
+        """Whether each source's correlation bears out that architectures which fall for more learn more.
+
+        ``None`` of recipes that are said not to teach: of their examples nothing is claimed.
+        """
+        if not next(iter(self.groups.values())).rows[0].teaches:
+            return None
+        return [correlation_verdict(None if found is None else found.ci95) for found in self.by_source]
 
     @cached_property
     def over_all(self) -> Correlation | None:
@@ -109,7 +120,7 @@ def transfer_table(matrices: Sequence[TransferMatrix]) -> list[dict[str, Any]]:
 
 
 def transfer_record(matrix: TransferMatrix) -> dict[str, Any]:
-    """Return a matrix as JSON holds it: fractions by source and target, and the correlations."""
+    """Return a matrix as JSON holds it: fractions by source and target, correlations and verdicts on them."""
     return {
         "place": dict(matrix.place),
         "sources": matrix.sources,
@@ -117,6 +128,7 @@ def transfer_record(matrix: TransferMatrix) -> dict[str, Any]:
         "transfer_rates": _without_nan(matrix.rates),
         "test_accuracies": _without_nan(matrix.accuracies),
         "correlation_by_source": [found and found.model_dump() for found in matrix.by_source],
+        "verdict_by_source": matrix.verdicts,
         "correlation_over_all": matrix.over_all and matrix.over_all.model_dump(),
     }
 

@@ -1,35 +1,99 @@
 """Verdict lines: what a claim predicts, what was seen, and whether that bears it out."""
 
-from advfeat.report.numbers import percent
+from advfeat.correlation import Correlation
+from advfeat.report.controls import control
+from advfeat.report.groups import Group
+from advfeat.report.numbers import correlation, percent
 from advfeat.report.rows import Row
+from advfeat.report.transfer import TransferMatrix
 from advfeat.verdict import highest_of_no_lesson
 
 
 def claimed(row: Row) -> str:
     """Say what is claimed of a recipe, and why."""
-    return f"it {'teaches' if row.teaches else 'does not teach'}, as {row.claim}"
+    robustness = {None: "", True: ", robustness too", False: ", but no robustness"}[row.robust]
+    return f"it {'teaches' if row.teaches else 'does not teach'}{robustness}, as {row.claim}"
 
 
 def predicted(row: Row) -> str:
-    """Say what accuracy the claim predicts."""
+    """Say what accuracy the claim predicts, and under attack, where it says something of that."""
     chance = percent(row.chance)
     if row.teaches:
-        return f"above chance ({chance})"
-    return f"chance ({chance}) or less, at any rate below {percent(highest_of_no_lesson(row.chance))}"
+        accuracy = f"above chance ({chance})"
+    else:
+        most = percent(highest_of_no_lesson(row.chance))
+        accuracy = f"chance ({chance}) or less, at any rate below {most}"
+    if row.robust is None:
+        return accuracy
+    return f"{accuracy}; under attack {'above' if row.robust else 'below'} chance{_published(row)}"
+
+
+def _published(row: Row) -> str:
+    found = row.published
+    if found is None or found.robust_accuracy is None:
+        return ""
+    return f" (published: {percent(found.robust_accuracy)}, {found.robust_setting})"
 
 
 def seen(row: Row) -> str:
-    """Say what accuracy was seen, with its interval; of adversarial examples also whom they fool."""
-    low, high = row.ci95
-    interval = f"95 % interval over {row.ci95_over}: {percent(low)} to {percent(high)}"
-    found = f"{percent(row.test_accuracy)} ({interval})"
+    """Say what accuracy was seen, with its interval, whom the examples fool, and what the control reached."""
+    found = _with_interval(row.test_accuracy, row.ci95, row.ci95_over)
+    if row.robust is not None:
+        found += f"; under attack {_robustness(row)}"
     if row.attack_success is not None:
         found += f", attack success {percent(row.attack_success)}"
     if row.transfer_rate is not None:
         found += f", transfer rate {percent(row.transfer_rate)}"
+    if row.points_right is not None:
+        found += f", {percent(row.points_right)} of the original points right"
+    if row.control_accuracy is not None:
+        found += f", control {control(row)}"
     return found
+
+
+def verdict_parts(found: Row | Group) -> tuple[str, ...]:
+    """Say the verdict on each part of a claim; none where it has one part."""
+    if found.robust is None:
+        return ()
+    robustness = found.robustness_verdict or "not measured"
+    return f"accuracy: {found.accuracy_verdict}", f"robustness: {robustness}"
+
+
+def judged(row: Row) -> str:
+    """Say the verdict, and that on each part of the claim."""
+    parts = "; ".join(verdict_parts(row))
+    return f"{row.verdict} ({parts})" if parts else row.verdict
 
 
 def verdict_line(row: Row) -> str:
     """Say all of it in a line."""
-    return f"{claimed(row)}. Predicted: {predicted(row)}. Seen: {seen(row)}. Verdict: {row.verdict}."
+    return f"{claimed(row)}. Predicted: {predicted(row)}. Seen: {seen(row)}. Verdict: {judged(row)}."
+
+
+def correlation_lines(matrix: TransferMatrix) -> list[str]:
+    """Say of each source's examples whether architectures that fall for more learn more from them."""
+    if matrix.verdicts is None:
+        return []
+    return [
+        f"Claim: of the examples made with {source}, architectures that fall for more learn more. "
+        f"Predicted: r above 0. Seen: {_correlated(found)}. Verdict: {verdict}."
+        for source, found, verdict in zip(matrix.sources, matrix.by_source, matrix.verdicts, strict=True)
+    ]
+
+
+def _correlated(found: Correlation | None) -> str:
+    """Write a correlation with its interval, or why there is none."""
+    if found is None:
+        return "too few architectures, or all alike"
+    return correlation(found) + ("" if found.ci95 else ", of which an interval takes four")
+
+
+def _robustness(row: Row) -> str:
+    if row.robust_accuracy is None or row.robust_ci95 is None:
+        return "not measured"
+    return _with_interval(row.robust_accuracy, row.robust_ci95, row.ci95_over)
+
+
+def _with_interval(accuracy: float, ci95: tuple[float, float], over: str) -> str:
+    low, high = ci95
+    return f"{percent(accuracy)} (95 % interval over {over}: {percent(low)} to {percent(high)})"

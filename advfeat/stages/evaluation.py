@@ -37,7 +37,8 @@ def evaluate(stage: Stage, store: Store, progress: Progress | None = None) -> Ar
     """Write ``predictions.parquet`` (label, prediction, confidence) and measure what the model learned.
 
     Metrics: accuracy, by class too; calibration; agreement with the source model and likeness to it, where
-    there is one; robust accuracy, if asked for; and of recipe ``transfer`` the transfer rate.
+    there is one; robust accuracy, if asked for, at one radius or several; and of recipe ``transfer`` the
+    transfer rate.
     """
 
     def build(folder: Path) -> dict[str, Any]:
@@ -99,11 +100,28 @@ def _robustness(
     spec = EvaluationSpec.model_validate({k: v for k, v in stage.parameters.items() if k != "seed"})
     assert spec.attack is not None
     images = torch.from_numpy(test.images)
-    found = {"robust_accuracy": robust_accuracy(model, images, test.labels, spec.attack, seed, progress)}
+    accuracy, *further = (
+        robust_accuracy(model, images, test.labels, spec.attack.at(eps), seed, told)
+        for eps, told in zip(spec.radii, _in_parts(progress, len(spec.radii)), strict=True)
+    )
+    found: dict[str, Any] = {"robust_accuracy": accuracy}
+    if further:
+        found["further_robust_accuracies"] = further
     if spec.autoattack:
         norm, eps = spec.attack.norm, spec.attack.eps
         found["autoattack_accuracy"] = autoattack_accuracy(model, images, test.labels, norm, eps, seed)
     return found
+
+
+def _in_parts(progress: Progress | None, parts: int) -> list[Progress | None]:
+    """Return what each of several equal parts of the work tells its progress to, as one that goes on."""
+
+    def of(part: int) -> Progress | None:
+        if progress is None:
+            return None
+        return lambda done, images: progress(part * images + done, parts * images)
+
+    return [of(part) for part in range(parts)]
 
 
 def _transfer_rate(stage: Stage, store: Store) -> float:

@@ -9,12 +9,14 @@ import pandas as pd
 from advfeat.artifact import ArtifactRef
 from advfeat.lineage import lineage, lineage_text
 from advfeat.recipes import RECIPES
+from advfeat.report.controls import with_controls
 from advfeat.report.html import render
 from advfeat.report.markdown import markdown_report
 from advfeat.report.rows import Row, cost_of, recipe_row
 from advfeat.spec import Experiment, RecipeName
 from advfeat.stage import Stage
 from advfeat.stages.examples import examples
+from advfeat.stages.images import read_classes
 from advfeat.store import Store
 
 
@@ -24,7 +26,7 @@ def write_report(stage: Stage, store: Store) -> ArtifactRef:
     def build(folder: Path) -> dict[str, Any]:
         experiment = stage.parameters["experiment"]
         first_seed = experiment["seeds"][0]
-        rows = [_row(stage, store, recipe) for recipe in experiment["recipes"]]
+        rows = with_controls([_row(stage, store, recipe) for recipe in experiment["recipes"]])
         shown, planes, lineages = {}, {}, {}
         for recipe in experiment["recipes"]:
             digest = stage.inputs[f"{recipe}/{first_seed}/dataset"]
@@ -34,7 +36,8 @@ def write_report(stage: Stage, store: Store) -> ArtifactRef:
             else:
                 shown[recipe] = examples(store, digest)
             lineages[recipe] = lineage_text(lineage(store, digest))
-        page = render(experiment, rows, shown, planes, lineages, stage.inputs)
+        classes = read_classes(store, stage.inputs["images"])
+        page = render(experiment, rows, shown, planes, lineages, stage.inputs, classes)
         (folder / "report.html").write_text(page)
         (folder / "report.md").write_text(markdown_report(rows))
         records = [row.model_dump(mode="json") for row in rows]
