@@ -97,7 +97,7 @@ class _Run:
     def settings(self) -> dict[str, dict[str, None]]:
         """Return the values of every field, over all experiments, in their order."""
         found: dict[str, dict[str, None]] = defaultdict(dict)
-        for experiment in dict.fromkeys(self._experiments):
+        for experiment in self._experiments:
             described = experiment.model_dump(mode="json", exclude={"name": True, "shards": True})
             recipes, seeds = described.pop("recipes"), described.pop("seeds")
             found["recipes"] |= dict.fromkeys(map(str, recipes))
@@ -109,7 +109,8 @@ class _Run:
     def by_place(self, axes: Sequence[str]) -> dict[Key, Side]:
         """Return accuracies by seed at each recipe and place on the axes."""
         found: dict[Key, dict[int, float]] = defaultdict(dict)
-        for row, experiment in zip(self.rows, self._experiments, strict=True):
+        for row, whole in zip(self.rows, self._experiments, strict=True):
+            experiment = whole.of(row.recipe)
             key = (row.recipe, *(axis_value(experiment, row.recipe, axis) for axis in axes))
             found[key] |= zip(row.seeds, row.test_accuracies, strict=True)
         return {key: Side(accuracies=accuracies) for key, accuracies in found.items()}

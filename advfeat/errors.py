@@ -26,6 +26,11 @@ class InputError(AdvfeatError):
         self.value = value
         self._arguments = (field, value, problem, remedy)
 
+    def further_in(self, place: str) -> "InputError":
+        """Return the same refusal of a field that stands at ``place``, such as ``only.d_det``."""
+        field, value, problem, remedy = self._arguments
+        return InputError(f"{place}.{field}", value, problem, remedy)
+
     def __reduce__(self) -> tuple[type["InputError"], tuple[str, object, str, str]]:
         return type(self), self._arguments  # a worker's error reaches the run whole
 

@@ -15,7 +15,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from advfeat.errors import InputError
-from advfeat.spec import LOCATED_SOURCES, NAMED_SOURCES, Experiment
+from advfeat.own_settings import merged
+from advfeat.spec import LOCATED_SOURCES, NAMED_SOURCES, OF_ALL_RECIPES, Experiment
 
 DEFAULT_PRESET = "digits"
 
@@ -42,10 +43,20 @@ def load_experiment(source: str, assignments: Sequence[str] = ()) -> Experiment:
 
 
 def _assigned(fields: dict[str, Any], assignments: Sequence[str]) -> Experiment:
-    for assignment in assignments:
-        name, value = parse_assignment(assignment)
+    parsed = [parse_assignment(assignment) for assignment in assignments]
+    for name, value in parsed:
+        if name == "recipes":
+            _leave_settings_of_others(fields, value)
+    for name, value in parsed:
         _assign(fields, name, value)
     return check_experiment(fields)
+
+
+def _leave_settings_of_others(fields: dict[str, Any], recipes: Any) -> None:
+    """Take away what a file says of single recipes that are not asked for: a file can be run in part."""
+    of_single = fields.get("only")
+    if isinstance(of_single, dict) and isinstance(recipes, list):
+        fields["only"] = {recipe: own for recipe, own in of_single.items() if recipe in recipes}
 
 
 def reproduction_names() -> list[str]:
@@ -90,7 +101,7 @@ def _with_preset(content: dict[str, Any]) -> dict[str, Any]:
     preset = content.pop("preset", DEFAULT_PRESET)
     if preset not in preset_names():
         raise InputError("preset", preset, "is unknown", _choose(preset, preset_names()))
-    return _merged(_yaml("advfeat.presets", preset), content)
+    return merged(_yaml("advfeat.presets", preset), content)
 
 
 def _names(package: str) -> list[str]:
@@ -148,17 +159,6 @@ def _inner(node: yaml.Node) -> Iterable[yaml.Node]:
     return node.value if isinstance(node, yaml.SequenceNode) else ()
 
 
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for name, value in changes.items():
-        inner = merged.get(name)
-        if isinstance(inner, dict) and isinstance(value, dict):
-            merged[name] = _merged(inner, value)
-        else:
-            merged[name] = value
-    return merged
-
-
 def parse_assignment(assignment: str) -> tuple[str, Any]:
     """Split ``field=value``, the value in YAML; raises ``InputError``."""
     name, equals, text = assignment.partition("=")
@@ -183,14 +183,18 @@ def _assign(fields: dict[str, Any], name: str, value: Any) -> None:
 def explained(error: ValidationError, model: type[BaseModel]) -> InputError:
     """Turn pydantic's first complaint about fields of ``model`` into one line."""
     first = error.errors()[0]
-    location = tuple(str(part) for part in first["loc"] if not isinstance(part, int))
+    location = tuple(str(part) for part in first["loc"] if not isinstance(part, int) and part != "[key]")
     if not location:  # what fields say together
         return InputError(
             "recipes", first["input"].get("recipes"), str(first["ctx"]["error"]), "set it or leave the recipe"
         )
     field, value, kind = ".".join(location), first["input"], first["type"]
+    if kind == "refused":
+        return InputError(field, value, first["msg"], first["ctx"]["remedy"])
+    of_one_recipe, location = location[0] == "only", _in_experiment(location)
     if kind in ("extra_forbidden", "invalid_key"):
-        names = list(_fields_at(model, location[:-1]))
+        hidden = OF_ALL_RECIPES if of_one_recipe and len(location) == 1 else ()
+        names = [name for name in _fields_at(model, location[:-1]) if name not in hidden]
         remedy = f"{_suggestion(location[-1], names)}the fields there are {', '.join(names)}"
         return InputError(field, value, "is given to a field that does not exist", remedy)
     if kind == "literal_error":
@@ -219,6 +223,7 @@ _PROBLEMS = {
     "float_type": "is no number",
     "float_parsing": "is no number",
     "model_type": "holds no fields",
+    "dict_type": "holds no fields",
     "string_type": "is no text",
     "string_too_short": "is empty",
     "string_pattern_mismatch": "has none of the forms that are known",
@@ -232,6 +237,11 @@ def _lower(message: str) -> str:
 
 def _choose(value: object, choices: Sequence[str]) -> str:
     return f"{_suggestion(str(value), choices)}choose from {', '.join(choices)}"
+
+
+def _in_experiment(location: tuple[str, ...]) -> tuple[str, ...]:
+    """Return where a field stands that may be a recipe's own: what is under ``only.RECIPE`` is at the top."""
+    return (location[2:] or location[:1]) if location[0] == "only" else location
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> dict[str, Any]:

@@ -402,7 +402,9 @@ def _point(recipe: RecipeName, axes: dict[str, Value], seed: int, settings: tupl
     ]
     only = [f"recipes=[{recipe}]", f"seeds=[{seed}]"]
     point = Point(axes={**axes, "seed": seed}, assignments=(*settings, *assignments, *only))
-    _ = point.experiment  # it fails here or not at all
+    if own := point.experiment.only:  # it fails here or not at all
+        remedy = "set the field itself, or an axis: a grid has one recipe"
+        raise InputError("only", own, "is for experiments of several recipes", remedy)
     return point
 
 

@@ -13,7 +13,7 @@ from advfeat.errors import InputError
 from advfeat.imported import Description, describe
 from advfeat.recipes import Recipe, SourceRole
 from advfeat.shards import rows_at_once, shard_rows
-from advfeat.spec import SMALLEST_SIDE, DataSpec, Experiment, TrainSpec
+from advfeat.spec import SMALLEST_SIDE, DataSpec, Experiment, RecipeName, TrainSpec
 from advfeat.stage import Stage, StageKind
 
 _SEEDS = 2**31
@@ -89,7 +89,10 @@ class ImportedOnce(dict[str, Description]):
 
 
 class Layout:
-    """Lays out the stages of one experiment."""
+    """Lays out the stages of one experiment, whose settings are those of all its recipes.
+
+    ``whose`` names the recipe that has them alone, in the titles of networks that others have too.
+    """
 
     def __init__(
         self,
@@ -98,6 +101,7 @@ class Layout:
         imported: ImportedOnce,
         on_gpus: bool,
         stages: Stages,
+        whose: RecipeName | None = None,
     ) -> None:
         self.images = images[experiment.data]
         _check_image_size(experiment, self.images.shape)
@@ -105,6 +109,7 @@ class Layout:
         _check_autoattack(experiment, self.images.shape)
         self._experiment, self._on_gpus, self._add = experiment, on_gpus, stages.add
         self._all_images, self._all_imported = images, imported
+        self._whose = "" if whose is None else f" of {whose}"
         self._add(self.images.stage)
 
     def add_recipe(self, recipe: Recipe, seed: int) -> dict[str, str]:
@@ -144,7 +149,7 @@ class Layout:
         if recipe.guarded:
             for number in range(1, self._experiment.guards + 1):
                 other_seed = derived_seed(seed, "guard", number) % _SEEDS
-                title = f"guard {number}, seed {seed}"
+                title = f"guard {number}{self._whose}, seed {seed}"
                 inputs[f"guard_{number}"] = self._add_training(
                     "source_model", title, self._experiment.source, other_seed, {}
                 )
@@ -215,7 +220,7 @@ class Layout:
 
     def _add_reference(self, seed: int) -> str:
         """Add a network like the target model, trained on the real images."""
-        title = f"reference model, seed {seed}"
+        title = f"reference model{self._whose}, seed {seed}"
         other_seed = derived_seed(seed, "reference") % _SEEDS  # it may be of the source model's kind
         return self._add_training("source_model", title, self._experiment.target, other_seed, {})
 
@@ -242,7 +247,7 @@ class Layout:
     def _add_source(self, role: SourceRole, seed: int) -> str:
         training: TrainSpec | None = getattr(self._experiment, role)
         assert training is not None, "the experiment's own check asks for it"
-        title = f"{role.replace('_', ' ')} model, seed {seed}"
+        title = f"{role.replace('_', ' ')} model{self._whose}, seed {seed}"
         return self._add_training("source_model", title, training, seed, {})
 
     def _add_training(

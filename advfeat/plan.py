@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from advfeat.errors import InputError
 from advfeat.grid import Point
 from advfeat.layout import ImagesOnce, ImportedOnce, Layout, Stages
 from advfeat.novelty import Novelties
 from advfeat.recipes import RECIPES
-from advfeat.spec import Experiment
+from advfeat.spec import Experiment, RecipeName
 from advfeat.stage import Stage
 from advfeat.store import Store
 
@@ -52,17 +53,30 @@ def build_plan(experiment: Experiment, *, on_gpus: bool = False) -> Plan:
     reads nothing else and computes nothing.
     """
     stages = Stages()
-    layout = Layout(experiment, ImagesOnce(), ImportedOnce(), on_gpus, stages)
-    made_of = {"images": layout.images.digest}
+    layouts = _layouts(experiment, on_gpus, stages)
+    made_of = {"images": layouts[experiment.recipes[0]].images.digest}
     for seed in experiment.seeds:
         for recipe in experiment.recipes:
-            roles = layout.add_recipe(RECIPES[recipe], seed)
+            roles = layouts[recipe].add_recipe(RECIPES[recipe], seed)
             made_of |= {f"{recipe}/{seed}/{role}": digest for role, digest in roles.items()}
     described = experiment.model_dump(
         mode="json", exclude={"shards": True, "data": {"root"}, "other_data": {"root"}}
     )
     stages.add(Stage(kind="report", title="report", parameters={"experiment": described}, inputs=made_of))
     return Plan(tuple(stages))
+
+
+def _layouts(experiment: Experiment, on_gpus: bool, stages: Stages) -> dict[RecipeName, Layout]:
+    """Return one layout for all recipes, and one of its own for each that has own settings."""
+    images, imported = ImagesOnce(), ImportedOnce()
+    shared = Layout(experiment, images, imported, on_gpus, stages)
+    layouts = dict.fromkeys(experiment.recipes, shared)
+    for recipe in experiment.only:
+        try:
+            layouts[recipe] = Layout(experiment.of(recipe), images, imported, on_gpus, stages, recipe)
+        except InputError as error:
+            raise error.further_in(f"only.{recipe}") from None
+    return layouts
 
 
 def build_grid_plan(points: Sequence[Point], *, on_gpus: bool = False) -> GridPlan:

@@ -3,9 +3,20 @@
 Pixels are in [0, 1] throughout; eps and step sizes are in those units.
 """
 
-from typing import Annotated, Literal, Self
+from operator import not_
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from advfeat.own_settings import further_in, merged, refused
 
 Norm = Literal["l2", "linf", "l1", "l0"]
 AttackLoss = Literal["cross-entropy", "margin", "logit"]
@@ -365,6 +376,10 @@ class EvaluationSpec(Spec):
         return () if self.attack is None else (self.attack.eps, *self.further_eps)
 
 
+OF_ALL_RECIPES = ("name", "data", "other_data", "imported", "recipes", "seeds", "shards", "only")
+"""The fields of an experiment that no recipe can have for itself."""
+
+
 class Experiment(RecipeSettings):
     """One run of the main job: source models, a data set per recipe, target models, evaluation."""
 
@@ -422,6 +437,12 @@ class Experiment(RecipeSettings):
         description="parts in which adversarial examples are generated; by size if unset; the "
         "result does not depend on it",
     )
+    only: dict[RecipeName, dict[str, Any]] = Field(
+        default={},
+        exclude_if=not_,  # an experiment without it has the digests that it always had
+        description="settings of one recipe alone, in place of those above: "
+        f"{{mislabeled: {{target: {{epochs: 50}}}}}}; any but {', '.join(OF_ALL_RECIPES[:-1])}",
+    )
 
     @field_validator("recipes", "seeds")
     @classmethod
@@ -429,6 +450,11 @@ class Experiment(RecipeSettings):
         if len(set(entries)) != len(entries):
             raise ValueError("names an entry twice")
         return entries
+
+    def of(self, recipe: RecipeName) -> "Experiment":
+        """Return the experiment with one recipe, and with its own settings in place of those of all."""
+        shared = self.model_dump(exclude={"only"})
+        return Experiment.model_validate(merged(shared, self.only.get(recipe, {}) | {"recipes": (recipe,)}))
 
     @property
     def standard_source(self) -> TrainSpec | None:
@@ -443,17 +469,40 @@ class Experiment(RecipeSettings):
 
     @model_validator(mode="after")
     def _recipes_have_what_they_need(self) -> Self:
+        shared = set(self.recipes) - set(self.only)  # the others are looked at with their own settings
         robust = self.robust_source is not None and self.robust_source.adversarial is not None
-        if {"robust_features", "non_robust_features"} & set(self.recipes) and not robust:
+        if {"robust_features", "non_robust_features"} & shared and not robust:
             raise ValueError(
                 "needs a robust_source with an adversarial attack for robust_features, non_robust_features"
             )
-        if "imported" in self.recipes and self.imported is None:
+        if "imported" in shared and self.imported is None:
             raise ValueError("needs the field imported, a finished data set, for imported")
-        if "cross_domain" in self.recipes and self.other_data is None:
+        if "cross_domain" in shared and self.other_data is None:
             raise ValueError("needs other_data, images of another domain, for cross_domain")
-        if "cross_domain" in self.recipes and self.cross_domain.normalized and self.target.adversarial:
+        if "cross_domain" in shared and self.cross_domain.normalized and self.target.adversarial:
             raise ValueError(
                 "cannot have target.adversarial in cross_domain: its normalized images leave [0, 1]"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _single_recipes_can_have_their_settings(self) -> Self:
+        for recipe, settings in self.only.items():
+            place = ("only", recipe)
+            if recipe not in self.recipes:
+                raise refused(
+                    place,
+                    settings,
+                    "is for a recipe that is not run",
+                    f"add {recipe} to recipes, or leave it out",
+                )
+            for name in settings:
+                if name in OF_ALL_RECIPES:
+                    own = [field for field in Experiment.model_fields if field not in OF_ALL_RECIPES]
+                    problem, remedy = "is one for all recipes", f"a recipe may have its own {', '.join(own)}"
+                    raise refused((*place, name), settings[name], problem, remedy)
+            try:
+                self.of(recipe)
+            except ValidationError as error:
+                raise further_in(place, error) from None
         return self

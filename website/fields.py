@@ -112,6 +112,8 @@ def _type(annotation: Any) -> str:
         return " or ".join(_type(one) for one in inner if one is not NoneType)
     if origin is Literal:
         return ", ".join(f"`{json.dumps(one) if isinstance(one, bool) else one}`" for one in inner)
+    if origin is dict:
+        return "fields by name"
     if origin is tuple:
         return f"list: {_type(inner[0])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -122,7 +124,7 @@ def _type(annotation: Any) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    if field.default in (None, ()):
+    if field.default in (None, (), {}):
         return "unset"
     if isinstance(field.default, BaseModel):
         return "its own defaults"

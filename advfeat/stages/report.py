@@ -49,7 +49,7 @@ def write_report(stage: Stage, store: Store) -> ArtifactRef:
 
 
 def _row(stage: Stage, store: Store, recipe: RecipeName) -> Row:
-    experiment = Experiment.model_validate(stage.parameters["experiment"])
+    experiment = Experiment.model_validate(stage.parameters["experiment"]).of(recipe)
 
     def metrics(role: str) -> list[dict[str, Any]]:
         digests = [stage.inputs.get(f"{recipe}/{seed}/{role}") for seed in experiment.seeds]

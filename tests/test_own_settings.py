@@ -1,0 +1,174 @@
+"""Settings of one recipe alone: what they change, what they leave, and which are refused."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from advfeat.comparison import compare
+from advfeat.errors import InputError
+from advfeat.experiment_file import load_experiment, load_reproduction
+from advfeat.grid import load_grid, points
+from advfeat.plan import Plan, build_plan
+from advfeat.spec import Experiment, RecipeName
+from advfeat.store import Store
+from tests.command import QUICK_ASSIGNMENTS
+from tests.inline import compute_all
+
+THREE = "recipes=[clean, d_det, mislabeled]"
+OWN = (
+    "only.d_det.attack={eps: 0.75, steps: 5}",
+    "only.d_det.source.epochs=2",
+    "only.mislabeled.target.epochs=3",
+)
+
+
+def plan(*assignments: str) -> Plan:
+    return build_plan(load_experiment("digits", ["seeds=[0]", *assignments]))
+
+
+def digests(a_plan: Plan, recipe: str) -> dict[str, str]:
+    """Return what a recipe is made of: digests by role."""
+    prefix = f"{recipe}/"
+    inputs = a_plan.report.inputs
+    return {name: inputs[name] for name in inputs if name.startswith(prefix)}
+
+
+def test_a_recipe_is_what_it_is_alone_with_these_settings_and_the_others_are_as_before() -> None:
+    together, before = plan(THREE, *OWN), plan(THREE)
+    assert digests(together, "clean") == digests(before, "clean")
+    d_det = plan("recipes=[d_det]", "attack.eps=0.75", "attack.steps=5", "source.epochs=2")
+    assert digests(together, "d_det") == digests(d_det, "d_det")
+    mislabeled = plan("recipes=[mislabeled]", "target.epochs=3")
+    assert digests(together, "mislabeled") == digests(mislabeled, "mislabeled")
+
+
+def test_stages_that_differ_have_titles_that_differ() -> None:
+    guarded = "recipes=[d_det, bugs_only, transfer]"
+    titles = [stage.title for stage in plan(guarded, "only.bugs_only.source.epochs=2", "guards=2").stages]
+    assert len(set(titles)) == len(titles)
+    assert "source model of bugs_only, seed 0" in titles
+
+
+def test_fields_that_are_not_given_are_those_of_all() -> None:
+    experiment = load_experiment("digits", [THREE, *OWN, "target.width=8"])
+    assert experiment.of("mislabeled").target == experiment.target.model_copy(update={"epochs": 3})
+    assert experiment.of("mislabeled").attack == experiment.attack
+    assert experiment.of("clean") == load_experiment("digits", ["recipes=[clean]", "target.width=8"])
+
+
+def test_null_takes_away_what_all_have() -> None:
+    robust = "target.adversarial={eps: 0.5, steps: 3}"
+    experiment = load_experiment("digits", [THREE, robust, "only.clean.target.adversarial=null"])
+    assert experiment.of("clean").target.adversarial is None
+    assert experiment.of("d_det").target.adversarial is not None
+
+
+def test_a_recipe_may_have_what_it_needs_for_itself() -> None:
+    robust = "{model: cnn, adversarial: {eps: 1, steps: 2}}"
+    given = ("robust_source=null", "recipes=[clean, robust_features]")
+    assert plan(*given, f"only.robust_features.robust_source={robust}").stages
+    with pytest.raises(InputError, match="needs a robust_source"):
+        plan(*given)
+
+
+def test_without_them_nothing_says_so() -> None:
+    """So that digests of reports made before stay what they are."""
+    assert "only" not in plan(THREE).report.parameters["experiment"]
+    assert "only" in plan(THREE, *OWN).report.parameters["experiment"]
+    assert plan(THREE, "only={}").report.digest == plan(THREE).report.digest
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("only.mislabeled.target.epochs=0", "only.mislabeled.target.epochs: 0 is less than 1; expected"),
+        ("only.mislabeled.target.epoch=5", "only.mislabeled.target.epoch: 5 is given to a field"),
+        ("only.mislabeled.targt={epochs: 5}", "does not exist; did you mean target? the fields there are"),
+        ("only.mislabeld.target.epochs=5", "only.mislabeld: 'mislabeld' is unknown; did you mean"),
+        ("only.bugs_only.guards=10", "only.bugs_only: {'guards': 10} is for a recipe that is not run"),
+        ("only.mislabeled.seeds=[0]", "only.mislabeled.seeds: [0] is one for all recipes; a recipe may have"),
+        ("only.mislabeled.data.train_size=9", "is one for all recipes"),
+        ("only.mislabeled.only={}", "only.mislabeled.only: {} is one for all recipes"),
+        ("only.mislabeled=5", "only.mislabeled: 5 holds no fields"),
+        ("only=5", "only: 5 holds no fields"),
+        ("only.mislabeled.target=cnn", "only.mislabeled.target: 'cnn' holds no fields"),
+        ("only.d_det.attack.norm=l0", "only.d_det.attack.eps: 1.5 is not a whole number of values"),
+        ("only.d_det.attack.norm=l3", "only.d_det.attack.norm: 'l3' is unknown"),
+        ("only.clean.target.model=vgg16_bn", "only.clean.target.model: 'vgg16_bn' needs images of 17 pixels"),
+        ("only.d_det.permutation=[1,0]", "only.d_det.permutation: [1, 0] names 2 classes"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_line(assignment: str, message: str) -> None:
+    with pytest.raises(InputError) as refused:
+        plan(THREE, assignment)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_recipes_and_own_settings_say_together_is_looked_at() -> None:
+    robust = "only.cross_domain.target.adversarial={eps: 1, steps: 1}"
+    with pytest.raises(InputError, match=r"only\.cross_domain: .* normalized images leave \[0, 1\]"):
+        load_experiment("digits", ["recipes=[clean, cross_domain]", robust])
+
+
+def test_a_grid_of_one_recipe_has_no_use_for_them() -> None:
+    with pytest.raises(InputError, match=r"only: .* is for experiments of several recipes"):
+        points("d_det", load_grid("d_det", ["only.d_det.target.epochs=5"]))
+
+
+def test_a_file_can_be_run_in_part(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("recipes: [clean, d_det]\nonly: {d_det: {guards: 2}, clean: {target: {epochs: 5}}}\n")
+    assert load_experiment(str(file), ["recipes=[clean]"]).only == {"clean": {"target": {"epochs": 5}}}
+    with pytest.raises(InputError, match=r"only\.d_det: .* is for a recipe that is not run"):
+        load_experiment(str(file), ["only.d_det.guards=3", "recipes=[clean]"])
+
+
+def ball(experiment: Experiment) -> tuple[str, float, int, float]:
+    """Return norm, eps, steps and step length of the attack."""
+    attack = experiment.attack
+    return attack.norm, attack.eps, attack.steps, attack.step_length
+
+
+def test_papers_have_their_own_settings() -> None:
+    """Ilyas et al., Nakkiran, Wallace and Kumano et al., as the recipes' pages tell them."""
+    papers = load_reproduction("cifar10-paper")
+    networks = {name: (papers.of(name).source.model, papers.of(name).target.model) for name in papers.recipes}
+    assert networks.pop("bugs_only") == ("resnet18", "resnet18")
+    assert networks.pop("mislabeled")[1] == "resnet18"
+    assert networks.pop("perturbation_on_noise") == ("wide_resnet28_10", "wide_resnet28_10")
+    assert set(networks.values()) == {("resnet50", "resnet50")}
+    bugs = papers.of("bugs_only")
+    assert ball(bugs) == ("l2", 2.5, 10, 0.5)
+    assert bugs.guards == 10
+    mislabeled = papers.of("mislabeled")
+    assert (mislabeled.weak_source.model, mislabeled.weak_source.epochs) == ("resnet18", 2)
+    assert mislabeled.target.epochs == 50
+    same: tuple[RecipeName, ...] = ("d_rand", "d_det", "transfer", "leakage", "perturbation_on_noise")
+    for name in same:
+        assert ball(papers.of(name)) == ("l2", 0.5, 100, 0.1)
+    assert papers.leakage_eps == 0.25
+
+
+def test_rows_page_and_comparison_tell_them(local_store: Store) -> None:
+    given = [*QUICK_ASSIGNMENTS, "recipes=[clean, mislabeled, shuffled]"]
+    own = ("only.mislabeled.target.model=mlp", "only.mislabeled.weak_source.model=mlp")
+    with_own, without = (build_plan(load_experiment("digits", [*given, *more])) for more in (own, ()))
+    for a_plan in (with_own, without):
+        compute_all(a_plan, local_store)
+    rows = json.loads(local_store.read(with_own.report.digest, "rows.json"))
+    networks = {row["recipe"]: (row["source_model"], row["target_model"]) for row in rows}
+    assert networks == {
+        "clean": (None, "cnn"),
+        "mislabeled": ("mlp", "mlp"),
+        "shuffled": (None, "cnn"),
+    }
+    page = local_store.read(with_own.report.digest, "report.html").decode()
+    assert re.search(r"only:\s+mislabeled:\s+target:\s+model: mlp", page)
+    found = compare(local_store, without.report.digest, with_own.report.digest)
+    assert {change.field: change.second for change in found.changes} == {
+        "only.mislabeled.target.model": ("mlp",),
+        "only.mislabeled.weak_source.model": ("mlp",),
+    }
