@@ -208,6 +208,16 @@ def test_a_wrong_value_is_told_before_any_run(interface: Interface) -> None:
     assert len(interface.client.read_flow_runs()) == before
 
 
+def test_settings_of_one_recipe_are_a_field_of_json_beside_the_others(interface: Interface) -> None:
+    interface.open_form("learning-from-errors")
+    assert interface.field("Guards").locator("input").count() == 1, "the rest of the form is one of fields"
+    interface.field("Only").locator("textarea").fill('{"bugs_only": {"guards": 1}}')
+    run = interface.wait_until_final(interface.submit())
+    assert run.state is not None
+    assert run.state.is_failed()
+    assert "is for a recipe that is not run" in str(run.state.message)
+
+
 def test_a_retry_computes_what_failed_alone(interface: Interface) -> None:
     """A link to nowhere stands where one evaluation's folder belongs; without it the run is retried."""
     grid = load_grid("d_det", ["eps=[0.5,1.5]", "seeds=[0,1]", "steps=3", *QUICK])

@@ -1,0 +1,118 @@
+"""Effects along one setting, on the digits, each against its control."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from advfeat import data
+from advfeat.evaluation import predict
+from advfeat.experiment_file import load_experiment
+from advfeat.grid import load_grid, points
+from advfeat.intervals import wilson_interval
+from advfeat.plan import build_grid_plan, build_plan
+from advfeat.spec import RecipeName
+from advfeat.stages.rows import stored_tables
+from advfeat.store import Store
+from advfeat.tables import image_array, int_array
+from advfeat.training import fit
+from advfeat.windows import TrainingSet
+from tests.inline import compute, compute_all
+
+CHANCE = 0.1
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """One for all tests: they share the source models."""
+    return Store(str(tmp_path_factory.mktemp("store")))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("attack.norm=linf", "attack.eps=0.3"),
+        ("attack.norm=l0", "attack.eps=16"),
+        ("noise=gaussian",),
+    ],
+    ids=["linf", "l0", "gaussian"],
+)
+def test_perturbed_noise_teaches_and_under_permuted_labels_it_does_not(
+    settings: tuple[str, ...], store: Store
+) -> None:
+    experiment = load_experiment("digits", ["recipes=[perturbation_on_noise]", "seeds=[0]", *settings])
+    plan = build_plan(experiment)
+    compute_all(plan, store)
+    made_of = {name.rpartition("/")[2]: digest for name, digest in plan.report.inputs.items()}
+    learned = store.manifest(made_of["evaluation"]).metrics
+
+    noise = pa.concat_tables(stored_tables(store, made_of["dataset"]))
+    images, labels = torch.from_numpy(image_array(noise, np.float32)), int_array(noise, "label")
+    permuted = torch.from_numpy(np.random.default_rng(0).permutation(labels))
+    control = fit(TrainingSet.in_memory(images, permuted), experiment.target, classes=10, seed=0)
+    test = data.load(experiment.data).test
+    right = int((predict(control, torch.from_numpy(test.images)) == test.labels).sum())
+    print(f"{settings}: {learned['test_accuracy']:.3f}, permuted {right / len(test.labels):.3f}")
+    assert wilson_interval(learned["right"], learned["test_size"])[0] > 3 * CHANCE
+    assert wilson_interval(right, len(test.labels))[1] < 2.5 * CHANCE
+
+
+@dataclass(frozen=True)
+class Place:
+    """Means over seeds at one value of an axis: images used, and shares as fractions."""
+
+    size: float
+    source_accuracy: float
+    accuracy: float
+    attack_success: float
+    transfer_rate: float
+
+
+def along(axis: str, recipe: RecipeName, assignments: list[str], store: Store) -> dict[float, Place]:
+    """Compute a grid; return what is found at each value of an axis."""
+    places = points(recipe, load_grid(recipe, assignments))
+    plan = build_grid_plan(places)
+    for stage in plan.stages:
+        compute(stage, store)
+    found: dict[float, list[Place]] = {}
+    for point, roles in zip(places, plan.made_of, strict=True):
+        dataset, source, evaluation = (
+            store.manifest(roles[role]).metrics for role in ("dataset", "source_model", "evaluation")
+        )
+        place = Place(
+            dataset["train_size"],
+            source["test_accuracy"],
+            evaluation["test_accuracy"],
+            dataset.get("attack_success", np.nan),
+            evaluation.get("transfer_rate", np.nan),
+        )
+        found.setdefault(float(point.axes[axis]), []).append(place)
+    return {
+        value: Place(*np.mean([tuple(vars(place).values()) for place in members], axis=0).tolist())
+        for value, members in found.items()
+    }
+
+
+def test_a_source_of_more_epochs_errs_less_and_its_errors_teach_less(store: Store) -> None:
+    """On the digits few errors are left to learn from: 370, 236 and 41 of 1,258 images."""
+    found = along("source_epochs", "mislabeled", ["source_epochs=[1,2,4]", "seeds=[0,1,2]"], store)
+    print(found)
+    first, second, third = (found[epochs] for epochs in (1, 2, 4))
+    assert first.size > second.size > third.size
+    assert first.source_accuracy < second.source_accuracy < third.source_accuracy
+    assert first.accuracy > 2 * CHANCE
+    assert first.accuracy > third.accuracy + 0.1
+
+
+def test_more_of_what_fools_a_slightly_robust_source_fools_another_network(store: Store) -> None:
+    """Fewer of its examples fool the source itself, at an eps that is small for the digits."""
+    given = ["source_eps=[0,0.5]", "seeds=[0]", "target_model=[mlp]", "eps=[1.0]", "source.epochs=6"]
+    found = along("source_eps", "transfer", given, store)
+    print(found)
+    standard, robust = found[0], found[0.5]
+    assert robust.source_accuracy > standard.source_accuracy - 0.03
+    assert robust.attack_success < standard.attack_success
+    share = {place: place.transfer_rate / place.attack_success for place in (standard, robust)}
+    assert share[robust] > share[standard] + 0.1
