@@ -92,7 +92,8 @@ class _Run:
         manifest = store.manifest(digest)
         self.rows: Sequence[Row] = read_rows(store, digest)
         self.varying = varying_axes(self.rows)
-        self._experiments = _experiments(manifest, len(self.rows))
+        whole = _experiments(manifest, len(self.rows))
+        self._experiments = [each.of(row.recipe) for each, row in zip(whole, self.rows, strict=True)]
 
     def settings(self) -> dict[str, dict[str, None]]:
         """Return the values of every field, over all experiments, in their order."""
@@ -109,8 +110,7 @@ class _Run:
     def by_place(self, axes: Sequence[str]) -> dict[Key, Side]:
         """Return accuracies by seed at each recipe and place on the axes."""
         found: dict[Key, dict[int, float]] = defaultdict(dict)
-        for row, whole in zip(self.rows, self._experiments, strict=True):
-            experiment = whole.of(row.recipe)
+        for row, experiment in zip(self.rows, self._experiments, strict=True):
             key = (row.recipe, *(axis_value(experiment, row.recipe, axis) for axis in axes))
             found[key] |= zip(row.seeds, row.test_accuracies, strict=True)
         return {key: Side(accuracies=accuracies) for key, accuracies in found.items()}

@@ -189,6 +189,8 @@ def explained(error: ValidationError, model: type[BaseModel]) -> InputError:
             "recipes", first["input"].get("recipes"), str(first["ctx"]["error"]), "set it or leave the recipe"
         )
     field, value, kind = ".".join(location), first["input"], first["type"]
+    if kind == "value_error" and location[0] == "only" and len(location) == 2:  # the same of one recipe
+        return InputError(field, location[1], str(first["ctx"]["error"]), "set it or leave the recipe")
     if kind == "refused":
         return InputError(field, value, first["msg"], first["ctx"]["remedy"])
     of_one_recipe, location = location[0] == "only", _in_experiment(location)

@@ -91,7 +91,7 @@ class ImportedOnce(dict[str, Description]):
 class Layout:
     """Lays out the stages of one experiment, whose settings are those of all its recipes.
 
-    ``whose`` names the recipe that has them alone, in the titles of networks that others have too.
+    ``whose`` names the recipe that has them alone, in titles of networks and data sets that others have too.
     """
 
     def __init__(
@@ -279,7 +279,7 @@ class Layout:
         if recipe.originals == "unknown":
             return self._add_imported()
         name = recipe.dataset_of or recipe.name
-        title = f"data set {name}, seed {seed}"
+        title = f"data set {name}{self._whose if name != recipe.name else ''}, seed {seed}"
         parameters = {"recipe": name, "seed": seed, **self._settings(recipe)}
         images = self._add_other_domain() if recipe.originals == "other domain" else self.images
         if recipe.make is None:

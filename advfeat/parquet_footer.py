@@ -22,7 +22,8 @@ _MOST_BYTES = 1 << 24
 
 # Fields of the footer, by the numbers of the structs that they lie in.
 _GROUP = (4, 0)
-_CHUNK = (*_GROUP, 1, 0)
+_COLUMNS = (*_GROUP, 1)
+_CHUNK = (*_COLUMNS, 0)
 _ENCRYPTED = {(*_CHUNK, 8), (*_CHUNK, 9)}
 _COLUMN = (*_CHUNK, 3)
 _BYTE_ARRAY_BYTES = (*_COLUMN, 16, 1)
@@ -32,7 +33,7 @@ _ELEMENTS: dict[Place, int] = {
     (4,): STRUCT,
     (5,): STRUCT,
     (7,): STRUCT,
-    (*_GROUP, 1): STRUCT,
+    _COLUMNS: STRUCT,
     (*_GROUP, 4): STRUCT,
     (*_COLUMN, 2): INT32,
     (*_COLUMN, 3): BINARY,
@@ -76,12 +77,14 @@ class _Footer(CompactReader):
         self._number = -1
 
     def value(self, place: Place, _kind: int, number: int, /) -> None:
-        if place == _GROUP:
+        if place == _COLUMNS:
             self._number = -1
+            if number != len(self._columns):
+                raise ValueError(f"tells of {number} columns in a row group, there are {len(self._columns)}")
         elif place == _CHUNK:
             self._number += 1
-            if self._number >= len(self._columns):
-                raise ValueError("tells of more columns than there are")
+            if self._number == len(self._columns):  # no list, but something else in its place
+                raise ValueError("is damaged")
         elif place in _ENCRYPTED:
             raise ValueError("has encrypted columns")
         elif place == _BYTE_ARRAY_BYTES and self._column.physical_type != "BYTE_ARRAY":

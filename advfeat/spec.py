@@ -3,6 +3,8 @@
 Pixels are in [0, 1] throughout; eps and step sizes are in those units.
 """
 
+from itertools import combinations
+from math import isclose
 from operator import not_
 from typing import Annotated, Any, Literal, Self
 
@@ -366,7 +368,7 @@ class EvaluationSpec(Spec):
             raise ValueError("further_eps need an attack, of which they are further radii")
         if self.attack is not None and self.attack.norm == "l0" and any(eps % 1 for eps in self.further_eps):
             raise ValueError("further_eps are not all whole numbers of values, which l0 counts")
-        if len(set(self.radii)) < len(self.radii):
+        if any(isclose(*pair, rel_tol=1e-5) for pair in combinations(self.radii, 2)):
             raise ValueError("further_eps name a radius twice, or that of the attack")
         return self
 

@@ -111,6 +111,18 @@ def test_what_recipes_and_own_settings_say_together_is_looked_at() -> None:
     robust = "only.cross_domain.target.adversarial={eps: 1, steps: 1}"
     with pytest.raises(InputError, match=r"only\.cross_domain: .* normalized images leave \[0, 1\]"):
         load_experiment("digits", ["recipes=[clean, cross_domain]", robust])
+    with pytest.raises(InputError) as refused:
+        load_experiment("digits", ["recipes=[clean, imported]", "only.imported.target.epochs=3"])
+    asked = "only.imported: 'imported' needs the field imported, a finished data set, for imported"
+    assert str(refused.value).startswith(asked)
+
+
+def test_data_sets_that_recipes_share_are_told_apart_by_whose_settings_they_have() -> None:
+    titles = [
+        stage.title for stage in plan("recipes=[d_det, transfer]", "only.transfer.attack.eps=1.0").stages
+    ]
+    assert len(set(titles)) == len(titles)
+    assert "data set d_det of transfer, seed 0" in titles
 
 
 def test_a_grid_of_one_recipe_has_no_use_for_them() -> None:
@@ -169,6 +181,17 @@ def test_rows_page_and_comparison_tell_them(local_store: Store) -> None:
     assert re.search(r"only:\s+mislabeled:\s+target:\s+model: mlp", page)
     found = compare(local_store, without.report.digest, with_own.report.digest)
     assert {change.field: change.second for change in found.changes} == {
-        "only.mislabeled.target.model": ("mlp",),
-        "only.mislabeled.weak_source.model": ("mlp",),
+        "target.model": ("cnn", "mlp"),
+        "weak_source.model": ("cnn", "mlp"),
     }
+
+
+def test_a_comparison_knows_what_is_the_same_in_other_words(local_store: Store) -> None:
+    given = [*QUICK_ASSIGNMENTS, "recipes=[mislabeled]", "target.epochs=2"]
+    other = ("target.epochs=1", "only.mislabeled.target.epochs=2")
+    plans = [build_plan(load_experiment("digits", [*given, *more])) for more in ((), other)]
+    for a_plan in plans:
+        compute_all(a_plan, local_store)
+    first, second = (a_plan.report.digest for a_plan in plans)
+    assert first != second
+    assert compare(local_store, first, second).changes == ()

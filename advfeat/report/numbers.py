@@ -36,7 +36,7 @@ def percent(fraction: float | None) -> str:
 
 def ball(norm: Norm, eps: float) -> str:
     """Name a ball by its norm and radius, pixels in [0, 1]; of l0 by how many values may change."""
-    return f"{_NORMS[norm]} {eps:.4g}"
+    return f"{_NORMS[norm]} {eps:,.0f}" if norm == "l0" else f"{_NORMS[norm]} {eps:.6g}"
 
 
 def correlation(found: Correlation | None) -> str:

@@ -84,10 +84,41 @@ def test_a_list_of_something_else_is_refused() -> None:
     assert "is damaged" in refusal(with_footer(FOOTER[: at - 1] + b"\x23" + FOOTER[at:]))
 
 
-def test_groups_of_more_columns_than_there_are_are_refused() -> None:
+def test_groups_of_other_columns_than_there_are_are_refused() -> None:
     fewer = pq.ParquetFile(io.BytesIO(file_of_rows(["text"]))).schema
-    with pytest.raises(ValueError, match="its footer tells of more columns than there are"):
+    with pytest.raises(ValueError, match="its footer tells of 3 columns in a row group, there are 1"):
         check_footer(FOOTER, fewer)
+
+
+def field(number: int, kind: int, content: bytes) -> bytes:
+    return bytes([kind, 2 * number]) + content
+
+
+def columns(*each: bytes) -> bytes:
+    """Write a row group's field of columns."""
+    return field(1, 9, bytes([len(each) << 4 | 12]) + b"".join(each))
+
+
+COLUMN = field(3, 12, b"\0") + b"\0"
+WITH_LENGTHS = field(3, 12, field(16, 12, field(1, 6, b"\x0a") + b"\0") + b"\0") + b"\0"
+"""A column whose statistics of sizes tell the lengths of its byte arrays."""
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        columns(WITH_LENGTHS),
+        columns(COLUMN) + columns(WITH_LENGTHS),
+        field(1, 12, field(0, 12, b"\0") + b"\0") + columns(WITH_LENGTHS),
+    ],
+    ids=["once", "twice", "after something else"],
+)
+def test_columns_are_looked_at_however_often_they_are_told(told: bytes) -> None:
+    """Arrow takes the last list, and passes over what is no list."""
+    groups = field(4, 9, bytes([1 << 4 | 12]) + told + b"\0") + b"\0"
+    schema = pq.ParquetFile(io.BytesIO(file_of_rows(["number"]))).schema
+    with pytest.raises(ValueError, match="its footer tells"):
+        check_footer(groups, schema)
 
 
 def test_footers_of_unlikely_length_are_not_fetched() -> None:
