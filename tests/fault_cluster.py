@@ -18,7 +18,7 @@ import pytest
 
 from advfeat.store import Store
 from tests.command import Command
-from tests.servers import BUCKET, ObjectStore, PrefectService, RayNodes
+from tests.servers import BUCKET, ObjectStore, PrefectService, RayNodes, Server
 
 Contents = dict[str, list[str]]
 
@@ -66,6 +66,24 @@ class Place:
             for title, computing, _ in [entry["message"].partition(": computing on")]
             if computing
         ]
+
+    def workers_at(self, stage: str) -> list[psutil.Process]:
+        """Return the Ray workers of this cluster that compute a stage of this kind now."""
+        found = []
+        for process in psutil.process_iter(["cmdline"]):
+            if " ".join(process.info["cmdline"] or ()).strip() == f"ray::{stage}":
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if self._nodes_over(process):
+                        found.append(process)
+        return found
+
+    def node_of(self, worker: psutil.Process) -> Server:
+        """Return the node whose raylet started a worker."""
+        return self._nodes_over(worker)[0]
+
+    def _nodes_over(self, worker: psutil.Process) -> list[Server]:
+        parents = {parent.pid for parent in worker.parents()}
+        return [node for node in self.ray.workers if node.process and node.process.pid in parents]
 
     def _credentials(self) -> str:
         return b64encode(self.prefect.variables["PREFECT_API_AUTH_STRING"].encode()).decode()
@@ -115,18 +133,3 @@ def wait_until(condition: Callable[[], Any], process: "subprocess.Popen[str] | N
         assert time.monotonic() < deadline
         time.sleep(0.1)
     return found
-
-
-def workers_at(stage: str) -> list[psutil.Process]:
-    """Return the Ray workers that compute a stage of this kind now."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if " ".join(process.info["cmdline"] or ()).strip() == f"ray::{stage}":
-            found.append(process)
-    return found
-
-
-def node_of(worker: psutil.Process, place: Place) -> Any:
-    """Return the node whose raylet started a worker."""
-    parents = {parent.pid for parent in worker.parents()}
-    return next(node for node in place.ray.workers if node.process and node.process.pid in parents)

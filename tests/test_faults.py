@@ -23,7 +23,7 @@ import pytest
 
 from advfeat.store import Store
 from tests.exposure import files_with
-from tests.fault_cluster import Place, artifacts, contents, finish, node_of, store_of, wait_until, workers_at
+from tests.fault_cluster import Place, artifacts, contents, finish, store_of, wait_until
 from tests.servers import (
     Server,
     object_store,
@@ -60,7 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def test_a_worker_killed_in_a_shard(place: Place) -> None:
     command = place.command("worker")
     process = command.start(["run", "--json", *GRID])
-    wait_until(lambda: workers_at("shard"), process)[0].kill()
+    wait_until(lambda: place.workers_at("shard"), process)[0].kill()
     result = finish(process)
     assert contents(command) == place.undisturbed
     begun = place.computations(result["run"])
@@ -71,7 +71,7 @@ def test_a_worker_killed_in_a_shard(place: Place) -> None:
 def test_a_node_killed_in_mid_stage(place: Place, stage: str) -> None:
     command = place.command(f"node-{stage.replace(' ', '-')}")
     process = command.start(["run", "--json", *GRID])
-    lost = node_of(wait_until(lambda: workers_at(stage), process)[0], place)
+    lost = place.node_of(wait_until(lambda: place.workers_at(stage), process)[0])
     lost.kill()
     killed = datetime.now(UTC)
     try:
@@ -93,13 +93,13 @@ def test_a_node_killed_in_a_training_by_two_workers(place: Place) -> None:
     undisturbed.succeed("run", "--json", *grid)
     command = place.command("two-workers-disturbed")
     process = command.start(["run", "--json", *grid])
-    training = wait_until(lambda: workers_at("RayTrainWorker")[1:], process)
+    training = wait_until(lambda: place.workers_at("RayTrainWorker")[1:], process)
     time.sleep(3)
-    lost = node_of(training[0], place)
+    lost = place.node_of(training[0])
     lost.kill()
     lost.start()
     back = time.monotonic()
-    wait_until(lambda: workers_at("RayTrainWorker")[1:], process)
+    wait_until(lambda: place.workers_at("RayTrainWorker")[1:], process)
     assert time.monotonic() - back < 60
     finish(process)
     assert contents(command) == contents(undisturbed)
@@ -110,11 +110,11 @@ def test_a_node_killed_in_a_training_by_two_workers(place: Place) -> None:
 def test_the_flow_process_killed_then_run_again(place: Place) -> None:
     command = place.command("flow")
     process = command.start(["run", "--json", *GRID])
-    wait_until(lambda: workers_at("shard"), process)
+    wait_until(lambda: place.workers_at("shard"), process)
     wait_until(lambda: artifacts(command) >= 4, process)
     process.kill()
     process.communicate(timeout=30)
-    wait_until(lambda: not workers_at("shard"))
+    wait_until(lambda: not place.workers_at("shard"))
     assert command.left_processes(30) == []
     kept = artifacts(command)
     result = json.loads(command.succeed("run", "--json", *GRID))
@@ -128,7 +128,7 @@ def test_a_server_killed_and_started_again(place: Place, name: str, seconds: flo
     server = {"s3": place.s3.server, "prefect": place.prefect.server}[name]
     command = place.command(name)
     process = command.start(["run", "--json", *GRID])
-    wait_until(lambda: workers_at("shard"), process)
+    wait_until(lambda: place.workers_at("shard"), process)
     server.kill()
     time.sleep(seconds)
     server.start()
@@ -251,7 +251,7 @@ def test_two_identical_runs_at_once(place: Place) -> None:
 def test_a_run_cancelled_in_prefect_stops_its_work(place: Place) -> None:
     command = place.command("cancelled")
     process = command.start(["run", "--json", *GRID])
-    wait_until(lambda: workers_at("shard"), process)
+    wait_until(lambda: place.workers_at("shard"), process)
     with prefect_client(place.prefect.variables) as client:
         starts = {
             run.id: run.start_time
@@ -260,7 +260,7 @@ def test_a_run_cancelled_in_prefect_stops_its_work(place: Place) -> None:
         }
         run = max(starts, key=starts.__getitem__)  # one that was killed above counts as running for good
         client.set_flow_run_state(run, cancelling(), force=True)
-        said = stopped_within_30_s(process)
+        said = stopped_within_30_s(process, place)
         state = client.read_flow_run(run).state
     assert state is not None
     assert state.is_cancelled()
@@ -272,9 +272,9 @@ def test_a_run_cancelled_in_prefect_stops_its_work(place: Place) -> None:
 def test_ctrl_c_stops_the_work_on_the_cluster(place: Place) -> None:
     command = place.command("interrupted")
     process = command.start(["run", "--json", *GRID])
-    wait_until(lambda: workers_at("shard"), process)
+    wait_until(lambda: place.workers_at("shard"), process)
     os.killpg(process.pid, signal.SIGINT)
-    assert stopped_within_30_s(process) == "advfeat: interrupted; what was finished is kept"
+    assert stopped_within_30_s(process, place) == "advfeat: interrupted; what was finished is kept"
     assert command.left_processes(10) == []
 
 
@@ -286,14 +286,14 @@ def test_a_stage_that_lasts_too_long_is_given_up(place: Place) -> None:
     assert last.startswith(f"advfeat: 1 of {STAGES} stages failed and {STAGES - 2} that need them")
     assert "source model, seed 0: " in last
     assert "20.0 second(s)" in last, "the time it had"
-    wait_until(lambda: not workers_at("source model"))
+    wait_until(lambda: not place.workers_at("source model"))
 
 
-def stopped_within_30_s(process: "subprocess.Popen[str]") -> str:
+def stopped_within_30_s(process: "subprocess.Popen[str]", place: Place) -> str:
     """Wait for a run's end and that of its work; return the last line that it said."""
     began = time.monotonic()
     _, stderr = process.communicate(timeout=30)
-    wait_until(lambda: not workers_at("shard"))
+    wait_until(lambda: not place.workers_at("shard"))
     assert time.monotonic() - began < 30
     return stderr.splitlines()[-1]
 
