@@ -42,6 +42,7 @@ class SourceModel(_Part):
     role: str
     digest: str
     architecture: str
+    epochs: int
     training: dict[str, Any]
     test_accuracy: float
     train_accuracy: float
@@ -176,10 +177,12 @@ def _images(role: str, manifest: Manifest) -> ImagesRead:
 
 def _model(role: str, manifest: Manifest) -> SourceModel:
     training = manifest.parameters["training"]
+    spec = TrainSpec.model_validate(training)  # one of an earlier release may lack fields
     return SourceModel(
         role=role,
         digest=manifest.digest,
-        architecture=TrainSpec.model_validate(training).model,
+        architecture=spec.model,
+        epochs=spec.epochs,
         training=training,
         test_accuracy=manifest.metrics["test_accuracy"],
         train_accuracy=manifest.metrics["train_accuracy"],

@@ -211,6 +211,15 @@ def test_hugging_face_reads_its_front_matter(computed: tuple[Store, Plan]) -> No
         assert stage.digest in text
 
 
+def test_a_source_model_may_lack_fields_that_came_later(computed: tuple[Store, Plan]) -> None:
+    store, plan = computed
+    card = card_of(store, plan.stages[3].digest)
+    (model,) = card.models
+    earlier = {name: value for name, value in model.training.items() if name != "epochs"}
+    model = model.model_copy(update={"training": earlier})
+    assert "cnn, 2 epochs" in card_markdown(card.model_copy(update={"models": (model,)}))
+
+
 def test_images_of_a_users_own_have_no_licence_and_names_break_no_table(
     local_store: Store, tmp_path: Path
 ) -> None:
