@@ -85,8 +85,8 @@ def along(axis: str, recipe: RecipeName, assignments: list[str], store: Store) -
             dataset["train_size"],
             source["test_accuracy"],
             evaluation["test_accuracy"],
-            dataset.get("attack_success", np.nan),
-            evaluation.get("transfer_rate", np.nan),
+            dataset["attack_success"] if recipe == "transfer" else np.nan,
+            evaluation["transfer_rate"] if recipe == "transfer" else np.nan,
         )
         found.setdefault(float(point.axes[axis]), []).append(place)
     return {

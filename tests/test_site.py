@@ -123,10 +123,13 @@ def test_a_reader_finds_pages_in_a_browser_that_has_no_network(address: str) -> 
         page.on("pageerror", lambda error: complaints.append(str(error)))
 
         page.goto(f"{address}/index.html")
+        page.wait_for_load_state("networkidle")  # whoever leaves a page ends what it still fetches
         page.get_by_role("navigation", name="Tabs").get_by_role("link", name="Tutorial").click()
         expect(page.get_by_role("heading", level=1)).to_contain_text("Tutorial")
+        page.wait_for_load_state("networkidle")
         page.get_by_role("link", name="Next").click()
         expect(page.get_by_role("heading", level=1)).to_contain_text("own experiment")
+        page.wait_for_load_state("networkidle")
 
         page.get_by_role("button", name="Search").click()
         page.get_by_role("combobox").fill("photo-patches cross_domain")
