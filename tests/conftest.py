@@ -83,3 +83,8 @@ def command(tmp_path: Path) -> Command:
 def served_command(tmp_path: Path, prefect_api: dict[str, str]) -> Command:
     """``advfeat`` with a Prefect server that runs already, which saves its start."""
     return Command(tmp_path, prefect_api)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the file that takes longest: at the end the other cores would wait for it."""
+    items.sort(key=lambda item: item.path.name != "test_workers.py")
