@@ -54,7 +54,6 @@ def test_perturbed_noise_teaches_and_under_permuted_labels_it_does_not(
     control = fit(TrainingSet.in_memory(images, permuted), experiment.target, classes=10, seed=0)
     test = data.load(experiment.data).test
     right = int((predict(control, torch.from_numpy(test.images)) == test.labels).sum())
-    print(f"{settings}: {learned['test_accuracy']:.3f}, permuted {right / len(test.labels):.3f}")
     assert wilson_interval(learned["right"], learned["test_size"])[0] > 3 * CHANCE
     assert wilson_interval(right, len(test.labels))[1] < 2.5 * CHANCE
 
@@ -98,7 +97,6 @@ def along(axis: str, recipe: RecipeName, assignments: list[str], store: Store) -
 def test_a_source_of_more_epochs_errs_less_and_its_errors_teach_less(store: Store) -> None:
     """On the digits few errors are left to learn from: 370, 236 and 41 of 1,258 images."""
     found = along("source_epochs", "mislabeled", ["source_epochs=[1,2,4]", "seeds=[0,1,2]"], store)
-    print(found)
     first, second, third = (found[epochs] for epochs in (1, 2, 4))
     assert first.size > second.size > third.size
     assert first.source_accuracy < second.source_accuracy < third.source_accuracy
@@ -110,7 +108,6 @@ def test_more_of_what_fools_a_slightly_robust_source_fools_another_network(store
     """Fewer of its examples fool the source itself, at an eps that is small for the digits."""
     given = ["source_eps=[0,0.5]", "seeds=[0]", "target_model=[mlp]", "eps=[1.0]", "source.epochs=6"]
     found = along("source_eps", "transfer", given, store)
-    print(found)
     standard, robust = found[0], found[0.5]
     assert robust.source_accuracy > standard.source_accuracy - 0.03
     assert robust.attack_success < standard.attack_success
