@@ -11,7 +11,7 @@ from advfeat.cost import attack_seconds, data_bytes, passing_bytes, training_byt
 from advfeat.digest import derived_seed
 from advfeat.errors import InputError
 from advfeat.imported import Description, describe
-from advfeat.recipes import Recipe, SourceRole
+from advfeat.recipes import RECIPES, Recipe, SourceRole
 from advfeat.shards import rows_at_once, shard_rows
 from advfeat.spec import SMALLEST_SIDE, DataSpec, Experiment, RecipeName, TrainSpec
 from advfeat.stage import Stage, StageKind
@@ -133,6 +133,8 @@ class Layout:
         inputs = {"model": model}
         if "source_model" in trained:
             inputs["source_model"] = trained["source_model"]
+        elif self._others_use_the_source:
+            inputs["source_model"] = self._add_source("source", seed)
         if recipe.transfers:
             trained["reference_model"] = self._add_reference(seed)
             inputs |= {"reference_model": trained["reference_model"], "dataset": dataset}
@@ -226,9 +228,8 @@ class Layout:
 
     def _add_evaluation(self, recipe: Recipe, seed: int, inputs: dict[str, str]) -> str:
         wanted = self._experiment.evaluation
-        # An empty list is left out: evaluations from before there was one keep their digests.
-        unset = set() if wanted.further_eps else {"further_eps"}
-        asked = wanted.model_dump(mode="json", exclude=unset) if wanted.attack is not None else {}
+        asked = wanted.model_dump(mode="json") if wanted.attack is not None else {}
+        moved = {"permutation": self._experiment.permutation} if "permutation" in recipe.settings else {}
         passes = wanted.attack.passes * len(wanted.radii) if wanted.attack is not None else 0
         read = 4 * self.images.test_size * self.images.bytes_each  # as float32, and attacked
         if "dataset" in inputs:  # for the transfer rate
@@ -237,12 +238,19 @@ class Layout:
             Stage(
                 kind="evaluation",
                 title=f"evaluation {recipe.name}, seed {seed}",
-                parameters={**asked, **({"seed": seed} if asked else {})},
+                parameters={**asked, **({"seed": seed} if asked else {}), **moved},
                 inputs={**inputs, "images": self.images.digest},
                 memory_bytes=data_bytes(read),
                 image_passes=self.images.test_size * passes,
             )
         )
+
+    @property
+    def _others_use_the_source(self) -> bool:
+        """Whether there is a source model that networks which never saw it can be compared with."""
+        experiment = self._experiment
+        shared = set(experiment.recipes) - set(experiment.only)
+        return not self._whose and any(RECIPES[name].source == "source" for name in shared)
 
     def _add_source(self, role: SourceRole, seed: int) -> str:
         training: TrainSpec | None = getattr(self._experiment, role)

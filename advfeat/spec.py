@@ -353,7 +353,7 @@ class EvaluationSpec(Spec):
         description="further radii of that attack's ball; the length of its steps, if set, grows with them",
     )
     autoattack: bool = Field(
-        default=False, description="also with AutoAttack (extra advfeat[autoattack]), at that norm and eps"
+        default=False, description="also with AutoAttack (extra advfeat[autoattack]), in the same balls"
     )
 
     @model_validator(mode="after")

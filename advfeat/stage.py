@@ -27,11 +27,11 @@ STAGE_VERSIONS: dict[StageKind, int] = {
     "dataset": 4,
     "shard": 3,
     "target_model": 3,
-    "evaluation": 3,
+    "evaluation": 4,
     "leakage": 3,
     "two_dimensional": 2,
-    "report": 6,
-    "grid_report": 6,
+    "report": 7,
+    "grid_report": 7,
 }
 
 

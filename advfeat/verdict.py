@@ -23,20 +23,23 @@ def verdict(teaches: bool, ci95: Interval, chance: float) -> Verdict:
     return "contrary" if low > chance else "as claimed" if high < highest_of_no_lesson(chance) else "open"
 
 
-def robustness_verdict(robust: bool | None, ci95: Interval | None, chance: float) -> Verdict | None:
+def robustness_verdict(
+    robust: bool | None, ci95: Interval | None, chance: float, ordinary: float | None = None
+) -> Verdict | None:
     """Hold the claim that a recipe teaches robustness, or none, against the interval of the robust accuracy.
 
     A network that calls all images the same is right on chance of them under any attack; more takes features
-    that withstand it. So what teaches robustness is above chance with its whole interval, what teaches none
-    is below it with its whole interval. All are fractions. ``None`` where nothing is claimed of it, or where
-    it was not measured.
+    that withstand it, and in a small ball ordinary training learns some: ``ordinary`` is what remains of it
+    under the same attack, where that is known. So what teaches robustness is above both with its whole
+    interval, what teaches none is below chance with its whole interval. All are fractions. ``None`` where
+    nothing is claimed of it, or where it was not measured.
     """
     if robust is None or ci95 is None:
         return None
-    low, high = ci95
-    if low <= chance <= high:
+    (low, high), bar = ci95, max(chance, ordinary or 0) if robust else chance
+    if low <= bar <= high:
         return "open"
-    return "as claimed" if (low > chance) == robust else "contrary"
+    return "as claimed" if (low > bar) == robust else "contrary"
 
 
 def correlation_verdict(ci95: Interval | None) -> Verdict:

@@ -194,7 +194,26 @@ def test_agreement_is_that_of_the_predictions(computed: Computed, rows: dict[str
     )
     assert rows["d_det"]["source_agreement"] == pytest.approx(np.mean(source == target))
     assert 0 <= rows["d_det"]["source_similarity"] <= 1
-    assert rows["clean"]["source_agreement"] is None
+
+
+def test_networks_that_never_saw_the_source_are_compared_with_it_too(
+    computed: Computed, rows: dict[str, dict[str, Any]]
+) -> None:
+    test = read_split(computed[0], computed[1].report.inputs["images"], "test")
+    source, target = (
+        predict(read_model(computed[0], digest), torch.from_numpy(test.images))
+        for digest in (role(computed, "d_det", "source_model"), role(computed, "clean", "target_model"))
+    )
+    assert rows["clean"]["source_agreement"] == pytest.approx(np.mean(source == target))
+    assert rows["clean"]["source_errors"] == np.sum(source != test.labels)
+    assert rows["clean"]["source_accuracy"] is None, "it has none of its own"
+    alone = build_plan(load_experiment("digits", ["recipes=[clean]"]))
+    assert not any(stage.kind == "source_model" for stage in alone.stages), "none is trained for that alone"
+
+
+def test_bugs_teach_the_labels_they_came_with_and_features_do_not(rows: dict[str, dict[str, Any]]) -> None:
+    assert rows["bugs_only"]["permuted_accuracy"] > 0.5 > rows["d_det"]["permuted_accuracy"]
+    assert rows["clean"]["permuted_accuracy"] is None
 
 
 def test_the_report_holds_all_of_it(computed: Computed) -> None:

@@ -1,6 +1,7 @@
 """Accuracy under attack: our own descent with restarts against AutoAttack, standard against robust models."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +14,13 @@ from advfeat.errors import InputError
 from advfeat.evaluation import autoattack_accuracy, predict, robust_accuracy
 from advfeat.experiment_file import load_experiment
 from advfeat.models import Normalized, build
+from advfeat.plan import build_plan
+from advfeat.report.rows import read_rows
 from advfeat.spec import ModelName, Norm, TrainSpec, UntargetedAttack
+from advfeat.store import Store
 from advfeat.training import fit
 from advfeat.windows import TrainingSet
+from tests.inline import compute_all
 
 BALLS: list[tuple[Norm, float]] = [("l2", 0.5), ("linf", 0.1)]
 
@@ -113,6 +118,23 @@ def test_autoattack_repeats_itself_and_leaves_everything_as_it_was(
     assert torch.equal(torch.get_rng_state(), state)
     assert all(weights.grad is None for weights in standard.parameters())
     assert all(weights.requires_grad for weights in standard.parameters())
+
+
+def test_a_report_has_autoattack_in_each_ball(tmp_path: Path) -> None:
+    pytest.importorskip("pyautoattack", reason="the extra autoattack is not installed")
+    small = ["recipes=[clean]", "seeds=[0]", "data.test_size=40", "target={model: mlp, width: 8, epochs: 6}"]
+    attacked = "evaluation={autoattack: true, attack: {eps: 0.25, steps: 5}, further_eps: [0.5, 2]}"
+    plan, store = build_plan(load_experiment("digits", [*small, attacked])), Store(str(tmp_path))
+    compute_all(plan, store)
+    (row,) = read_rows(store, plan.report.digest)
+    assert list(row.autoattack_accuracies) == list(row.robust_accuracies) == ["L2 0.25", "L2 0.5", "L2 2"]
+    small_ball, middle, large = row.autoattack_accuracies.values()
+    assert row.test_accuracy >= small_ball > middle > large
+    for strongest, descent_only in zip(
+        row.autoattack_accuracies.values(), row.robust_accuracies.values(), strict=True
+    ):
+        assert strongest <= descent_only
+    assert "<th>AutoAttack at<br>L2 2</th>" in store.read(plan.report.digest, "report.html").decode()
 
 
 def test_what_autoattack_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

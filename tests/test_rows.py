@@ -12,6 +12,7 @@ from advfeat.report.controls import control, with_controls
 from advfeat.report.markdown import markdown_report
 from advfeat.report.published import otherwise, published_label, published_note
 from advfeat.report.rows import Row, recipe_row
+from advfeat.report.verdicts import verdict_line
 from advfeat.spec import Experiment, RecipeName, UntargetedAttack
 from advfeat.stages.evaluation import _in_parts
 
@@ -153,16 +154,52 @@ def test_a_row_tells_the_settings_that_matter_to_its_recipe(
 def test_controls_are_taken_from_the_same_report() -> None:
     of = experiment()
     rows = with_controls(
-        [row("d_rand", of, 90), row("shuffled", of, 11), row("d_det", of), row("two_dimensional", of)]
+        [row("d_rand", of, 90), row("shuffled", of, 11), row("d_det", of), row("two_dimensional", of)], of
     )
     assert [(each.control, each.control_accuracy) for each in rows] == [
         *(("shuffled", 0.11), ("clean", None), ("bugs_only", None), (None, None))
     ]
     plane = row("two_dimensional", of, control_accuracy=0.1, points_right=0.7)
-    assert [control(each) for each in (*rows, *with_controls([plane]))] == [
+    assert [control(each) for each in (*rows, *with_controls([plane], of))] == [
         *("11.0 % shuffled", "–", "–", "–", "10.0 % unperturbed")
     ]
     assert plane.points_right == 0.7
+
+
+def test_a_control_that_was_made_in_another_way_is_none() -> None:
+    of = experiment(
+        recipes="[d_rand, d_det, bugs_only, shuffled]",
+        only="{bugs_only: {attack: {eps: 2.5}}, shuffled: {target: {epochs: 3}}}",
+    )
+    rows = with_controls([row(recipe, of.of(recipe), 20) for recipe in of.recipes], of)
+    found = {each.recipe: each.control_accuracy for each in rows}
+    assert found == {"d_rand": 0.2, "d_det": None, "bugs_only": None, "shuffled": None}
+
+
+def test_what_teaches_robustness_keeps_more_than_ordinary_training() -> None:
+    of = experiment(evaluation="{attack: {eps: 0.5, steps: 20}}")
+    attacked = {"clean": 0.5, "robust_features": 0.7, "non_robust_features": 0.05}
+
+    def judged_beside(kept: float) -> tuple[str | None, str | None]:
+        rows = [
+            row(name, of, 90, robust_accuracy=robust) for name, robust in (attacked | {"clean": kept}).items()
+        ]
+        robust, fragile = with_controls(rows, of)[1:]
+        assert robust.ordinary_robust_accuracy == kept
+        assert f"above what clean keeps ({100 * kept:.1f} %)" in verdict_line(robust)
+        assert "clean keeps" not in verdict_line(fragile)
+        return robust.verdict, fragile.verdict
+
+    assert judged_beside(0.5) == ("as claimed", "as claimed")
+    assert judged_beside(0.75) == ("contrary", "as claimed")
+    alone = with_controls([row("robust_features", of, 90, robust_accuracy=0.7)], of)
+    assert alone[0].ordinary_robust_accuracy is None
+    assert alone[0].verdict == "as claimed"
+
+
+def test_the_share_of_permuted_classes_is_told() -> None:
+    made = row("bugs_only", experiment(), 10, permuted_accuracy=0.708)
+    assert "70.8 % of the test images get the permuted class" in verdict_line(made)
 
 
 def test_what_teaches_is_held_against_what_does_not_and_the_other_way_round() -> None:
@@ -190,26 +227,22 @@ def evaluations(plan: Plan) -> list[dict[str, Any]]:
 
 def test_robust_accuracy_at_several_radii_is_in_columns_of_their_own() -> None:
     of = experiment(evaluation="{attack: {eps: 0.25, steps: 20}, further_eps: [0.5, 1]}")
-    made = row("clean", of, robust_accuracy=0.8, further_robust_accuracies=[0.6, 0.3])
+    under_autoattack = {"autoattack_accuracy": 0.75, "further_autoattack_accuracies": [0.55, 0.2]}
+    robust = {"robust_accuracy": 0.8, "further_robust_accuracies": [0.6, 0.3], "calibration_error": 0.01}
+    made = row("clean", of, **robust)
     assert made.robust_accuracies == {"L2 0.25": 0.8, "L2 0.5": 0.6, "L2 1": pytest.approx(0.3)}
     assert made.robust_accuracy == 0.8
-    measured = made.model_copy(update={"calibration_error": 0.01, "autoattack_accuracy": 0.75})
+    measured = row("clean", of, **robust, **under_autoattack)
     (head, _, line) = markdown_report([measured]).splitlines()[4:7]
-    assert head.endswith(
-        "| robust at L2 0.25 | robust at L2 0.5 | robust at L2 1 | AutoAttack | transfer rate |"
+    balls = "L2 0.25", "L2 0.5", "L2 1"
+    robust_heads, autoattack_heads = (
+        " | ".join(f"{what} at {ball}" for ball in balls) for what in ("robust", "AutoAttack")
     )
-    assert line.endswith("| 80.0 % | 60.0 % | 30.0 % | 75.0 % | – |")
+    assert head.endswith(f"| {robust_heads} | {autoattack_heads} | transfer rate |")
+    assert line.endswith("| 80.0 % | 60.0 % | 30.0 % | 75.0 % | 55.0 % | 20.0 % | – |")
     assert "AutoAttack" not in markdown_report([made])
     stages = evaluations(build_plan(of))
     assert all(parameters["further_eps"] == [0.5, 1] for parameters in stages)
-
-
-def test_evaluations_at_one_radius_keep_their_digests() -> None:
-    of = experiment(evaluation="{attack: {eps: 0.25, steps: 20}}", seeds="[0]", recipes="[clean]")
-    plan = build_plan(of)
-    assert not any("further_eps" in parameters for parameters in evaluations(plan))
-    (digest,) = (stage.digest for stage in plan.stages if stage.kind == "evaluation")
-    assert digest.startswith("91be73392d892794"), "as before there were several"
 
 
 def test_steps_of_a_set_length_grow_with_the_radius() -> None:

@@ -70,6 +70,23 @@ def test_verdict_on_both_parts(accuracy: Verdict, robustness: Verdict | None, ex
 
 
 @pytest.mark.parametrize(
+    ("robust", "ordinary", "expected"),
+    [
+        (True, None, "as claimed"),
+        (True, 0.05, "as claimed"),
+        (True, 0.3, "as claimed"),
+        (True, 0.5, "open"),
+        (True, 0.7, "contrary"),
+        (False, 0.7, "contrary"),
+    ],
+)
+def test_robustness_is_more_than_ordinary_training_has(
+    robust: bool, ordinary: float | None, expected: Verdict
+) -> None:
+    assert robustness_verdict(robust, (0.4, 0.6), 0.1, ordinary) == expected
+
+
+@pytest.mark.parametrize(
     ("ci95", "expected"),
     [((0.1, 0.9), "as claimed"), ((-0.9, -0.1), "contrary"), ((-0.1, 0.9), "open"), (None, "open")],
 )

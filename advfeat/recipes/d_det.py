@@ -5,6 +5,8 @@ is right on clean images has learned from the perturbations, against the rest of
 permutation of the classes than the next one may be set.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from advfeat.recipes.ilyas import table_1, table_1_restricted_imagenet
@@ -14,10 +16,14 @@ from advfeat.recipes.recipe import Claim, Given, Labels, Recipe
 
 def relabel(given: Given) -> Labels:
     """Move each label to the next class, the last one to the first, or as the permutation says."""
-    permutation = given.settings.permutation
+    return permuted(given.labels, given.settings.permutation, given.classes)
+
+
+def permuted(labels: Labels, permutation: Sequence[int] | None, classes: int) -> Labels:
+    """Return the class that each of the labels (N,) is moved to: by the permutation, or the next one."""
     if permutation is None:
-        return (given.labels + 1) % given.classes
-    return np.asarray(permutation, np.int64)[given.labels]
+        return (labels + 1) % classes
+    return np.asarray(permutation, np.int64)[labels]
 
 
 D_DET = Recipe(

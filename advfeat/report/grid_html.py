@@ -20,7 +20,7 @@ from advfeat.report.grid_figures import (
 from advfeat.report.groups import groups, varying_axes
 from advfeat.report.html import Example, templates
 from advfeat.report.numbers import correlation
-from advfeat.report.rows import Cost, Row, robust_balls
+from advfeat.report.rows import Cost, Row, autoattack_balls, robust_balls
 from advfeat.report.transfer import TransferMatrix
 
 _MOST_HEAT_MAPS = 6
@@ -87,6 +87,7 @@ def render_grid(content: GridContent, charts: GridCharts) -> str:
         groups=groups(content.rows),
         varying=varying_axes(content.rows),
         balls=robust_balls(content.rows),
+        autoattack_balls=autoattack_balls(content.rows),
         charts=charts,
         transfers=content.transfers,
         examples=content.examples,

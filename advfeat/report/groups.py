@@ -1,7 +1,7 @@
 """Rows of a grid that differ by their seed alone, taken together."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,8 +69,16 @@ class Group:
 
     def robust_accuracy(self, ball: str) -> float | None:
         """Return the mean robust accuracy in a ball over seeds; None where it was not measured."""
-        values = [row.robust_accuracies[ball] for row in self.rows if ball in row.robust_accuracies]
-        return float(np.mean(values)) if values else None
+        return _mean_at(ball, [row.robust_accuracies for row in self.rows])
+
+    def autoattack_accuracy(self, ball: str) -> float | None:
+        """Return the same under AutoAttack."""
+        return _mean_at(ball, [row.autoattack_accuracies for row in self.rows])
+
+
+def _mean_at(ball: str, accuracies: Sequence[Mapping[str, float]]) -> float | None:
+    values = [by_ball[ball] for by_ball in accuracies if ball in by_ball]
+    return float(np.mean(values)) if values else None
 
 
 def groups(rows: Sequence[Row]) -> list[Group]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from advfeat.report.controls import control
 from advfeat.report.numbers import percent, points, share
 from advfeat.report.published import otherwise, published_line, published_note
-from advfeat.report.rows import Row, robust_balls
+from advfeat.report.rows import Row, autoattack_balls, robust_balls
 from advfeat.report.verdicts import verdict_line
 
 _RESULTS = (
@@ -75,13 +75,18 @@ def _results(row: Row) -> list[str]:
 
 def _measures(rows: Sequence[Row]) -> list[str]:
     balls = robust_balls(rows)
-    autoattack = ["AutoAttack"] if any(row.autoattack_accuracy is not None for row in rows) else []
-    heads = [*_MEASURES, *(f"robust at {ball}" for ball in balls), *autoattack, "transfer rate"]
+    attacked = autoattack_balls(rows)
+    heads = [
+        *_MEASURES,
+        *(f"robust at {ball}" for ball in balls),
+        *(f"AutoAttack at {ball}" for ball in attacked),
+        "transfer rate",
+    ]
     lines = [
         [
             *_agreement(row),
             *(percent(row.robust_accuracies.get(ball)) for ball in balls),
-            *(percent(row.autoattack_accuracy) for _ in autoattack),
+            *(percent(row.autoattack_accuracies.get(ball)) for ball in attacked),
             percent(row.transfer_rate),
         ]
         for row in rows

@@ -94,6 +94,12 @@ class Row(BaseModel):
     """Whether that of the robust accuracy does; ``None`` where it is not claimed or not measured."""
     autoattack_accuracy: float | None = None
     """Under AutoAttack, in the first of these balls."""
+    autoattack_accuracies: dict[str, float] = {}
+    """The same in each of them."""
+    ordinary_robust_accuracy: float | None = None
+    """What ``clean`` keeps in the same report under the same attack, where robustness is claimed."""
+    permuted_accuracy: float | None = None
+    """Where the classes were permuted, the share of test images that get their class's permuted one."""
     control: RecipeName | None = None
     """The recipe that the claim is held against."""
     control_accuracy: float | None = None
@@ -168,7 +174,8 @@ def recipe_row(
         robustness_verdict=of_robustness,
         class_accuracies=_mean_of_classes(evaluations),
         control=recipe.control,
-        robust_accuracies=_robust_accuracies(experiment, evaluations),
+        robust_accuracies=_by_ball("robust_accuracy", experiment, evaluations),
+        autoattack_accuracies=_by_ball("autoattack_accuracy", experiment, evaluations),
         **{name: _mean(evaluations, name) for name in _MEASURES},
         **_agreement(evaluations),
     )
@@ -182,6 +189,7 @@ _MEASURES = (
     "transfer_rate",
     "control_accuracy",
     "points_right",
+    "permuted_accuracy",
 )
 
 
@@ -196,11 +204,19 @@ def _agreement(evaluations: Sequence[Metrics]) -> dict[str, float | None]:
     }
 
 
-def _robust_accuracies(experiment: Experiment, evaluations: Sequence[Metrics]) -> dict[str, float]:
+_FURTHER = {
+    "robust_accuracy": "further_robust_accuracies",
+    "autoattack_accuracy": "further_autoattack_accuracies",
+}
+"""What an evaluation calls a measure at the radii after the first."""
+
+
+def _by_ball(measure: str, experiment: Experiment, evaluations: Sequence[Metrics]) -> dict[str, float]:
+    """Return the mean over seeds of an accuracy under attack, by the name of the ball."""
     attack = experiment.evaluation.attack
-    if attack is None or "robust_accuracy" not in evaluations[0]:
+    if attack is None or measure not in evaluations[0]:
         return {}
-    by_seed = [[e["robust_accuracy"], *e.get("further_robust_accuracies", ())] for e in evaluations]
+    by_seed = [[entry[measure], *entry.get(_FURTHER[measure], ())] for entry in evaluations]
     balls = (ball(attack.norm, eps) for eps in experiment.evaluation.radii)
     return dict(zip(balls, np.mean(by_seed, axis=0).tolist(), strict=True))
 
@@ -227,6 +243,11 @@ def _wilson(evaluation: Metrics) -> tuple[float, float]:
 def robust_balls(rows: Iterable[Row]) -> list[str]:
     """Name the balls in which robust accuracy was measured of any row, in their order."""
     return list(dict.fromkeys(name for row in rows for name in row.robust_accuracies))
+
+
+def autoattack_balls(rows: Iterable[Row]) -> list[str]:
+    """Name those in which it was measured with AutoAttack too."""
+    return list(dict.fromkeys(name for row in rows for name in row.autoattack_accuracies))
 
 
 def _robust_interval(evaluations: Sequence[Metrics]) -> tuple[float, float] | None:

@@ -25,7 +25,13 @@ def predicted(row: Row) -> str:
         accuracy = f"chance ({chance}) or less, at any rate below {most}"
     if row.robust is None:
         return accuracy
-    return f"{accuracy}; under attack {'above' if row.robust else 'below'} chance{_published(row)}"
+    robust = f"{'above' if row.robust else 'below'} chance{_ordinary(row)}"
+    return f"{accuracy}; under attack {robust}{_published(row)}"
+
+
+def _ordinary(row: Row) -> str:
+    kept = row.ordinary_robust_accuracy
+    return f" and above what clean keeps ({percent(kept)})" if row.robust and kept is not None else ""
 
 
 def _published(row: Row) -> str:
@@ -44,6 +50,8 @@ def seen(row: Row) -> str:
         found += f", attack success {percent(row.attack_success)}"
     if row.transfer_rate is not None:
         found += f", transfer rate {percent(row.transfer_rate)}"
+    if row.permuted_accuracy is not None:
+        found += f", {percent(row.permuted_accuracy)} of the test images get the permuted class"
     if row.points_right is not None:
         found += f", {percent(row.points_right)} of the original points right"
     if row.control_accuracy is not None:

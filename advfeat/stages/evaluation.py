@@ -24,6 +24,7 @@ from advfeat.evaluation import (
 )
 from advfeat.models import Normalized
 from advfeat.progress import Progress
+from advfeat.recipes.d_det import permuted
 from advfeat.spec import EvaluationSpec
 from advfeat.stage import Stage
 from advfeat.stages.images import read_classes, read_split
@@ -37,8 +38,8 @@ def evaluate(stage: Stage, store: Store, progress: Progress | None = None) -> Ar
     """Write ``predictions.parquet`` (label, prediction, confidence) and measure what the model learned.
 
     Metrics: accuracy, by class too; calibration; agreement with the source model and likeness to it, where
-    there is one; robust accuracy, if asked for, at one radius or several; and of recipe ``transfer`` the
-    transfer rate.
+    there is one; robust accuracy, if asked for, at one radius or several; where classes were permuted, the
+    share of the test images that get the permuted class; and of recipe ``transfer`` the transfer rate.
     """
 
     def build(folder: Path) -> dict[str, Any]:
@@ -57,8 +58,11 @@ def evaluate(stage: Stage, store: Store, progress: Progress | None = None) -> Ar
         if "source_model" in stage.inputs:
             source = read_model(store, stage.inputs["source_model"])
             metrics |= _likeness(model, source, test, classes)
-        if stage.parameters:
+        if "attack" in stage.parameters:
             metrics |= _robustness(model, test, stage, progress)
+        if "permutation" in stage.parameters:
+            moved = permuted(test.labels, stage.parameters["permutation"], classes)
+            metrics["permuted_accuracy"] = float(np.mean(predictions == moved))
         if "reference_model" in stage.inputs:
             metrics["transfer_rate"] = _transfer_rate(stage, store)
         return metrics
@@ -97,7 +101,8 @@ def _robustness(
     model: Normalized, test: LabelledImages, stage: Stage, progress: Progress | None
 ) -> dict[str, Any]:
     seed = stage.parameters["seed"]
-    spec = EvaluationSpec.model_validate({k: v for k, v in stage.parameters.items() if k != "seed"})
+    asked = {name: value for name, value in stage.parameters.items() if name in EvaluationSpec.model_fields}
+    spec = EvaluationSpec.model_validate(asked)
     assert spec.attack is not None
     images = torch.from_numpy(test.images)
     accuracy, *further = (
@@ -108,8 +113,12 @@ def _robustness(
     if further:
         found["further_robust_accuracies"] = further
     if spec.autoattack:
-        norm, eps = spec.attack.norm, spec.attack.eps
-        found["autoattack_accuracy"] = autoattack_accuracy(model, images, test.labels, norm, eps, seed)
+        accuracy, *further = (
+            autoattack_accuracy(model, images, test.labels, spec.attack.norm, eps, seed) for eps in spec.radii
+        )
+        found["autoattack_accuracy"] = accuracy
+        if further:
+            found["further_autoattack_accuracies"] = further
     return found
 
 

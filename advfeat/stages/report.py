@@ -26,7 +26,8 @@ def write_report(stage: Stage, store: Store) -> ArtifactRef:
     def build(folder: Path) -> dict[str, Any]:
         experiment = stage.parameters["experiment"]
         first_seed = experiment["seeds"][0]
-        rows = with_controls([_row(stage, store, recipe) for recipe in experiment["recipes"]])
+        rows = [_row(stage, store, recipe) for recipe in experiment["recipes"]]
+        rows = with_controls(rows, Experiment.model_validate(experiment))
         shown, planes, lineages = {}, {}, {}
         for recipe in experiment["recipes"]:
             digest = stage.inputs[f"{recipe}/{first_seed}/dataset"]
