@@ -11,7 +11,7 @@ from advfeat import data
 from advfeat.evaluation import predict
 from advfeat.experiment_file import load_experiment
 from advfeat.grid import load_grid, points
-from advfeat.intervals import wilson_interval
+from advfeat.intervals import mean_interval, wilson_interval
 from advfeat.plan import build_grid_plan, build_plan
 from advfeat.spec import RecipeName
 from advfeat.stages.rows import stored_tables
@@ -60,7 +60,7 @@ def test_perturbed_noise_teaches_and_under_permuted_labels_it_does_not(
 
 @dataclass(frozen=True)
 class Place:
-    """Means over seeds at one value of an axis: images used, and shares as fractions."""
+    """Images used, and shares as fractions, at one value of an axis: of one seed, or means over seeds."""
 
     size: float
     source_accuracy: float
@@ -70,7 +70,17 @@ class Place:
 
 
 def along(axis: str, recipe: RecipeName, assignments: list[str], store: Store) -> dict[float, Place]:
-    """Compute a grid; return what is found at each value of an axis."""
+    """Compute a grid; return what is found at each value of an axis, means over seeds."""
+    return {
+        value: Place(*np.mean([tuple(vars(place).values()) for place in members], axis=0).tolist())
+        for value, members in seeds_along(axis, recipe, assignments, store).items()
+    }
+
+
+def seeds_along(
+    axis: str, recipe: RecipeName, assignments: list[str], store: Store
+) -> dict[float, list[Place]]:
+    """Compute a grid; return what each seed has at each value of an axis."""
     places = points(recipe, load_grid(recipe, assignments))
     plan = build_grid_plan(places)
     for stage in plan.stages:
@@ -88,10 +98,20 @@ def along(axis: str, recipe: RecipeName, assignments: list[str], store: Store) -
             evaluation["transfer_rate"] if recipe == "transfer" else np.nan,
         )
         found.setdefault(float(point.axes[axis]), []).append(place)
-    return {
-        value: Place(*np.mean([tuple(vars(place).values()) for place in members], axis=0).tolist())
-        for value, members in found.items()
-    }
+    return found
+
+
+@pytest.mark.parametrize("recipe", ["d_det", "most_confused"])
+def test_the_same_images_under_the_same_labels_teach_nothing_unperturbed(
+    recipe: RecipeName, store: Store
+) -> None:
+    """The exact control: what is left at a vanishing eps are images and labels, which mislead."""
+    found = seeds_along("eps", recipe, ["eps=[0.000001,1.5]", "seeds=[0,1,2]"], store)
+    unperturbed, perturbed = (
+        mean_interval([place.accuracy for place in found[eps]]) for eps in (0.000001, 1.5)
+    )
+    assert unperturbed[1] < CHANCE
+    assert perturbed[0] > unperturbed[1] + 0.3
 
 
 def test_a_source_of_more_epochs_errs_less_and_its_errors_teach_less(store: Store) -> None:

@@ -152,6 +152,8 @@ def test_papers_have_their_own_settings() -> None:
     assert networks.pop("mislabeled")[1] == "resnet18"
     assert networks.pop("perturbation_on_noise") == ("wide_resnet28_10", "wide_resnet28_10")
     assert set(networks.values()) == {("resnet50", "resnet50")}
+    plain = {name for name in papers.recipes if papers.of(name).target.augmentation == "none"}
+    assert plain == {"d_det", "transfer"}
     bugs = papers.of("bugs_only")
     assert ball(bugs) == ("l2", 2.5, 10, 0.5)
     assert bugs.guards == 10
