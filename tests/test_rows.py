@@ -178,11 +178,12 @@ def test_a_control_that_was_made_in_another_way_is_none() -> None:
 
 def test_what_teaches_robustness_keeps_more_than_ordinary_training() -> None:
     of = experiment(evaluation="{attack: {eps: 0.5, steps: 20}}")
-    attacked = {"clean": 0.5, "robust_features": 0.7, "non_robust_features": 0.05}
 
     def judged_beside(kept: float) -> tuple[str | None, str | None]:
         rows = [
-            row(name, of, 90, robust_accuracy=robust) for name, robust in (attacked | {"clean": kept}).items()
+            row("clean", of, 90, robust_accuracy=kept),
+            row("robust_features", of, 90, robust_accuracy=0.7),
+            row("non_robust_features", of, 90, robust_accuracy=0.05),
         ]
         robust, fragile = with_controls(rows, of)[1:]
         assert robust.ordinary_robust_accuracy == kept
@@ -227,8 +228,15 @@ def evaluations(plan: Plan) -> list[dict[str, Any]]:
 
 def test_robust_accuracy_at_several_radii_is_in_columns_of_their_own() -> None:
     of = experiment(evaluation="{attack: {eps: 0.25, steps: 20}, further_eps: [0.5, 1]}")
-    under_autoattack = {"autoattack_accuracy": 0.75, "further_autoattack_accuracies": [0.55, 0.2]}
-    robust = {"robust_accuracy": 0.8, "further_robust_accuracies": [0.6, 0.3], "calibration_error": 0.01}
+    under_autoattack: dict[str, Any] = {
+        "autoattack_accuracy": 0.75,
+        "further_autoattack_accuracies": [0.55, 0.2],
+    }
+    robust: dict[str, Any] = {
+        "robust_accuracy": 0.8,
+        "further_robust_accuracies": [0.6, 0.3],
+        "calibration_error": 0.01,
+    }
     made = row("clean", of, **robust)
     assert made.robust_accuracies == {"L2 0.25": 0.8, "L2 0.5": 0.6, "L2 1": pytest.approx(0.3)}
     assert made.robust_accuracy == 0.8
