@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from typing import Any, Literal
 
@@ -49,7 +50,7 @@ class Engine:
         network = copy.deepcopy(model).eval().requires_grad_(False)
         if not self.optimized:
             return network
-        network = _folded(network).to(memory_format=torch.channels_last)
+        network = _channels_last(_folded(network))
         return _BF16(network) if self.precision == "bf16" else network
 
     def fill(self, rows: int, where: torch.device) -> int:
@@ -161,9 +162,10 @@ class _BF16(nn.Module):
         super().__init__()
         self.network = model
         for layer in model.modules():
+            has_own = next(layer.parameters(recurse=False), None) is not None
             if type(layer) in _BF16_LAYERS:
                 layer.to(torch.bfloat16).register_forward_pre_hook(_rounded)
-            elif layer._parameters and not isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            elif has_own and not isinstance(layer, nn.modules.batchnorm._BatchNorm):
                 layer.register_forward_pre_hook(_widened)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -199,6 +201,14 @@ def _takes_bf16(model: nn.Module, image: Tensor) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def _channels_last(network: nn.Module) -> nn.Module:
+    """Lay out what has four dimensions; ``Module.to`` refuses networks that have five anywhere."""
+    for tensor in chain(network.parameters(), network.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def _folded(model: nn.Module) -> nn.Module:
