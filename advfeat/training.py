@@ -65,21 +65,21 @@ def mean_and_std(pieces: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 @contextmanager
 def _repeatable() -> Iterator[None]:
     """Compute by deterministic algorithms, and as the process had it before afterwards."""
-    fills = torch.utils.deterministic
+    memory: Any = torch.utils.deterministic  # a module with a property, which no stub shows
     algorithms, warns = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    filled = fills.fill_uninitialized_memory
+    filled = memory.fill_uninitialized_memory
     # Some CUDA kernels have no deterministic twin: there a warning, not an error.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
         torch.use_deterministic_algorithms(True, warn_only=True)
-        fills.fill_uninitialized_memory = False  # for finding bugs; it writes every tensor once more
+        memory.fill_uninitialized_memory = False  # for finding bugs; it writes every tensor once more
         yield
     finally:
         torch.use_deterministic_algorithms(algorithms, warn_only=warns)
-        fills.fill_uninitialized_memory = filled
+        memory.fill_uninitialized_memory = filled
 
 
 @_repeatable()

@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from advfeat import attacks, data
 from advfeat.attacks import attack_step, perturb
 from advfeat.balls import BALLS, within
-from advfeat.engine import REFERENCE, Engine, choose_engine, step_flop, trace_step
+from advfeat.engine import REFERENCE, Engine, Step, choose_engine, step_flop, trace_step
 from advfeat.errors import InputError
 from advfeat.experiment_file import load_experiment
 from advfeat.models import Normalized, build, from_bytes, to_bytes
@@ -275,10 +275,9 @@ def test_restarts_keep_the_strongest(attacked: tuple[Normalized, Tensor, Tensor]
 def test_restarts_tell_large_losses_apart() -> None:
     """No sigmoid does: of losses below -37 it makes exactly 1."""
     torch.manual_seed(0)
-    network = torch.nn.Sequential(
-        torch.nn.Flatten(), torch.nn.Linear(16, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)
-    )
-    network[-1].weight.data.mul_(10_000)
+    last = torch.nn.Linear(8, 3)
+    last.weight.data.mul_(10_000)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8), torch.nn.Tanh(), last)
     images, aims = torch.rand(64, 1, 4, 4), torch.arange(64) % 3
     attack = Attack(eps=1, steps=2, step_size=0.1, loss="logit", precision="fp32")
     with torch.no_grad():
@@ -493,9 +492,9 @@ def test_one_targeted_step_is_every_peers(
 def by_hand(norm: Norm, slope: NDArray[np.float64]) -> NDArray[np.float64]:
     """The step of length one down a slope, of one image that no bound of [0, 1] holds."""
     if norm == "l2":
-        return -slope / np.sqrt((slope**2).sum())
+        return np.asarray(-slope / np.sqrt((slope**2).sum()))
     if norm == "linf":
-        return -np.sign(slope)
+        return np.asarray(-np.sign(slope))
     count = 1 if norm == "l0" else round(0.01 * slope.size)
     steepest = np.argsort(-np.abs(slope), axis=None)[:count]
     step = np.zeros(slope.size)
@@ -509,8 +508,9 @@ def test_one_step_is_the_formula(norm: Norm, loss: AttackLoss) -> None:
     """Of a linear network, whose gradient is known: l0 and l1 move the steepest values alone."""
     generator = np.random.default_rng(0)
     weights = generator.normal(size=(3, 12, 5, 5))
-    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(300, 3, bias=False)).double()
-    network[1].weight.data.copy_(torch.from_numpy(weights.reshape(3, -1)))
+    layer = torch.nn.Linear(300, 3, bias=False).double()
+    layer.weight.data.copy_(torch.from_numpy(weights.reshape(3, -1)))
+    network = torch.nn.Sequential(torch.nn.Flatten(), layer)
     image = 0.25 + generator.random((12, 5, 5)) / 2
     logits, label = (weights * image).sum((1, 2, 3)), 1
     chances = np.exp(logits - logits.max())
@@ -551,11 +551,11 @@ class Scaled(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        self.layer = torch.nn.Linear(16, 3)
         self.temperature, self.shift = 1.0, [torch.zeros(16)]
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(images.flatten(1) + self.shift[0]) / self.temperature
+        logits: Tensor = self.layer(images.flatten(1) + self.shift[0]) / self.temperature
         return logits
 
 
@@ -566,8 +566,13 @@ COMPILED = Engine(optimized=True, compiled=True, tile=2)
 def compilations(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Every step that would have been compiled."""
     seen: list[object] = []
+
+    def compiled(step: Step, _: object) -> Step:
+        seen.append(step)
+        return step
+
     monkeypatch.setattr(attacks, "_LAST_COMPILED", {})
-    monkeypatch.setattr(attacks, "compile_step", lambda step, _: seen.append(step) or step)
+    monkeypatch.setattr(attacks, "compile_step", compiled)
     return seen
 
 
@@ -583,7 +588,7 @@ def test_a_compiled_step_serves_its_network_alone(compilations: list[object]) ->
     assert [compiled(network), compiled(network)] == [2, 2]
     network.shift[0] += 1
     assert [compiled(network), compiled(network)] == [3, 3]
-    network.network[1].weight.data[0, 0] += 1
+    network.layer.weight.data[0, 0] += 1
     assert [compiled(network), compiled(network)] == [4, 4]
 
 
@@ -592,7 +597,7 @@ def test_a_model_that_is_read_again_is_not_compiled_again(
     name: ModelName, compilations: list[object]
 ) -> None:
     images, aims = torch.rand(2, 3, 16, 16), torch.tensor([0, 1])
-    shape = {"width": 8, "image_shape": [3, 16, 16], "classes": 3}
+    shape: dict[str, Any] = {"width": 8, "image_shape": [3, 16, 16], "classes": 3}
     stored = to_bytes(build(name, **shape), {"name": name, **shape})
     for _ in range(2):
         perturb(from_bytes(stored), images, aims, Attack(eps=1, steps=1), engine=COMPILED)
@@ -653,7 +658,8 @@ class Multiplied(torch.nn.Module):
         self.layer, self.own = torch.nn.Linear(16, 8), torch.nn.Parameter(torch.rand(8, 3))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.layer(images.flatten(1)) @ self.own
+        logits: Tensor = self.layer(images.flatten(1)) @ self.own
+        return logits
 
 
 def test_a_network_that_bf16_does_not_fit_into_is_computed_in_fp32() -> None:
@@ -664,8 +670,7 @@ def test_a_network_that_bf16_does_not_fit_into_is_computed_in_fp32() -> None:
 
 
 def test_the_reference_knows_no_autocast(attacked: tuple[Normalized, Tensor, Tensor]) -> None:
-    model, images, labels = (part[:32] if isinstance(part, Tensor) else part for part in attacked)
-    assert isinstance(model, Normalized)
+    model, images, labels = attacked[0], attacked[1][:32], attacked[2][:32]
     attack = Attack(eps=0.5, steps=2, targeted=False, restarts=1, precision="fp32")
     plain = perturb(model, images, labels, attack)
     with torch.autocast("cpu", torch.bfloat16):

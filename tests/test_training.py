@@ -261,10 +261,8 @@ def test_a_training_leaves_the_process_as_it_was(digits: tuple[Tensor, Tensor], 
     found: list[tuple[bool, bool]] = []
 
     def flags() -> tuple[bool, bool]:
-        return (
-            torch.are_deterministic_algorithms_enabled(),
-            torch.utils.deterministic.fill_uninitialized_memory,
-        )
+        memory: Any = torch.utils.deterministic
+        return torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
 
     torch.use_deterministic_algorithms(before)
     try:
