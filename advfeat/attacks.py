@@ -19,8 +19,8 @@ from advfeat.engine import (
     Step,
     choose_engine,
     compile_step,
+    convolutions_for,
     fill_up,
-    tuned_convolutions,
 )
 from advfeat.errors import InputError
 from advfeat.hardware import device_of, keep_freed_memory, sent, true_fp32
@@ -69,7 +69,7 @@ def perturb(
     where = device_of(model)
     # A caller's autocast would round the reference path and the final checks, which are fp32.
     plainly = torch.autocast(where.type, enabled=False)
-    with _undisturbed(model), torch.no_grad(), true_fp32(), plainly, tuned_convolutions(where, engine):
+    with _undisturbed(model), torch.no_grad(), true_fp32(), plainly, convolutions_for(engine, where):
         check_classes(model, images, labels)
         attempts = _Attempts(model, images, labels, attack, engine, progress)
         best = attempts.run(_starts(images, attack, seed, places, attempt=0))

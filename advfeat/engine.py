@@ -141,18 +141,21 @@ def trace_step(step: Step, example: tuple[Tensor, Tensor, Tensor]) -> torch.fx.G
 
 
 @contextmanager
-def tuned_convolutions(where: torch.device, engine: Engine) -> Iterator[None]:
-    """Let cuDNN time its kernels for the one shape of an optimized engine's tiles, and take the fastest.
+def convolutions_for(engine: Engine, where: torch.device) -> Iterator[None]:
+    """Let cuDNN take kernels that repeat themselves, or for an optimized engine the fastest for its tiles.
 
-    Not where deterministic algorithms are asked for: the fastest need not be the same in every process.
+    Which is fastest is found by timing them, and need not be the same in every process: where
+    deterministic algorithms are asked for, no kernels are timed.
     """
-    before = torch.backends.cudnn.benchmark
-    tuned = engine.optimized and where.type == "cuda" and not torch.are_deterministic_algorithms_enabled()
-    torch.backends.cudnn.benchmark = before or tuned
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    if where.type == "cuda":
+        timed = engine.optimized and not torch.are_deterministic_algorithms_enabled()
+        cudnn.deterministic, cudnn.benchmark = not timed, timed
     try:
         yield
     finally:
-        torch.backends.cudnn.benchmark = before
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 class _BF16(nn.Module):

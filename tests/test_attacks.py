@@ -27,7 +27,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from advfeat import attacks, data
 from advfeat.attacks import attack_step, perturb
 from advfeat.balls import BALLS, within
-from advfeat.engine import REFERENCE, Engine, Step, choose_engine, step_flop, trace_step
+from advfeat.engine import (
+    REFERENCE,
+    ROW_MULTIPLE,
+    Engine,
+    Step,
+    choose_engine,
+    convolutions_for,
+    step_flop,
+    trace_step,
+)
 from advfeat.errors import InputError
 from advfeat.experiment_file import load_experiment
 from advfeat.models import Normalized, build, from_bytes, to_bytes
@@ -546,6 +555,25 @@ def test_input_gradients_as_convolutions_are_input_gradients(name: ModelName) ->
     assert (ours - plain).norm() < 1e-9 * plain.norm()
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("repeatably", [True, False])
+@pytest.mark.parametrize("engine", [REFERENCE, FAST["folded"]], ids=["reference", "optimized"])
+def test_the_reference_repeats_itself_and_fast_paths_are_timed(
+    engine: Engine, repeatably: bool, device: str
+) -> None:
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    torch.use_deterministic_algorithms(repeatably)
+    try:
+        with convolutions_for(engine, torch.device(device)):
+            found = cudnn.deterministic, cudnn.benchmark
+    finally:
+        torch.use_deterministic_algorithms(False)
+    timed = engine.optimized and not repeatably
+    assert found == ((not timed, timed) if device == "cuda" else before)
+    assert (cudnn.deterministic, cudnn.benchmark) == before
+
+
 class Scaled(torch.nn.Module):
     """A network with a plain number and a plain tensor, which no state holds."""
 
@@ -696,6 +724,17 @@ def test_small_balls_hold_more_than_their_centre(norm: Norm) -> None:
     mended = within(images, wild, BALLS[norm], 2e-6)
     assert lengths(norm, images, mended).max() <= 2e-6
     assert (lengths(norm, images, mended) > 0).all()
+
+
+@pytest.mark.parametrize("engine", [REFERENCE, FAST["folded"], FAST["compiled"]])
+def test_batches_are_filled_up_to_few_shapes(engine: Engine) -> None:
+    """A GPU's libraries choose kernels by the shape, which must not tell how many images there are."""
+    on_cpu, on_gpu = (
+        {engine.fill(rows, torch.device(name)) for rows in range(1, 1 + engine.tile)}
+        for name in ("cpu", "cuda")
+    )
+    assert on_gpu == {engine.tile}
+    assert on_cpu == ({engine.tile} if engine.compiled else set(range(ROW_MULTIPLE, 129, ROW_MULTIPLE)))
 
 
 def test_a_flat_network_moves_nothing() -> None:
