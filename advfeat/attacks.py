@@ -13,9 +13,17 @@ from torch import Tensor, nn
 
 from advfeat.balls import BALLS, movable, within
 from advfeat.digest import derived_seed
-from advfeat.engine import REFERENCE, Engine, Step, choose_engine, compile_step, fill_up
+from advfeat.engine import (
+    REFERENCE,
+    Engine,
+    Step,
+    choose_engine,
+    compile_step,
+    convolutions_for,
+    fill_up,
+)
 from advfeat.errors import InputError
-from advfeat.hardware import device_of, keep_freed_memory, true_fp32
+from advfeat.hardware import device_of, keep_freed_memory, sent, true_fp32
 from advfeat.objectives import goal_confidence, objective, reached
 from advfeat.progress import Progress
 from advfeat.spec import Attack
@@ -54,20 +62,24 @@ def perturb(
     check_attackable(images, labels)
     if not len(images):
         return images.clone()
+    labels = labels.long()
     keep_freed_memory()
     engine = engine or choose_engine(model, images[:1], attack.precision, len(images) * attack.passes)
     places = range(len(images)) if rows is None else rows
-    with _undisturbed(model), torch.no_grad(), true_fp32():
+    where = device_of(model)
+    # A caller's autocast would round the reference path and the final checks, which are fp32.
+    plainly = torch.autocast(where.type, enabled=False)
+    with _undisturbed(model), torch.no_grad(), true_fp32(), plainly, convolutions_for(engine, where):
         check_classes(model, images, labels)
         attempts = _Attempts(model, images, labels, attack, engine, progress)
         best = attempts.run(_starts(images, attack, seed, places, attempt=0))
         if attack.restarts:
-            strength = _strength(model, best, labels, attack)
+            hit, loss = _strength(model, best, labels, attack)
         for attempt in range(1, 1 + attack.restarts):
             other = attempts.run(_starts(images, attack, seed, places, attempt))
-            other_strength = _strength(model, other, labels, attack)
-            better = other_strength > strength
-            best[better], strength[better] = other[better], other_strength[better]
+            other_hit, other_loss = _strength(model, other, labels, attack)
+            better = (other_hit & ~hit) | ((other_hit == hit) & (other_loss < loss))
+            best[better], hit[better], loss[better] = other[better], other_hit[better], other_loss[better]
     return best
 
 
@@ -119,18 +131,19 @@ class _Attempts:
         """Put the perturbations on the images; what rounding put outside is mended."""
         examples = torch.empty_like(self._images)
         for chosen in torch.arange(len(examples)).split(self._engine.tile):
-            images, perturbation = self._moved(self._images[chosen]), self._moved(perturbations[chosen])
+            parts = self._images[chosen], perturbations[chosen]
+            images, perturbation = (sent(part, self._device) for part in parts)
             mended = within(images, images + perturbation, BALLS[self._attack.norm], self._attack.eps)
             examples[chosen] = mended.to(examples.device)
         return examples
 
     def _tile(self, chosen: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Bring one tile to the device, filled up to the engine's rows."""
-        count = self._engine.fill(len(chosen))
+        count = self._engine.fill(len(chosen), self._device)
         layout = torch.channels_last if self._engine.optimized else torch.contiguous_format
 
         def moved(batch: Tensor) -> Tensor:
-            return self._moved(fill_up(batch, count))
+            return sent(fill_up(batch, count), self._device)
 
         images, perturbation = moved(self._images[chosen]), moved(start)
         return (
@@ -150,11 +163,6 @@ class _Attempts:
             _LAST_COMPILED[key] = step
         return _LAST_COMPILED[key]
 
-    def _moved(self, batch: Tensor) -> Tensor:
-        if self._device.type == "cuda" and batch.device.type == "cpu":
-            batch = batch.pin_memory()
-        return batch.to(self._device, non_blocking=True)
-
     def _report(self, image_steps: int) -> None:
         self._steps_done += image_steps
         if self._progress is not None:
@@ -162,11 +170,21 @@ class _Attempts:
 
 
 def _fingerprint(model: nn.Module, image: Tensor, label: Tensor, attack: Attack, engine: Engine) -> str:
-    """Name a compiled step by all that is built into it."""
-    built_in = [attack.model_dump_json(), engine, device_of(model), torch.get_num_threads(), model]
+    """Name a compiled step by all that is built into it.
+
+    What neither weights nor the text of attributes show, such as a tensor kept in a plain attribute,
+    shows in the logits of a fixed image.
+    """
+    where, of_every_module = device_of(model), vars(nn.Module()).keys()
+    attributes = [
+        {name: value for name, value in vars(module).items() if name not in of_every_module}
+        for module in model.modules()
+    ]
+    built_in = [attack.model_dump_json(), engine, where, torch.get_num_threads(), model, attributes]
     sha = hashlib.sha256(repr([*built_in, image.shape, label.dtype]).encode())
-    for weights in model.state_dict().values():
-        sha.update(raw_bytes(weights))
+    probe = torch.rand(image.shape, generator=torch.Generator().manual_seed(0))
+    for tensor in (*model.state_dict().values(), model(probe.to(where))):
+        sha.update(raw_bytes(tensor))
     return sha.hexdigest()
 
 
@@ -207,16 +225,16 @@ def _starts(images: Tensor, attack: Attack, seed: int, rows: Sequence[int], atte
     return (images + points.to(images.device)).clamp(0, 1) - images
 
 
-def _strength(model: nn.Module, examples: Tensor, labels: Tensor, attack: Attack) -> Tensor:
-    """Rank examples in fp32: whatever reaches the goal comes before what does not, then by the loss."""
-    device, loss = device_of(model), objective(attack)
-    ranks = []
+def _strength(model: nn.Module, examples: Tensor, labels: Tensor, attack: Attack) -> tuple[Tensor, Tensor]:
+    """Return in fp32 whether each example reaches the goal, and its loss, on the examples' device."""
+    where, loss = device_of(model), objective(attack)
+    hits, losses = [], []
     for batch, aims in zip(examples.split(REFERENCE.tile), labels.split(REFERENCE.tile), strict=True):
-        aims = aims.to(device)
-        logits = model(fill_up(batch, REFERENCE.fill(len(batch))).to(device))[: len(batch)]
-        closeness = torch.sigmoid(-loss(logits, aims).double())
-        ranks.append((reached(logits, aims, attack.targeted) + closeness).to(examples.device))
-    return torch.cat(ranks)
+        aims = aims.to(where)
+        logits = model(fill_up(batch, REFERENCE.fill(len(batch), where)).to(where))[: len(batch)]
+        hits.append(reached(logits, aims, attack.targeted))
+        losses.append(loss(logits, aims))
+    return torch.cat(hits).to(examples.device), torch.cat(losses).to(examples.device)
 
 
 @contextmanager

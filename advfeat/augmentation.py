@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from advfeat.hardware import sent
+
 _ALL = slice(None)
 
 
@@ -26,14 +28,15 @@ class FlipAndShift:
         """
         flips = (torch.rand(len(rows), generator=generator) < 0.5)[share]
         shifts = torch.randint(0, 2 * self._reach + 1, (len(rows), 2), generator=generator)[share]
-        rows = rows[share]
-        count, where = len(rows), self._padded.device
-        down = (shifts[:, :1] + torch.arange(self._height)).to(where)
-        across = torch.arange(self._width).expand(count, self._width)
-        across = (shifts[:, 1:] + torch.where(flips[:, None], across.flip(1), across)).to(where)
+        where = self._padded.device
+        rows, flips, shifts = (sent(drawn, where) for drawn in (rows[share], flips, shifts))
+        count = len(rows)
+        down = shifts[:, :1] + torch.arange(self._height, device=where)
+        across = torch.arange(self._width, device=where).expand(count, self._width)
+        across = shifts[:, 1:] + torch.where(flips[:, None], across.flip(1), across)
         channels = torch.arange(self._padded.shape[1], device=where)
         return self._padded[
-            rows.to(where).view(-1, 1, 1, 1),
+            rows.view(-1, 1, 1, 1),
             channels.view(1, -1, 1, 1),
             down.view(count, 1, -1, 1),
             across.view(count, 1, 1, -1),

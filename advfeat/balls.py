@@ -153,8 +153,8 @@ def within(images: Tensor, adversarial: Tensor, ball: Ball, eps: float) -> Tenso
     """Mend what float32 rounding put outside the ball or [0, 1], exactly.
 
     Lengths are measured in float64. A perturbation that is too long is projected onto a ball a little
-    smaller until it fits; one that no float32 pixels can represent inside the ball, or that is NaN,
-    is dropped.
+    smaller until it fits, and rounded towards the image where that does not help; one that is NaN is
+    dropped.
     """
     undefined = _per_image(adversarial.isnan().flatten(1).any(1))
     adversarial = torch.where(undefined, images, adversarial.clamp(0, 1))
@@ -165,8 +165,19 @@ def within(images: Tensor, adversarial: Tensor, ball: Ball, eps: float) -> Tenso
             return adversarial
         shorter = images.double() + ball.project(perturbation, eps * (1 - shortening))
         adversarial = torch.where(outside, shorter.to(images.dtype), adversarial)
+    perturbation = adversarial.double() - images.double()
+    outside = _per_image(ball.length(perturbation) > eps)
+    shorter = _rounded_towards(images, ball.project(perturbation, eps * (1 - 1e-2)))
+    adversarial = torch.where(outside, shorter, adversarial)
     outside = _per_image(ball.length(adversarial.double() - images.double()) > eps)
     return torch.where(outside, images, adversarial)
+
+
+def _rounded_towards(images: Tensor, perturbation: Tensor) -> Tensor:
+    """Put a float64 perturbation on the images so that rounding makes no value of it larger."""
+    rounded = (images.double() + perturbation).to(images.dtype)
+    larger = (rounded.double() - images.double()).abs() > perturbation.abs()
+    return torch.where(larger, torch.nextafter(rounded, images), rounded)
 
 
 def _per_image(values: Tensor) -> Tensor:

@@ -8,8 +8,11 @@ with constant, pre-packed weights, and element-wise operations fuse with their n
 """
 
 import copy
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from typing import Any, Literal
 
@@ -24,7 +27,7 @@ Step = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(images, perturbation, labels) -> (next perturbation, whether each image still moves)."""
 
 ROW_MULTIPLE = 16
-"""Batches are filled up to a multiple of this: matrix products of few rows round in another way."""
+"""On a CPU batches are filled up to a multiple of this: products of few rows round in another way."""
 
 _ACTIVATION_BYTES_ON_CPU = 1 << 30
 _ACTIVATION_SHARE_ON_GPU = 0.25
@@ -47,12 +50,17 @@ class Engine:
         network = copy.deepcopy(model).eval().requires_grad_(False)
         if not self.optimized:
             return network
-        network = _folded(network).to(memory_format=torch.channels_last)
+        network = _channels_last(_folded(network))
         return _BF16(network) if self.precision == "bf16" else network
 
-    def fill(self, rows: int) -> int:
-        """Return how many rows a batch of ``rows`` is filled up to."""
-        return self.tile if self.compiled else -(-rows // ROW_MULTIPLE) * ROW_MULTIPLE
+    def fill(self, rows: int, where: torch.device) -> int:
+        """Return how many rows a batch of ``rows`` is filled up to on a device.
+
+        A GPU's libraries choose among kernels by the shape: there all batches have the same.
+        """
+        if self.compiled or where.type != "cpu":
+            return self.tile
+        return -(-rows // ROW_MULTIPLE) * ROW_MULTIPLE
 
 
 REFERENCE = Engine()
@@ -63,7 +71,8 @@ def choose_engine(model: nn.Module, image: Tensor, precision: Precision, image_s
     """Choose how to attack ``image_steps`` times an image like ``image`` (1, C, H, W).
 
     Depends on the kind of machine, the network and the amount of work alone, so that workers of one
-    kind choose alike. ``precision="fp32"`` is the reference path. Raises nothing.
+    kind choose alike. ``precision="fp32"`` is the reference path; a network that bf16 layers do not fit
+    into is computed in fp32, whatever was asked for. Raises nothing.
     """
     device = device_of(model)
     tile = _tile(model, image.to(device))
@@ -71,6 +80,8 @@ def choose_engine(model: nn.Module, image: Tensor, precision: Precision, image_s
         return Engine(tile=tile)
     flop = step_flop(model, image.to(device))
     chosen = choose_precision(precision, device, flop)
+    if chosen == "bf16" and not _takes_bf16(model, image.to(device)):
+        chosen = "fp32"
     pays = image_steps * flop >= _COMPILATION_PAYS_FROM_FLOP.get((device.type, chosen), float("inf"))
     return Engine(chosen, optimized=True, compiled=pays and can_compile(device), tile=tile)
 
@@ -101,14 +112,21 @@ def step_flop(model: nn.Module, image: Tensor) -> int:
 def compile_step(step: Step, example: tuple[Tensor, Tensor, Tensor]) -> Step:
     """Compile an attack step for inputs of the shapes, strides and devices of ``example``.
 
-    The result is to be called under ``torch.no_grad()``.
+    The result is to be called under ``torch.no_grad()``. Where the compiler fails, that is a warning, and
+    the step itself is returned.
     """
     import torch._inductor.config as inductor
 
     if example[0].device.type == "cpu":
         # One compiler process: no worker pool that would outlive a killed run.
         inductor.compile_threads = 1
-    compiled: Step = torch.compile(trace_step(step, example), dynamic=False, options={"freezing": True})
+    try:
+        compiled: Step = torch.compile(trace_step(step, example), dynamic=False, options={"freezing": True})
+        compiled(*example)  # the first call compiles
+    except Exception as error:  # what tracers and compilers raise has no common type
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        warnings.warn(f"the attack step is not compiled ({reason})", stacklevel=2)
+        return step
     return compiled
 
 
@@ -122,21 +140,78 @@ def trace_step(step: Step, example: tuple[Tensor, Tensor, Tensor]) -> torch.fx.G
     return graph
 
 
+@contextmanager
+def convolutions_for(engine: Engine, where: torch.device) -> Iterator[None]:
+    """Let cuDNN take kernels that repeat themselves, or for an optimized engine the fastest for its tiles.
+
+    Which is fastest is found by timing them, and need not be the same in every process: where
+    deterministic algorithms are asked for, no kernels are timed.
+    """
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    if where.type == "cuda":
+        timed = engine.optimized and not torch.are_deterministic_algorithms_enabled()
+        cudnn.deterministic, cudnn.benchmark = not timed, timed
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+
+
 class _BF16(nn.Module):
-    """Normalization in fp32, the network in bf16, logits in fp32."""
+    """Convolution and linear layers in bf16; what comes before the first of them, and logits, in fp32."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.normalize = model.normalize if isinstance(model, Normalized) else lambda images: images
-        self.network = (model.network if isinstance(model, Normalized) else model).to(torch.bfloat16)
-        for module in self.network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.float()
+        self.network = model
+        for layer in model.modules():
+            has_own = next(layer.parameters(recurse=False), None) is not None
+            if type(layer) in _BF16_LAYERS:
+                layer.to(torch.bfloat16).register_forward_pre_hook(_rounded)
+            elif has_own and not isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                layer.register_forward_pre_hook(_widened)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, classes), float32."""
-        logits: Tensor = self.network(self.normalize(images).to(torch.bfloat16))
+        logits: Tensor = self.network(images)
         return logits.float()
+
+
+_BF16_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def _rounded(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    return _as_type(torch.bfloat16, given)
+
+
+def _widened(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    return _as_type(torch.float32, given)
+
+
+def _as_type(dtype: torch.dtype, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(
+        one.to(dtype) if isinstance(one, Tensor) and one.is_floating_point() else one for one in given
+    )
+
+
+def _takes_bf16(model: nn.Module, image: Tensor) -> bool:
+    """Return whether a network runs with bf16 layers: a user's may multiply their outputs by fp32 ones."""
+    if isinstance(model, Normalized):
+        return True
+    try:
+        with torch.no_grad():
+            Engine("bf16", optimized=True).prepare(model)(image)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _channels_last(network: nn.Module) -> nn.Module:
+    """Lay out what has four dimensions; ``Module.to`` refuses networks that have five anywhere."""
+    for tensor in chain(network.parameters(), network.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def _folded(model: nn.Module) -> nn.Module:
@@ -193,10 +268,11 @@ def _gradients_to_convolutions(graph: torch.fx.GraphModule) -> None:
     backward = torch.ops.aten.convolution_backward.default
     for node in graph.graph.find_nodes(op="call_function", target=backward):
         upstream, image, weight, _, stride, padding, dilation, transposed, _, groups, _ = node.args
+        constant = weight.op == "get_attr"  # not where the network computes it, as weight norm does
+        if transposed or not constant or getattr(graph, weight.target).ndim != 4:
+            continue
         kernel: Tensor = getattr(graph, weight.target)
         size: TensorMetadata = image.meta["tensor_meta"]
-        if transposed:
-            continue
         with graph.graph.inserting_before(node):
             arguments: tuple[Any, ...]
             reach = [d * (k - 1) - p for d, k, p in zip(dilation, kernel.shape[2:], padding, strict=True)]

@@ -13,6 +13,8 @@ from torch import nn
 
 from advfeat.spec import Precision
 
+_CPU = torch.device("cpu")
+
 _BF16_PAYS_ON_CPU_FROM_FLOP = 20e6
 """Of one forward and input gradient of an image; below, conversions cost more than they bring."""
 
@@ -22,13 +24,21 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def device() -> torch.device:
-    """Return the accelerator if this machine has one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return this thread's accelerator if the machine has one, else the CPU."""
+    # With its number: another thread has a current accelerator of its own.
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else _CPU
 
 
 def device_of(model: nn.Module) -> torch.device:
     """Return where a model's parameters lie; the CPU if it has none."""
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    return next((parameter.device for parameter in model.parameters()), _CPU)
+
+
+def sent(tensor: torch.Tensor, where: torch.device) -> torch.Tensor:
+    """Return a tensor on a device; what goes to a GPU goes without waiting for it."""
+    if where.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(where, non_blocking=where.type == "cuda")
 
 
 def choose_precision(wanted: Precision, where: torch.device, flop: int) -> Literal["bf16", "fp32"]:
@@ -67,8 +77,9 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def true_fp32() -> Iterator[None]:
-    """Multiply float32 as float32: on GPUs, torch lets convolutions round to TF32 unless told otherwise."""
-    settings = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    """Multiply float32 as float32: torch lets convolutions on GPUs round to TF32, and CPUs too if told so."""
+    backends = torch.backends
+    settings = (backends.cudnn.conv, backends.cuda.matmul, backends.mkldnn.conv, backends.mkldnn.matmul)  # type: ignore[attr-defined]
     before = [setting.fp32_precision for setting in settings]
     try:
         for setting in settings:

@@ -18,7 +18,8 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the best other class's logit less the label's (Carlini & Wagner 2017, f6, unclipped)."""
-    label = F.one_hot(labels, logits.shape[1]).bool()
+    # Not F.one_hot: it looks at the labels, which no traced step can do.
+    label = labels[:, None] == torch.arange(logits.shape[1], device=logits.device)
     return logits.masked_fill(label, -torch.inf).amax(1) - _logit(logits, labels)
 
 

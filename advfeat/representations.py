@@ -70,7 +70,7 @@ def rebuild(
     keep_freed_memory()
     with true_fp32():
         for rows in torch.arange(len(targets)).split(REFERENCE.tile):
-            count = REFERENCE.fill(len(rows))
+            count = REFERENCE.fill(len(rows), where)
             images = fill_up(starts[rows], count).to(where)
             with torch.no_grad():
                 aims = representations(network, fill_up(targets[rows], count).to(where))

@@ -9,6 +9,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain, islice
 from math import prod
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from advfeat.checkpoint import Checkpoint, TrainingState
 from advfeat.digest import canonical_json, derived_seed
 from advfeat.engine import Engine, step_flop
 from advfeat.errors import StageFailedError
-from advfeat.hardware import can_compile, choose_precision, device, keep_freed_memory
+from advfeat.hardware import can_compile, choose_precision, device, keep_freed_memory, sent
 from advfeat.parts import PART_BYTES, WINDOW_PARTS
 from advfeat.progress import Progress
 from advfeat.spec import Attack, Schedule, TrainSpec
@@ -61,6 +62,27 @@ def mean_and_std(pieces: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     return mean.float(), (squares / (count - 1)).sqrt().float()
 
 
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """Compute by deterministic algorithms, and as the process had it before afterwards."""
+    memory: Any = torch.utils.deterministic  # a module with a property, which no stub shows
+    algorithms, warns = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    filled = memory.fill_uninitialized_memory
+    # Some CUDA kernels have no deterministic twin: there a warning, not an error.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    try:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        memory.fill_uninitialized_memory = False  # for finding bugs; it writes every tensor once more
+        yield
+    finally:
+        torch.use_deterministic_algorithms(algorithms, warn_only=warns)
+        memory.fill_uninitialized_memory = filled
+
+
+@_repeatable()
 def fit(
     data: TrainingSet,
     spec: TrainSpec,
@@ -85,7 +107,8 @@ def fit(
     ``StageFailedError`` where there is neither that checkpoint nor such a group, and what reading the
     data raises.
     """
-    _compute_repeatably(spec.threads)
+    keep_freed_memory()
+    torch.set_num_threads(spec.threads)
     where = device()
     identity = "" if checkpoint is None else _identity(data, spec, classes, seed)
     model = _initialized(data.image_shape, spec, classes, seed).to(where)
@@ -118,17 +141,18 @@ def fit(
         total_loss, trained_on = torch.zeros((), device=where), 0
         batches = _shuffled_batches(islice(stream, len(windows[epoch])), spec.batch_size, workers, generator)
         for number, (window, rows) in enumerate(batches):
-            here = rows[share].to(where)
+            here = sent(rows[share], where)
             if spec.augmentation == "flip-crop":
                 batch = as_pixels(window.flipped_and_shifted.batch(rows, generator, share))
             else:
                 batch = as_pixels(window.images[here])
             batch = batch.contiguous(memory_format=torch.channels_last)
+            if spec.adversarial is not None:
+                attack_seed = derived_seed(seed, "adversarial", epoch, number * workers + rank)
+                engine = _attacking(spec.adversarial, precision, len(batch))
+                hard_labels = window.hard_labels[here]
+                batch = perturb(model, batch, hard_labels, spec.adversarial, seed=attack_seed, engine=engine)
             with torch.autocast(where.type, torch.bfloat16, enabled=precision == "bf16"):
-                if spec.adversarial is not None:
-                    attack_seed = derived_seed(seed, "adversarial", epoch, number * workers + rank)
-                    hard_labels = window.hard_labels[here]
-                    batch = _adversarial(model, batch, hard_labels, spec.adversarial, attack_seed)
                 # A last, smaller batch is not worth a compilation of its own; workers need their wrapper.
                 logits = (network if len(rows) == spec.batch_size or workers > 1 else model)(batch)
             labels = window.labels[here]
@@ -156,14 +180,6 @@ def fit(
                 last_kept = time.monotonic()
     trained: models.Normalized = model if average is None else average.module
     return trained.eval().to(memory_format=torch.contiguous_format)
-
-
-def _compute_repeatably(threads: int) -> None:
-    keep_freed_memory()
-    torch.set_num_threads(threads)
-    # Some CUDA kernels have no deterministic twin: there a warning, not an error.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def _optimizer(
@@ -211,8 +227,11 @@ def _fast_forward(
     return precision, compiled
 
 
-def _adversarial(model: nn.Module, batch: Tensor, labels: Tensor, attack: Attack, seed: int) -> Tensor:
-    return perturb(model, batch, labels, attack, seed=seed, engine=Engine(tile=len(batch)))
+def _attacking(attack: Attack, precision: Literal["bf16", "fp32"], rows: int) -> Engine:
+    """Choose how a batch is attacked: in the training's precision, if the attack leaves that open."""
+    if attack.precision != "auto":
+        precision = attack.precision
+    return Engine(precision, optimized=precision == "bf16", tile=rows)
 
 
 def _initialized(image_shape: tuple[int, ...], spec: TrainSpec, classes: int, seed: int) -> models.Normalized:

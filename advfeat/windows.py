@@ -89,15 +89,15 @@ class TrainingSet:
         return sum(self.sizes[part] for part in window)
 
     def stream(self, windows: Iterable[Parts]) -> Iterator[Window]:
-        """Read windows onto the device, each while the one before is used; the last one is kept.
+        """Read windows onto this thread's device, each while the one before is used; the last one is kept.
 
         Raises what reading raises.
         """
-        return computed_ahead(self._read, windows, 1)
+        return computed_ahead(partial(self._read, where=device()), windows, 1)
 
-    def _read(self, parts: Parts) -> Window:
+    def _read(self, parts: Parts, where: torch.device) -> Window:
         if self._last is None or self._last[0] != parts:
-            self._last = parts, self._load(parts).moved_to(device())
+            self._last = parts, self._load(parts).moved_to(where)
         return self._last[1]
 
 

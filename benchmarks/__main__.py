@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from advfeat.errors import AdvfeatError
 from advfeat.hardware import device
 from advfeat.spec import DataSpec
-from benchmarks import attacks, grids, growth, machine, nodes, report, scale, storage, training
+from benchmarks import attacks, grids, growth, job, machine, nodes, report, scale, storage, training
 from benchmarks.options import add_options, chosen
 from benchmarks.report import say
 
-PARTS = ("machine", "attacks", "growth", "training", "scale", "nodes", "grids", "storage")
+PARTS = ("machine", "attacks", "growth", "training", "scale", "nodes", "grids", "storage", "job")
 _QUICK_TRAIN_SIZE = 400
 
 
@@ -49,6 +49,7 @@ def _run(given: argparse.Namespace, command: str) -> None:
     of_nodes = chosen(nodes.QUICK if quick else nodes.Settings(), given)
     of_grids = chosen(grids.QUICK if quick else grids.Settings(), given)
     of_storage = chosen(storage.QUICK if quick else storage.Settings(), given)
+    of_job = chosen(job.QUICK if quick else job.Settings(), given)
     book = report.Book(machine.describe(), given.output, command, quick=quick)
     for part in PARTS if given.part == "all" else (given.part,):
         if part == "machine":
@@ -66,8 +67,10 @@ def _run(given: argparse.Namespace, command: str) -> None:
             book.keep("nodes", nodes.run(of_nodes, say=say))
         elif part == "grids":
             book.keep("grids", grids.run(of_grids, say=say))
-        else:
+        elif part == "storage":
             book.keep("storage", storage.run(of_storage, say=say))
+        else:
+            book.keep("job", job.run(of_job, data))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         nodes.Settings(),
         grids.Settings(),
         storage.Settings(),
+        job.Settings(),
     )
     add_options(parser, parts)
     return parser

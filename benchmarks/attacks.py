@@ -5,10 +5,12 @@ another class drawn at random. advfeat runs three times: as it chooses for this 
 chooses for work without end, compiled where a compiler is there, in its first call; and on its float32
 reference path. Every peer that is installed runs once. All do so in this process, in rounds in which
 they alternate. advfeat is given all images in one call and tiles them itself, the peers a batch a call.
+With ``--candidates advfeat`` it runs alone and once, as it chooses: for work that would take peers hours.
 
-The rate is that of the median round's whole call. advfeat prepares the network in every call; the rate
-after set-up is what is left from the end of the first tile on, and what longer work comes near to. The
-very first call, with what it compiles, is reported apart and not counted.
+The rate is that of the median round's whole call, and the share of the peak is that rate's. advfeat
+prepares the network in every call; the rate after set-up is what is left from the end of the first tile
+on, and what longer work comes near to. The very first call, with what it compiles, is reported apart and
+not counted.
 
 Success is the share of images that the network, in float32 on the CPU and without any attack's code,
 puts into the target class; it and the largest norm show that all do the same work. The arithmetic is
@@ -22,7 +24,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +67,14 @@ class Settings(Spec):
         ge=2,
         description="images attacked; else a batch (4,096 on a GPU), at least two of advfeat's tiles",
     )
-    batch: int = Field(default=128, ge=1, description="images a call of a peer")
+    batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="images a call of a peer; else 128, on a GPU as many as advfeat's tile",
+    )
+    candidates: Literal["all", "advfeat"] = Field(
+        default="all", description="all, or advfeat alone, as it chooses for this work"
+    )
     rounds: int = Field(default=5, ge=1, description="rounds that are counted")
 
 
@@ -119,6 +128,7 @@ class Figures(Spec):
             columns=(
                 "",
                 "image-steps/s",
+                "a call, s",
                 "slowest to fastest round",
                 "relative",
                 "after set-up",
@@ -129,6 +139,7 @@ class Figures(Spec):
                 (
                     row.name,
                     figure(row.image_steps_per_second),
+                    figure(self.attacked_images * settings.steps / row.image_steps_per_second),
                     f"{figure(row.slowest)} to {figure(row.fastest)}",
                     f"{row.image_steps_per_second / ours:.2f}",
                     "" if row.after_setup is None else figure(row.after_setup),
@@ -140,7 +151,7 @@ class Figures(Spec):
             note=f"{self.attacked_images:,} images of {settings.image_size} pixels a side, {settings.steps} "
             f"steps, batch {settings.batch}; median of {settings.rounds} alternating rounds; "
             f"{figure(self.flops_per_image_step / 1e9)} GFLOP per image and step; peak: {', '.join(known)}; "
-            "its share is that of the rate after set-up, where there is one."
+            "its share is that of whole calls."
             + "".join(f" {name}: {reason}." for name, reason in self.absent.items()),
         )
 
@@ -173,6 +184,7 @@ class Work:
     model: nn.Module
     images: Tensor
     targets: Tensor
+    batch: int
 
     @property
     def step_size(self) -> float:
@@ -233,8 +245,8 @@ class Batched:
 
     def __call__(self, work: Work, steps: int) -> Tensor:
         """Attack all images, batch by batch."""
-        model, descent, size = work.handed_over(), work.descent(steps), work.settings.batch
-        batches = zip(work.images.split(size), work.targets.split(size), strict=True)
+        model, descent = work.handed_over(), work.descent(steps)
+        batches = zip(work.images.split(work.batch), work.targets.split(work.batch), strict=True)
         return torch.cat([self.attack(model, images, targets, descent) for images, targets in batches])
 
 
@@ -262,13 +274,19 @@ def run(settings: Settings, data: DataSpec, *, quick: bool, say: Callable[[str],
         threads=torch.get_num_threads(),
     )
     model = trained(loaded, spec)
-    count = settings.attacked or _attacked_images(settings, model, as_pixels(loaded.test[:1]))
+    tile = engine_for_long_work(model, as_pixels(loaded.test[:1])).tile
+    batch = settings.batch or (tile if where.type == "cuda" else 128)
+    settings = settings.model_copy(update={"batch": batch})
+    # A batch, or more where advfeat could not fill two of its tiles with that.
+    least = max(4096 if where.type == "cuda" else batch, 2 * tile)
+    count = settings.attacked or least
     labels = repeated(loaded.test_labels, count)
     work = Work(
         settings=settings,
         model=model,
         images=as_pixels(repeated(loaded.test, count)).to(where),
         targets=other_classes(labels, len(loaded.classes)).to(where),
+        batch=batch,
     )
     judge = Judge(model)
     flops = flops_per_image_step(work.handed_over(), work.images[:8], work.targets[:8])
@@ -298,12 +316,6 @@ def run(settings: Settings, data: DataSpec, *, quick: bool, say: Callable[[str],
     )
 
 
-def _attacked_images(settings: Settings, model: nn.Module, image: Tensor) -> int:
-    """Return a batch, or more where advfeat could not fill two of its tiles with that."""
-    least = 4096 if device().type == "cuda" else settings.batch
-    return max(least, 2 * engine_for_long_work(model, image).tile)
-
-
 def flops_per_image_step(model: nn.Module, images: Tensor, targets: Tensor) -> float:
     """Count the operations of one forward pass and one input gradient, with frozen parameters."""
     model.requires_grad_(False)
@@ -318,17 +330,18 @@ def _able(
     work: Work, judge: Judge, say: Callable[[str], None]
 ) -> tuple[dict[str, Candidate], dict[str, FirstCall], dict[str, str]]:
     """Call every candidate once; return those that can run, and why the others cannot."""
-    candidates: dict[str, Candidate] = {
-        "advfeat (auto)": Advfeat(),
-        "advfeat (long work)": Advfeat({"engine": engine_for_long_work(work.model, work.images[:1])}),
-        "advfeat (fp32 reference)": Advfeat({"precision": "fp32"}),
-    }
+    candidates: dict[str, Candidate] = {"advfeat (auto)": Advfeat()}
+    everyone = work.settings.candidates == "all"
+    if everyone:
+        long_work = engine_for_long_work(work.model, work.images[:1])
+        candidates["advfeat (long work)"] = Advfeat({"engine": long_work})
+        candidates["advfeat (fp32 reference)"] = Advfeat({"precision": "fp32"})
     first_calls: dict[str, FirstCall] = {}
     absent: dict[str, str] = {}
     for name, candidate in candidates.items():
         say(f"first call of {name}")
         first_calls[name] = _first_call(work, judge, candidate)
-    for name, peer in PEERS.items():
+    for name, peer in PEERS.items() if everyone else ():
         if machine.peer_version(name) is None:
             absent[name] = "not installed"
             continue
@@ -374,7 +387,6 @@ def _row(
     if isinstance(candidate, Advfeat):
         known = [lap for lap in candidate.rates[-len(seconds) :] if lap is not None]
         after_setup = statistics.median(known) if known else None
-    speed = flops * (rate if after_setup is None else after_setup)
     return Row(
         name=name,
         image_steps_per_second=rate,
@@ -385,5 +397,5 @@ def _row(
         success=first.success,
         largest_norm=first.largest_norm,
         working_memory_bytes=first.working_memory_bytes,
-        shares_of_peak={precision: speed / peak for precision, peak in peaks.flops_per_second.items()},
+        shares_of_peak={precision: flops * rate / peak for precision, peak in peaks.flops_per_second.items()},
     )

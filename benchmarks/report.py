@@ -18,6 +18,7 @@ from advfeat.spec import Spec
 from benchmarks.attacks import Figures as AttackFigures
 from benchmarks.grids import Figures as GridFigures
 from benchmarks.growth import Figures as GrowthFigures
+from benchmarks.job import Figures as JobFigures
 from benchmarks.machine import Machine, Peaks
 from benchmarks.nodes import Figures as NodeFigures
 from benchmarks.scale import Figures as ScaleFigures
@@ -58,11 +59,12 @@ class Report(Spec):
     nodes: Part[NodeFigures] | None = None
     grids: Part[GridFigures] | None = None
     storage: Part[StorageFigures] | None = None
+    job: Part[JobFigures] | None = None
 
     def markdown(self) -> str:
         """Return the report as Markdown."""
         lines = [f"# Benchmarks: {self.machine.title}", "", *_markdown(self.machine.table())]
-        orchestrated = (self.scale, self.nodes, self.grids, self.storage)
+        orchestrated = (self.scale, self.nodes, self.grids, self.storage, self.job)
         parts = (self.peaks, self.attacks, self.growth, self.training, *orchestrated)
         for part in parts:
             if part is not None:

@@ -20,12 +20,11 @@ from pydantic import Field
 from torch import nn
 
 from advfeat import training
-from advfeat.hardware import device
+from advfeat.hardware import device, true_fp32
 from advfeat.spec import DataSpec, ModelName, Spec, TrainSpec
 from advfeat.training import as_pixels
 from advfeat.windows import TrainingSet
 from benchmarks import measure
-from benchmarks.machine import multiplying_in
 from benchmarks.options import Listed, Numbers
 from benchmarks.table import Table, figure, percent
 from benchmarks.workload import Images, load_images, repeated, share
@@ -243,6 +242,6 @@ def _trainings(
 
 def _accuracy(model: nn.Module, loaded: Images) -> float:
     where = device()
-    with torch.no_grad(), multiplying_in("fp32"):
+    with torch.no_grad(), true_fp32():
         found = [model(as_pixels(part.to(where))).argmax(dim=1).cpu() for part in loaded.test.split(500)]
     return share(torch.cat(found) == loaded.test_labels)

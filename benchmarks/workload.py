@@ -65,13 +65,11 @@ def other_classes(labels: Tensor, classes: int) -> Tensor:
 def trained(images: Images, spec: TrainSpec) -> models.Normalized:
     """Train a network as advfeat does, and return it as if it had just been loaded.
 
-    That is in torch's default layout, which torchattacks and robustness need; and what training sets
-    for the whole process is taken back.
+    That is in torch's default layout, which torchattacks and robustness need.
     """
     model = training.fit(
         TrainingSet.in_memory(images.train, images.train_labels), spec, classes=len(images.classes), seed=0
     )
-    torch.use_deterministic_algorithms(False)
     default: models.Normalized = model.to(memory_format=torch.contiguous_format)
     return default
 

@@ -5,6 +5,10 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+if "ADVFEAT_TEST_GPU" not in os.environ:
+    # Before anything asks for it: models would be trained on a GPU and asked about images on the CPU.
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 import pytest
 import s3fs
 from hypothesis import settings

@@ -1,7 +1,10 @@
 """Attacks against an independent implementation (foolbox), and what holds for every example."""
 
+import copy
 import subprocess
 import sys
+import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,21 +19,32 @@ from foolbox.criteria import Misclassification, TargetedMisclassification
 from foolbox.models.pytorch import PyTorchModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from advfeat import data
+from advfeat import attacks, data
 from advfeat.attacks import attack_step, perturb
 from advfeat.balls import BALLS, within
-from advfeat.engine import REFERENCE, Engine, step_flop, trace_step
+from advfeat.engine import (
+    REFERENCE,
+    ROW_MULTIPLE,
+    Engine,
+    Step,
+    choose_engine,
+    convolutions_for,
+    step_flop,
+    trace_step,
+)
 from advfeat.errors import InputError
 from advfeat.experiment_file import load_experiment
-from advfeat.models import Normalized, build
-from advfeat.objectives import objective, reached
+from advfeat.models import Normalized, build, from_bytes, to_bytes
+from advfeat.objectives import goal_confidence, objective, reached
 from advfeat.spec import Attack, AttackLoss, ModelName, Norm
 from advfeat.training import as_pixels, fit
 from advfeat.windows import TrainingSet
+from benchmarks.peers import PEERS, BallNorm, Descent
 
 NORMS = ("l2", "linf", "l1", "l0")
 LOSSES = ("cross-entropy", "margin", "logit")
@@ -251,19 +265,40 @@ def test_every_loss_reaches_its_goal(
         assert success(model, perturb(model, images, aims, attack), aims, targeted) > 0.8
 
 
-def test_restarts_keep_the_strongest(attacked: tuple[Normalized, Tensor, Tensor]) -> None:
+@pytest.mark.parametrize("loss", LOSSES)
+def test_restarts_keep_the_strongest(attacked: tuple[Normalized, Tensor, Tensor], loss: AttackLoss) -> None:
     model, images, labels = attacked
     aims = (labels + 1) % 10
-    attack = Attack(eps=0.8, steps=8, precision="fp32")
+    attack = Attack(eps=0.8, steps=8, loss=loss, precision="fp32")
     once, often = (
         perturb(model, images, aims, attack.model_copy(update={"restarts": restarts})) for restarts in (0, 4)
     )
     with torch.no_grad():
         hit, kept = reached(model(once), aims, True), reached(model(often), aims, True)
-        losses = [torch.nn.functional.cross_entropy(model(x), aims, reduction="none") for x in (once, often)]
+        losses = [objective(attack)(model(x), aims) for x in (once, often)]
     assert (kept | ~hit).all(), "a success is lost to a restart"
     assert (losses[1] <= losses[0] + 1e-5)[hit == kept].all()
     assert (losses[1] < losses[0]).float().mean() > 0.05
+
+
+def test_restarts_tell_large_losses_apart() -> None:
+    """No sigmoid does: of losses below -37 it makes exactly 1."""
+    torch.manual_seed(0)
+    last = torch.nn.Linear(8, 3)
+    last.weight.data.mul_(10_000)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8), torch.nn.Tanh(), last)
+    images, aims = torch.rand(64, 1, 4, 4), torch.arange(64) % 3
+    attack = Attack(eps=1, steps=2, step_size=0.1, loss="logit", precision="fp32")
+    with torch.no_grad():
+        logits = [
+            network(perturb(network, images, aims, attack.model_copy(update={"restarts": restarts})))
+            for restarts in (0, 8)
+        ]
+    hit = reached(logits[0], aims, True)
+    losses = [objective(attack)(found, aims)[hit] for found in logits]
+    assert losses[0].max() < -100
+    assert (losses[1] <= losses[0]).all()
+    assert (losses[1] < losses[0]).float().mean() > 0.5, "stronger attempts were not told from the first"
 
 
 def test_images_stop_at_the_confidence(attacked: tuple[Normalized, Tensor, Tensor]) -> None:
@@ -345,6 +380,162 @@ def test_fast_paths_are_as_strong_as_the_reference(
     assert lengths("l2", images, fast).max() <= 1.0
 
 
+@pytest.mark.parametrize("name", ["folded", "bf16"])
+def test_cuts_and_threads_hardly_show_on_fast_paths(
+    attacked: tuple[Normalized, Tensor, Tensor], name: str
+) -> None:
+    """Here not at all: not a bit of an example; other processors' bf16 may round by the batch."""
+    model, images, labels = attacked
+    images, aims = images[:128], (labels[:128] + 1) % 10
+    attack = Attack(eps=1.0, steps=6, random_start=True)
+    hits, threads = [], torch.get_num_threads()
+    try:
+        for number, cuts, tile in ((1, [128], 128), (1, [1, 2, 37, 88], 64), (2, [64, 64], 16)):
+            torch.set_num_threads(number)
+            engine = replace(FAST[name], tile=tile)
+            starts = np.cumsum([0, *cuts[:-1]])
+            parts = zip(images.split(cuts), aims.split(cuts), starts, strict=True)
+            found = [
+                perturb(model, part, targets, attack, rows=range(first, first + len(part)), engine=engine)
+                for part, targets, first in parts
+            ]
+            with torch.no_grad():
+                hits.append(reached(model(torch.cat(found)), aims, True))
+    finally:
+        torch.set_num_threads(threads)
+    assert 0.2 < hits[0].float().mean() < 0.9
+    assert all((other != hits[0]).float().mean() <= 0.01 for other in hits[1:])
+
+
+@pytest.mark.parametrize("stops", [True, False], ids=["stops", "goes on"])
+@pytest.mark.parametrize("targeted", [True, False], ids=["targeted", "untargeted"])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_traced_step_is_the_step(norm: Norm, loss: AttackLoss, targeted: bool, stops: bool) -> None:
+    torch.manual_seed(0)
+    network = REFERENCE.prepare(build("cnn", width=4, image_shape=(3, 8, 8), classes=3).double())
+    images, labels = torch.rand(16, 3, 8, 8).double(), torch.arange(16) % 3
+    with torch.no_grad():
+        median = float(goal_confidence(network(images), labels, targeted).median())
+    confidence = median if stops else None
+    attack = Attack(norm=norm, eps=3, steps=5, loss=loss, targeted=targeted, stop_confidence=confidence)
+    step = attack_step(network, attack)
+    example = (images, torch.zeros_like(images), labels)
+    traced = trace_step(step, example)
+    with torch.no_grad():
+        eager, ours = step(*example), traced(*example)
+    assert (eager[0] != 0).any()
+    assert torch.allclose(ours[0], eager[0], atol=1e-9)
+    assert torch.equal(ours[1], eager[1])
+    assert ours[1].any()
+    assert ours[1].all() == (not stops)
+
+
+class Convolved(torch.nn.Module):
+    """A network of convolutions of any dimension."""
+
+    def __init__(self, convolution: torch.nn.Module, dimensions: int) -> None:
+        super().__init__()
+        self.convolution, self.last, self.dimensions = convolution, torch.nn.Linear(4, 3), dimensions
+
+    def forward(self, images: Tensor) -> Tensor:
+        shaped = images.flatten(2) if self.dimensions == 1 else images
+        shaped = images.unsqueeze(2) if self.dimensions == 3 else shaped
+        moved: Tensor = self.last(self.convolution(shaped).tanh().flatten(2).mean(2))
+        return moved
+
+
+@pytest.mark.parametrize(
+    ("convolution", "dimensions"),
+    [
+        (torch.nn.Conv1d(3, 4, 3), 1),
+        (torch.nn.Conv3d(3, 4, (1, 3, 3)), 3),
+        (torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv2d(3, 4, 3)), 2),
+    ],
+    ids=["1-d", "3-d", "weight norm"],
+)
+def test_other_convolutions_are_traced_as_they_are(convolution: torch.nn.Module, dimensions: int) -> None:
+    torch.manual_seed(0)
+    network = Engine(optimized=True).prepare(Convolved(convolution, dimensions)).double()
+    images = torch.rand(2, 3, 8, 8).double()
+    example = (images, torch.zeros_like(images), torch.tensor([0, 2]))
+    step = attack_step(network, Attack(eps=1, steps=1))
+    with torch.no_grad():
+        (plain, _), (ours, _) = step(*example), trace_step(step, example)(*example)
+    assert (ours - plain).norm() < 1e-9 * plain.norm()
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("targeted", [True, False], ids=["targeted", "untargeted"])
+def test_one_step_is_foolboxs(
+    attacked: tuple[Normalized, Tensor, Tensor], norm: Norm, targeted: bool
+) -> None:
+    model, images, labels = attacked
+    images, aims = images[:64], ((labels + 1) % 10 if targeted else labels)[:64]
+    attack = Attack(norm=norm, eps=0.5, steps=1, step_size=0.1, targeted=targeted, precision="fp32")
+    ours = perturb(model, images, aims, attack)
+    peer = FOOLBOX[norm](abs_stepsize=0.1, steps=1, random_start=False)
+    criterion = TargetedMisclassification if targeted else Misclassification
+    _, theirs, _ = peer(
+        PyTorchModel(model, bounds=(0, 1), device="cpu"), images, criterion(aims), epsilons=0.5
+    )
+    assert (ours - images).abs().amax() > 0.01
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("name", PEERS)
+def test_one_targeted_step_is_every_peers(
+    attacked: tuple[Normalized, Tensor, Tensor], name: str, norm: BallNorm
+) -> None:
+    for module in PEERS[name].modules:
+        pytest.importorskip(module, reason="the extra bench is not installed", exc_type=ImportError)
+    model, images, labels = attacked
+    images, aims = images[:64], (labels[:64] + 1) % 10
+    descent = Descent(norm=norm, eps=0.5, step_size=0.1, steps=1)
+    theirs = PEERS[name].attack(copy.deepcopy(model), images.clone(), aims, descent)
+    ours = perturb(model, images, aims, Attack(norm=norm, eps=0.5, steps=1, step_size=0.1, precision="fp32"))
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def by_hand(norm: Norm, slope: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The step of length one down a slope, of one image that no bound of [0, 1] holds."""
+    if norm == "l2":
+        return np.asarray(-slope / np.sqrt((slope**2).sum()))
+    if norm == "linf":
+        return np.asarray(-np.sign(slope))
+    count = 1 if norm == "l0" else round(0.01 * slope.size)
+    steepest = np.argsort(-np.abs(slope), axis=None)[:count]
+    step = np.zeros(slope.size)
+    step[steepest] = -np.sign(slope.flat[steepest]) / count
+    return step.reshape(slope.shape)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("norm", NORMS)
+def test_one_step_is_the_formula(norm: Norm, loss: AttackLoss) -> None:
+    """Of a linear network, whose gradient is known: l0 and l1 move the steepest values alone."""
+    generator = np.random.default_rng(0)
+    weights = generator.normal(size=(3, 12, 5, 5))
+    layer = torch.nn.Linear(300, 3, bias=False).double()
+    layer.weight.data.copy_(torch.from_numpy(weights.reshape(3, -1)))
+    network = torch.nn.Sequential(torch.nn.Flatten(), layer)
+    image = 0.25 + generator.random((12, 5, 5)) / 2
+    logits, label = (weights * image).sum((1, 2, 3)), 1
+    chances = np.exp(logits - logits.max())
+    chances /= chances.sum()
+    rival = max((0, 2), key=lambda other: logits[other])
+    slope = {
+        "cross-entropy": np.tensordot(chances, weights, 1) - weights[label],
+        "margin": weights[rival] - weights[label],
+        "logit": -weights[label],
+    }[loss]
+    pixels = torch.from_numpy(image)[None]
+    attack = Attack(norm=norm, eps=1 if norm == "l0" else 20, steps=1, step_size=0.1, loss=loss)
+    moved, _ = attack_step(network, attack)(pixels, torch.zeros_like(pixels), torch.tensor([label]))
+    assert np.allclose(moved[0].numpy(), 0.1 * by_hand(norm, slope), atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["cnn", "resnet9", "resnet18", "vgg16_bn"])
 def test_input_gradients_as_convolutions_are_input_gradients(name: ModelName) -> None:
     """Of networks folded and traced, at an odd size, where strides do not divide the image."""
@@ -362,6 +553,188 @@ def test_input_gradients_as_convolutions_are_input_gradients(name: ModelName) ->
         ours, _ = traced(*example)
     assert "convolution_backward" not in traced.code
     assert (ours - plain).norm() < 1e-9 * plain.norm()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("repeatably", [True, False])
+@pytest.mark.parametrize("engine", [REFERENCE, FAST["folded"]], ids=["reference", "optimized"])
+def test_the_reference_repeats_itself_and_fast_paths_are_timed(
+    engine: Engine, repeatably: bool, device: str
+) -> None:
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    torch.use_deterministic_algorithms(repeatably)
+    try:
+        with convolutions_for(engine, torch.device(device)):
+            found = cudnn.deterministic, cudnn.benchmark
+    finally:
+        torch.use_deterministic_algorithms(False)
+    timed = engine.optimized and not repeatably
+    assert found == ((not timed, timed) if device == "cuda" else before)
+    assert (cudnn.deterministic, cudnn.benchmark) == before
+
+
+class Scaled(torch.nn.Module):
+    """A network with a plain number and a plain tensor, which no state holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(16, 3)
+        self.temperature, self.shift = 1.0, [torch.zeros(16)]
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layer(images.flatten(1) + self.shift[0]) / self.temperature
+        return logits
+
+
+COMPILED = Engine(optimized=True, compiled=True, tile=2)
+
+
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Every step that would have been compiled."""
+    seen: list[object] = []
+
+    def compiled(step: Step, _: object) -> Step:
+        seen.append(step)
+        return step
+
+    monkeypatch.setattr(attacks, "_LAST_COMPILED", {})
+    monkeypatch.setattr(attacks, "compile_step", compiled)
+    return seen
+
+
+def test_a_compiled_step_serves_its_network_alone(compilations: list[object]) -> None:
+    network, images, aims = Scaled(), torch.rand(2, 1, 4, 4), torch.tensor([0, 1])
+
+    def compiled(network: torch.nn.Module) -> int:
+        perturb(network, images, aims, Attack(eps=1, steps=1), engine=COMPILED)
+        return len(compilations)
+
+    assert [compiled(network), compiled(network), compiled(copy.deepcopy(network))] == [1, 1, 1]
+    network.temperature = 2.0
+    assert [compiled(network), compiled(network)] == [2, 2]
+    network.shift[0] += 1
+    assert [compiled(network), compiled(network)] == [3, 3]
+    network.layer.weight.data[0, 0] += 1
+    assert [compiled(network), compiled(network)] == [4, 4]
+
+
+@pytest.mark.parametrize("name", ["mlp", "resnet9", "resnet18", "inception", "densenet"])
+def test_a_model_that_is_read_again_is_not_compiled_again(
+    name: ModelName, compilations: list[object]
+) -> None:
+    images, aims = torch.rand(2, 3, 16, 16), torch.tensor([0, 1])
+    shape: dict[str, Any] = {"width": 8, "image_shape": [3, 16, 16], "classes": 3}
+    stored = to_bytes(build(name, **shape), {"name": name, **shape})
+    for _ in range(2):
+        perturb(from_bytes(stored), images, aims, Attack(eps=1, steps=1), engine=COMPILED)
+    assert len(compilations) == 1
+
+
+def test_a_compiler_that_fails_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **__: object) -> Tensor:
+        raise RuntimeError("no compiler\nand a long story")
+
+    monkeypatch.setattr(attacks, "_LAST_COMPILED", {})
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: failing)
+    network, images, aims = Scaled(), torch.rand(2, 1, 4, 4), torch.tensor([0, 1])
+    attack = Attack(eps=1, steps=3)
+    with pytest.warns(UserWarning, match=r"is not compiled \(RuntimeError: no compiler\)$"):
+        found = perturb(network, images, aims, attack, engine=COMPILED)
+    assert torch.allclose(found, perturb(network, images, aims, attack, engine=REFERENCE), atol=1e-6)
+    with warnings.catch_warnings(action="error"):
+        assert torch.equal(perturb(network, images, aims, attack, engine=COMPILED), found)
+
+
+class Standardized(torch.nn.Module):
+    """A user's own normalization, of images that hardly differ."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - 0.9) / 0.01
+
+
+def of_a_user(*inner: torch.nn.Module) -> torch.nn.Module:
+    layers = (Standardized(), torch.nn.Conv2d(1, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU())
+    return torch.nn.Sequential(*layers, *inner, torch.nn.Flatten(), torch.nn.Linear(8 * 36, 3)).eval()
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        of_a_user(),
+        of_a_user(torch.nn.LayerNorm([8, 6, 6]), torch.nn.PReLU(8)),
+        of_a_user(torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv2d(8, 8, 1))),
+    ],
+    ids=["plain", "other layers", "weight norm"],
+)
+def test_bf16_begins_at_the_first_layer(network: torch.nn.Module) -> None:
+    images = 0.88 + 0.04 * torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    engine = choose_engine(network, images[:1], "bf16", 1)
+    assert engine.precision == "bf16"
+    with torch.no_grad():
+        exact, rounded = network(images), engine.prepare(network)(images)
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).norm() < 0.02 * exact.norm()
+
+
+class Multiplied(torch.nn.Module):
+    """A network that multiplies what a layer gives by weights of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.own = torch.nn.Linear(16, 8), torch.nn.Parameter(torch.rand(8, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layer(images.flatten(1)) @ self.own
+        return logits
+
+
+def test_a_network_that_bf16_does_not_fit_into_is_computed_in_fp32() -> None:
+    network, images = Multiplied(), torch.rand(3, 1, 4, 4)
+    assert choose_engine(network, images[:1], "bf16", 1).precision == "fp32"
+    found = perturb(network, images, torch.tensor([0, 1, 2]), Attack(eps=1, steps=2, precision="bf16"))
+    assert not torch.equal(found, images)
+
+
+def test_the_reference_knows_no_autocast(attacked: tuple[Normalized, Tensor, Tensor]) -> None:
+    model, images, labels = attacked[0], attacked[1][:32], attacked[2][:32]
+    attack = Attack(eps=0.5, steps=2, targeted=False, restarts=1, precision="fp32")
+    plain = perturb(model, images, labels, attack)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(perturb(model, images, labels, attack), plain)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8])
+def test_labels_of_any_integer_type_are_classes(dtype: torch.dtype) -> None:
+    model = build("mlp", width=4, image_shape=(1, 4, 4), classes=3)
+    images, labels = torch.rand(3, 1, 4, 4), torch.tensor([0, 1, 2])
+    for loss in LOSSES:
+        attack = Attack(eps=1, steps=2, loss=loss)
+        assert torch.equal(
+            perturb(model, images, labels.to(dtype), attack), perturb(model, images, labels, attack)
+        )
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
+def test_small_balls_hold_more_than_their_centre(norm: Norm) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = 0.5 + torch.rand((50, 1, 4, 4), generator=generator) / 2
+    wild = (images + torch.randn(images.shape, generator=generator)).clamp(0, 1)
+    mended = within(images, wild, BALLS[norm], 2e-6)
+    assert lengths(norm, images, mended).max() <= 2e-6
+    assert (lengths(norm, images, mended) > 0).all()
+
+
+@pytest.mark.parametrize("engine", [REFERENCE, FAST["folded"], FAST["compiled"]])
+def test_batches_are_filled_up_to_few_shapes(engine: Engine) -> None:
+    """A GPU's libraries choose kernels by the shape, which must not tell how many images there are."""
+    on_cpu, on_gpu = (
+        {engine.fill(rows, torch.device(name)) for rows in range(1, 1 + engine.tile)}
+        for name in ("cpu", "cuda")
+    )
+    assert on_gpu == {engine.tile}
+    assert on_cpu == ({engine.tile} if engine.compiled else set(range(ROW_MULTIPLE, 129, ROW_MULTIPLE)))
 
 
 def test_a_flat_network_moves_nothing() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from advfeat import data
 from advfeat.attacks import attack_step, perturb
 from advfeat.bugs_only import ModelAndGuards, perturb_without_transfer
-from advfeat.engine import Engine
+from advfeat.engine import REFERENCE, Engine, choose_engine, trace_step
 from advfeat.errors import InputError
 from advfeat.evaluation import predict
 from advfeat.experiment_file import load_experiment
@@ -90,6 +90,36 @@ def test_the_step_descends_on_the_loss_of_all_networks(loss: AttackLoss) -> None
     assert torch.allclose(
         ours, -0.1 * gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1), atol=1e-5
     )
+
+
+def test_bf16_begins_at_each_networks_first_layer() -> None:
+    torch.manual_seed(0)
+    model, *guards = (build("cnn", width=8, image_shape=(1, 8, 8), classes=3).eval() for _ in range(3))
+    for network in (model, *guards):
+        network.set_statistics(torch.full((1,), 0.9), torch.full((1,), 0.01))
+    images = 0.88 + 0.04 * torch.rand(16, 1, 8, 8)
+    pairs = ModelAndGuards(model, guards, TargetedAttack(eps=1, steps=1, loss="logit"))
+    engine = choose_engine(pairs, images[:1], "bf16", 1)
+    assert engine.precision == "bf16"
+    with torch.no_grad():
+        exact, rounded = pairs(images), engine.prepare(pairs)(images)
+    assert 0 < (rounded - exact).norm() < 0.02 * exact.norm()
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "margin", "logit"])
+def test_a_traced_step_is_the_step(loss: AttackLoss) -> None:
+    torch.manual_seed(0)
+    model, *guards = (build("cnn", width=4, image_shape=(1, 8, 8), classes=3).eval() for _ in range(3))
+    attack = TargetedAttack(eps=1, steps=4, loss=loss)
+    pairs = ModelAndGuards(model, guards, attack).double()
+    images, aims = torch.rand(16, 1, 8, 8).double(), torch.arange(16) % 9
+    example = (images, torch.zeros_like(images), aims)
+    for engine in (REFERENCE, Engine(optimized=True)):
+        step = attack_step(engine.prepare(pairs), attack.model_copy(update={"loss": "logit"}))
+        with torch.no_grad():
+            (plain, _), (ours, _) = step(*example), trace_step(step, example)(*example)
+        assert torch.allclose(ours, plain, atol=1e-6)  # losses are float32
+        assert plain.any()
 
 
 @settings(max_examples=30, deadline=None)

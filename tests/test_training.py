@@ -1,12 +1,16 @@
 """Training: the same arguments give the same weights, any size of data trains, and nets come back whole."""
 
+import threading
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from advfeat import data, models
+from advfeat import data, models, training, windows
 from advfeat.attacks import perturb
 from advfeat.augmentation import FlipAndShift
+from advfeat.engine import Engine
 from advfeat.errors import DamagedArtifactError
 from advfeat.evaluation import predict
 from advfeat.experiment_file import load_experiment
@@ -202,6 +206,86 @@ def test_bf16_trains_as_well(digits: tuple[Tensor, Tensor]) -> None:
         accuracy[precision] = (predict(trained, images) == labels.numpy()).mean()
     assert accuracy["fp32"] > 0.7
     assert abs(accuracy["bf16"] - accuracy["fp32"]) < 0.1
+
+
+def test_bf16_trains_adversarially_as_well(
+    digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every weight learns in every step: the attack leaves no rounded weight without a gradient behind."""
+    learned: list[bool] = []
+    take_step = torch.optim.SGD.step
+
+    def step(optimizer: torch.optim.SGD) -> None:
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        learned.append(all(weight.grad is not None and weight.grad.any() for weight in weights))
+        take_step(optimizer)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    images, labels = digits[0][:400], digits[1][:400]
+    attack = UntargetedAttack(eps=0.5, steps=2, step_size=0.3, random_start=True)
+    accuracy = {}
+    for precision in ("bf16", "fp32"):
+        spec = TrainSpec(
+            model="resnet9", width=8, epochs=6, batch_size=32, precision=precision, adversarial=attack
+        )
+        trained = fit(TrainingSet.in_memory(images, labels), spec, classes=10, seed=0)
+        attacked = perturb(trained, as_pixels(images), labels, attack, seed=1)
+        accuracy[precision] = (predict(trained, attacked) == labels.numpy()).mean()
+    assert learned
+    assert all(learned)
+    assert accuracy["fp32"] > 0.5
+    assert abs(accuracy["bf16"] - accuracy["fp32"]) < 0.1
+
+
+def test_adversarial_training_attacks_in_the_precision_of_its_attack(
+    digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def watched(*given: Any, engine: Engine, **named: Any) -> Tensor:
+        seen.append(engine.precision)
+        return perturb(*given, engine=engine, **named)
+
+    monkeypatch.setattr(training, "perturb", watched)
+    images = TrainingSet.in_memory(digits[0][:32], digits[1][:32])
+    for trained, attacked in (("bf16", "auto"), ("bf16", "fp32"), ("fp32", "auto"), ("fp32", "bf16")):
+        attack = UntargetedAttack(eps=0.5, steps=1, precision=attacked)
+        spec = TrainSpec(width=4, epochs=1, batch_size=32, precision=trained, adversarial=attack)
+        fit(images, spec, classes=10, seed=0)
+    assert seen == ["bf16", "fp32", "fp32", "bf16"]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_training_leaves_the_process_as_it_was(digits: tuple[Tensor, Tensor], before: bool) -> None:
+    images, spec = TrainingSet.in_memory(digits[0][:32], digits[1][:32]), TrainSpec(width=4, epochs=2)
+    found: list[tuple[bool, bool]] = []
+
+    def flags() -> tuple[bool, bool]:
+        memory: Any = torch.utils.deterministic
+        return torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+
+    torch.use_deterministic_algorithms(before)
+    try:
+        fit(images, spec, classes=10, seed=0, progress=lambda *_: found.append(flags()))
+        found.append(flags())
+        with pytest.raises(KeyboardInterrupt):
+            fit(images, spec, classes=10, seed=0, checkpoint=Memory(dies_after=1))
+        found.append(flags())
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert found == [(True, False), (True, False), (before, True), (before, True)]
+
+
+def test_windows_go_where_their_reader_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that reads ahead has a current GPU of its own: the first one."""
+    reader = threading.get_ident()
+    monkeypatch.setattr(
+        windows,
+        "device",
+        lambda: torch.device("cpu" if threading.get_ident() == reader else "meta"),
+    )
+    images = TrainingSet.in_memory(torch.rand(4, 1, 2, 2), torch.arange(4))
+    assert [window.images.device.type for window in images.stream(images.in_order())] == ["cpu"]
 
 
 def test_the_momentum_asked_for_is_used(digits: tuple[Tensor, Tensor]) -> None:
