@@ -36,8 +36,8 @@ def digests(a_plan: Plan, recipe: str) -> dict[str, str]:
 
 
 def test_a_recipe_is_what_it_is_alone_with_these_settings_and_the_others_are_as_before() -> None:
-    together, before = plan(THREE, *OWN), plan(THREE)
-    assert digests(together, "clean") == digests(before, "clean")
+    together, before = plan(THREE, *OWN), plan("recipes=[clean, mislabeled]")
+    assert digests(together, "clean") == digests(before, "clean"), "d_det has a source of its own"
     d_det = plan("recipes=[d_det]", "attack.eps=0.75", "attack.steps=5", "source.epochs=2")
     assert digests(together, "d_det") == digests(d_det, "d_det")
     mislabeled = plan("recipes=[mislabeled]", "target.epochs=3")
