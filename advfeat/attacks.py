@@ -64,22 +64,23 @@ def perturb(
         return images.clone()
     labels = labels.long()
     keep_freed_memory()
-    engine = engine or choose_engine(model, images[:1], attack.precision, len(images) * attack.passes)
     places = range(len(images)) if rows is None else rows
     where = device_of(model)
     # A caller's autocast would round the reference path and the final checks, which are fp32.
     plainly = torch.autocast(where.type, enabled=False)
-    with _undisturbed(model), torch.no_grad(), true_fp32(), plainly, convolutions_for(engine, where):
+    with _undisturbed(model), torch.no_grad(), true_fp32(), plainly:
+        engine = engine or choose_engine(model, images[:1], attack.precision, len(images) * attack.passes)
         check_classes(model, images, labels)
-        attempts = _Attempts(model, images, labels, attack, engine, progress)
-        best = attempts.run(_starts(images, attack, seed, places, attempt=0))
-        if attack.restarts:
-            hit, loss = _strength(model, best, labels, attack)
-        for attempt in range(1, 1 + attack.restarts):
-            other = attempts.run(_starts(images, attack, seed, places, attempt))
-            other_hit, other_loss = _strength(model, other, labels, attack)
-            better = (other_hit & ~hit) | ((other_hit == hit) & (other_loss < loss))
-            best[better], hit[better], loss[better] = other[better], other_hit[better], other_loss[better]
+        with convolutions_for(engine, where):
+            attempts = _Attempts(model, images, labels, attack, engine, progress)
+            best = attempts.run(_starts(images, attack, seed, places, attempt=0))
+            if attack.restarts:
+                hit, loss = _strength(model, best, labels, attack)
+            for attempt in range(1, 1 + attack.restarts):
+                other = attempts.run(_starts(images, attack, seed, places, attempt))
+                other_hit, other_loss = _strength(model, other, labels, attack)
+                better = (other_hit & ~hit) | ((other_hit == hit) & (other_loss < loss))
+                best[better], hit[better], loss[better] = other[better], other_hit[better], other_loss[better]
     return best
 
 
@@ -183,7 +184,9 @@ def _fingerprint(model: nn.Module, image: Tensor, label: Tensor, attack: Attack,
     built_in = [attack.model_dump_json(), engine, where, torch.get_num_threads(), model, attributes]
     sha = hashlib.sha256(repr([*built_in, image.shape, label.dtype]).encode())
     probe = torch.rand(image.shape, generator=torch.Generator().manual_seed(0))
-    for tensor in (*model.state_dict().values(), model(probe.to(where))):
+    with convolutions_for(REFERENCE, where):
+        logits = model(probe.to(where))
+    for tensor in (*model.state_dict().values(), logits):
         sha.update(raw_bytes(tensor))
     return sha.hexdigest()
 

@@ -84,7 +84,7 @@ def perturb_without_transfer(
     return perturb(
         ModelAndGuards(model, guards, attack),
         images,
-        targets * classes + labels,
+        targets.long() * classes + labels.long(),
         attack.model_copy(update={"loss": "logit"}),
         seed=seed,
         rows=rows,

@@ -48,9 +48,8 @@ class Engine:
     def prepare(self, model: nn.Module) -> nn.Module:
         """Return a frozen copy of ``model`` in evaluation mode, made for this engine's precision."""
         network = copy.deepcopy(model).eval().requires_grad_(False)
-        if not self.optimized:
-            return network
-        network = _channels_last(_folded(network))
+        if self.optimized:
+            network = _channels_last(_folded(network))
         return _BF16(network) if self.precision == "bf16" else network
 
     def fill(self, rows: int, where: torch.device) -> int:

@@ -133,7 +133,7 @@ class Layout:
         inputs = {"model": model}
         if "source_model" in trained:
             inputs["source_model"] = trained["source_model"]
-        elif self._others_use_the_source:
+        elif recipe.originals != "unknown" and self._others_use_the_source:
             inputs["source_model"] = self._add_source("source", seed)
         if recipe.transfers:
             trained["reference_model"] = self._add_reference(seed)

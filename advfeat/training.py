@@ -228,10 +228,11 @@ def _fast_forward(
 
 
 def _attacking(attack: Attack, precision: Literal["bf16", "fp32"], rows: int) -> Engine:
-    """Choose how a batch is attacked: in the training's precision, if the attack leaves that open."""
-    if attack.precision != "auto":
-        precision = attack.precision
-    return Engine(precision, optimized=precision == "bf16", tile=rows)
+    """Choose how a batch is attacked: in the training's precision, if the attack leaves that open.
+
+    Not folded: weights change from batch to batch, and to trace the network each time would cost more.
+    """
+    return Engine(precision if attack.precision == "auto" else attack.precision, tile=rows)
 
 
 def _initialized(image_shape: tuple[int, ...], spec: TrainSpec, classes: int, seed: int) -> models.Normalized:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from advfeat.experiment_file import preset_names
 from advfeat.spec import DataSpec, Spec
 from benchmarks.command import advfeat, assigned
 from benchmarks.options import Listed
@@ -35,15 +36,17 @@ class Figures(Spec):
 
     settings: Settings
     preset: str
-    seconds: float
+    seconds: float | None
+    """``None`` where no preset has the data's name."""
 
     def tables(self) -> list[Table]:
         """Return the figure as a table."""
+        found = "skipped: no preset has this name" if self.seconds is None else figure(self.seconds)
         return [
             Table(
                 title=f"D_rand and D_det of {self.preset}, one seed",
                 columns=("", "s"),
-                rows=(("advfeat run", figure(self.seconds)),),
+                rows=(("advfeat run", found),),
                 note="Source model, both data sets, both target models, evaluation and report, with the "
                 f"start of the servers; changed: {', '.join(self.settings.changes) or 'nothing'}.",
             )
@@ -51,7 +54,9 @@ class Figures(Spec):
 
 
 def run(settings: Settings, data: DataSpec) -> Figures:
-    """Time the command."""
+    """Time the command, if a preset has the data's name."""
+    if data.source not in preset_names():
+        return Figures(settings=settings, preset=data.source, seconds=None)
     of_data = {"data.root": data.root and Path(data.root).absolute(), "data.train_size": data.train_size}
     given = [f"{field}={value}" for field, value in of_data.items() if value is not None]
     words = ["run", data.source, *assigned([*_ONE_SEED, *given, *settings.changes])]

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-if "ADVFEAT_TEST_GPU" not in os.environ:
+if os.environ.get("ADVFEAT_TEST_GPU", "0") == "0":
     # Before anything asks for it: models would be trained on a GPU and asked about images on the CPU.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 

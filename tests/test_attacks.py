@@ -366,6 +366,7 @@ FAST = {
 }
 
 
+@pytest.mark.filterwarnings("error:the attack step is not compiled")
 @pytest.mark.parametrize("engine", FAST.values(), ids=FAST.keys())
 def test_fast_paths_are_as_strong_as_the_reference(
     attacked: tuple[Normalized, Tensor, Tensor], engine: Engine
@@ -404,7 +405,7 @@ def test_cuts_and_threads_hardly_show_on_fast_paths(
     finally:
         torch.set_num_threads(threads)
     assert 0.2 < hits[0].float().mean() < 0.9
-    assert all((other != hits[0]).float().mean() <= 0.01 for other in hits[1:])
+    assert all((other != hits[0]).float().mean() <= 0.02 for other in hits[1:])
 
 
 @pytest.mark.parametrize("stops", [True, False], ids=["stops", "goes on"])

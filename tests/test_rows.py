@@ -9,6 +9,7 @@ from advfeat.experiment_file import load_experiment, load_reproduction
 from advfeat.plan import Plan, build_plan
 from advfeat.recipes import RECIPES
 from advfeat.report.controls import control, with_controls
+from advfeat.report.groups import Group
 from advfeat.report.markdown import markdown_report
 from advfeat.report.published import otherwise, published_label, published_note
 from advfeat.report.rows import Row, recipe_row
@@ -248,6 +249,8 @@ def test_robust_accuracy_at_several_radii_is_in_columns_of_their_own() -> None:
     )
     assert head.endswith(f"| {robust_heads} | {autoattack_heads} | transfer rate |")
     assert line.endswith("| 80.0 % | 60.0 % | 30.0 % | 75.0 % | 55.0 % | 20.0 % | – |")
+    assert Group({}, (measured, measured)).autoattack_accuracy("L2 1") == pytest.approx(0.2)
+    assert Group({}, (made,)).autoattack_accuracy("L2 1") is None
     assert "AutoAttack" not in markdown_report([made])
     stages = evaluations(build_plan(of))
     assert all(parameters["further_eps"] == [0.5, 1] for parameters in stages)

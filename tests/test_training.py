@@ -14,6 +14,7 @@ from advfeat.engine import Engine
 from advfeat.errors import DamagedArtifactError
 from advfeat.evaluation import predict
 from advfeat.experiment_file import load_experiment
+from advfeat.hardware import has_bf16
 from advfeat.spec import Attack, ModelName, TrainSpec, UntargetedAttack
 from advfeat.training import as_pixels, fit, shape_arguments
 from advfeat.windows import TrainingSet
@@ -212,6 +213,8 @@ def test_bf16_trains_adversarially_as_well(
     digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every weight learns in every step: the attack leaves no rounded weight without a gradient behind."""
+    if not has_bf16(torch.device("cpu")):
+        pytest.skip("bf16 is emulated here, hundreds of times slower")
     learned: list[bool] = []
     take_step = torch.optim.SGD.step
 
