@@ -209,7 +209,7 @@ def _channels_last(network: nn.Module) -> nn.Module:
     """Lay out what has four dimensions; ``Module.to`` refuses networks that have five anywhere."""
     for tensor in chain(network.parameters(), network.buffers()):
         if tensor.ndim == 4:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
     return network
 
 
