@@ -29,12 +29,12 @@ def _beside_control(row: Row, rows: Rows, experiment: Experiment) -> Row:
 
 def _made_alike(name: RecipeName, other: RecipeName, experiment: Experiment) -> bool:
     """Whether two recipes have the same attack and the same source model, as far as both have one."""
-    pair, settings = (RECIPES[name], RECIPES[other]), (experiment.of(name), experiment.of(other))
-    one, another = settings
-    attacks_differ = all(recipe.attacks for recipe in pair) and one.attack != another.attack
-    roles = {recipe.source for recipe in pair}
-    sources_differ = len(roles) == 1 and None not in roles and one.source != another.source
-    return not attacks_differ and not sources_differ
+    recipe, held_against = RECIPES[name], RECIPES[other]
+    shared = ["attack"] if recipe.attacks and held_against.attacks else []
+    if recipe.source is not None and recipe.source == held_against.source:
+        shared.append(recipe.source)
+    one, another = experiment.of(name), experiment.of(other)
+    return all(getattr(one, field) == getattr(another, field) for field in shared)
 
 
 def _beside_ordinary(row: Row, rows: Rows, experiment: Experiment) -> Row:
