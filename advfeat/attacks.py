@@ -16,9 +16,7 @@ from advfeat.digest import derived_seed
 from advfeat.engine import (
     REFERENCE,
     Engine,
-    Step,
     choose_engine,
-    compile_step,
     convolutions_for,
     fill_up,
 )
@@ -27,6 +25,7 @@ from advfeat.hardware import device_of, keep_freed_memory, sent, true_fp32
 from advfeat.objectives import goal_confidence, objective, reached
 from advfeat.progress import Progress
 from advfeat.spec import Attack
+from advfeat.step_graph import Step, compile_step
 from advfeat.tensor_file import raw_bytes
 
 _STEPS_BETWEEN_LOOKS = 10
@@ -159,7 +158,8 @@ class _Attempts:
         key = _fingerprint(model, images, labels, self._attack, self._engine)
         if key not in _LAST_COMPILED:
             example = self._tile(torch.arange(1), torch.zeros_like(images))
-            step = compile_step(attack_step(self._engine.prepare(model), self._attack), example)
+            step = attack_step(self._engine.prepare(model), self._attack)
+            step = compile_step(step, example, self._engine.abreast)
             _LAST_COMPILED.clear()
             _LAST_COMPILED[key] = step
         return _LAST_COMPILED[key]

@@ -2,48 +2,49 @@
 
 In order of what each brings: parameters frozen (no weight gradients), channels_last, bf16 weights where
 the processor multiplies them (AMX, AVX512-bf16, tensor cores), batch norm folded into convolutions, and,
-for work long enough to pay for the compilation, the whole attack step as one graph: forward, input
-gradient and projection are traced together, a convolution's input gradient becomes a plain convolution
-with constant, pre-packed weights, and element-wise operations fuse with their neighbours.
+for work long enough to pay for the compilation, the whole attack step as one graph (``step_graph.py``).
 """
 
 import copy
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from math import prod
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from advfeat.hardware import can_compile, choose_precision, device_of
+from advfeat.hardware import can_compile, choose_precision, device_of, multiplies_tiles
 from advfeat.models import Normalized
 from advfeat.spec import Precision
-
-Step = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(images, perturbation, labels) -> (next perturbation, whether each image still moves)."""
 
 ROW_MULTIPLE = 16
 """On a CPU batches are filled up to a multiple of this: products of few rows round in another way."""
 
 _ACTIVATION_BYTES_ON_CPU = 1 << 30
+_ACTIVATION_BYTES_NEAR_CACHES = 160 << 20
 _ACTIVATION_SHARE_ON_GPU = 0.25
+_LEAST_TILE_ON_CPU = 32
 _LARGEST_TILE = {"cpu": 128, "cuda": 1024}
-_COMPILATION_PAYS_FROM_FLOP = {("cpu", "fp32"): 1e14, ("cpu", "bf16"): 4e14, ("cuda", "bf16"): 3e15}
+_ABREAST_IN_TILES = 16
+_COMPILATION_PAYS_FROM_FLOP = {("cpu", "fp32"): 1e14, ("cpu", "bf16"): 1e14, ("cuda", "bf16"): 3e15}
 """Of a whole data set, whose shards may be computed by several workers, each of which compiles."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """How attack steps are computed; ``tile`` is how many images go through the network at once."""
+    """How attack steps are computed.
+
+    ``tile`` is how many images go through the network at once, ``abreast`` how many of them a compiled
+    step lays side by side for convolutions where they are small.
+    """
 
     precision: Literal["bf16", "fp32"] = "fp32"
     optimized: bool = False
     compiled: bool = False
     tile: int = 128
+    abreast: int = 1
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Return a frozen copy of ``model`` in evaluation mode, made for this engine's precision."""
@@ -82,7 +83,8 @@ def choose_engine(model: nn.Module, image: Tensor, precision: Precision, image_s
     if chosen == "bf16" and not _takes_bf16(model, image.to(device)):
         chosen = "fp32"
     pays = image_steps * flop >= _COMPILATION_PAYS_FROM_FLOP.get((device.type, chosen), float("inf"))
-    return Engine(chosen, optimized=True, compiled=pays and can_compile(device), tile=tile)
+    abreast = _ABREAST_IN_TILES if chosen == "bf16" and multiplies_tiles(device) else 1
+    return Engine(chosen, True, compiled=pays and can_compile(device), tile=tile, abreast=abreast)
 
 
 def step_flop(model: nn.Module, image: Tensor) -> int:
@@ -106,37 +108,6 @@ def step_flop(model: nn.Module, image: Tensor) -> int:
     with torch.no_grad():
         network(image)
     return 2 * flop
-
-
-def compile_step(step: Step, example: tuple[Tensor, Tensor, Tensor]) -> Step:
-    """Compile an attack step for inputs of the shapes, strides and devices of ``example``.
-
-    The result is to be called under ``torch.no_grad()``. Where the compiler fails, that is a warning, and
-    the step itself is returned.
-    """
-    import torch._inductor.config as inductor
-
-    if example[0].device.type == "cpu":
-        # One compiler process: no worker pool that would outlive a killed run.
-        inductor.compile_threads = 1
-    try:
-        compiled: Step = torch.compile(trace_step(step, example), dynamic=False, options={"freezing": True})
-        compiled(*example)  # the first call compiles
-    except Exception as error:  # what tracers and compilers raise has no common type
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        warnings.warn(f"the attack step is not compiled ({reason})", stacklevel=2)
-        return step
-    return compiled
-
-
-def trace_step(step: Step, example: tuple[Tensor, Tensor, Tensor]) -> torch.fx.GraphModule:
-    """Return an attack step as one graph without autograd, its input gradients as convolutions."""
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    with torch.no_grad():
-        graph = make_fx(step)(*example)
-    _gradients_to_convolutions(graph)
-    return graph
 
 
 @contextmanager
@@ -229,13 +200,18 @@ def _folded(model: nn.Module) -> nn.Module:
 
 
 def _tile(model: nn.Module, image: Tensor) -> int:
-    """Return the power of two of images whose activations fit the budget of the device."""
+    """Return the power of two of images whose activations fit the budget of the device.
+
+    On a CPU they fit its caches too, unless that would be few images.
+    """
+    bytes_of_one = max(1, _activation_bytes(model, image))
     if image.device.type == "cuda":
         budget = _ACTIVATION_SHARE_ON_GPU * torch.cuda.get_device_properties(image.device).total_memory
     else:
-        budget = _ACTIVATION_BYTES_ON_CPU
+        near = max(_ACTIVATION_BYTES_NEAR_CACHES, _LEAST_TILE_ON_CPU * bytes_of_one)
+        budget = min(near, _ACTIVATION_BYTES_ON_CPU)
     largest = _LARGEST_TILE.get(image.device.type, 128)
-    fitting = max(1, int(budget / max(1, _activation_bytes(model, image))))
+    fitting = max(1, int(budget / bytes_of_one))
     return int(min(largest, 2 ** (fitting.bit_length() - 1)))
 
 
@@ -254,48 +230,6 @@ def _activation_bytes(model: nn.Module, image: Tensor) -> int:
         logits = network(image.detach().requires_grad_())
     del logits
     return sum(size for pointer, size in saved.items() if pointer not in weights)
-
-
-def _gradients_to_convolutions(graph: torch.fx.GraphModule) -> None:
-    """Rewrite every convolution's input gradient as a convolution with constant weights, in place.
-
-    Constant weights are packed once for the processor, and forward convolutions are the kernels that
-    libraries tune best. Strided ones become transposed convolutions.
-    """
-    from torch.fx.passes.shape_prop import TensorMetadata
-
-    backward = torch.ops.aten.convolution_backward.default
-    for node in graph.graph.find_nodes(op="call_function", target=backward):
-        upstream, image, weight, _, stride, padding, dilation, transposed, _, groups, _ = node.args
-        constant = weight.op == "get_attr"  # not where the network computes it, as weight norm does
-        if transposed or not constant or getattr(graph, weight.target).ndim != 4:
-            continue
-        kernel: Tensor = getattr(graph, weight.target)
-        size: TensorMetadata = image.meta["tensor_meta"]
-        with graph.graph.inserting_before(node):
-            arguments: tuple[Any, ...]
-            reach = [d * (k - 1) - p for d, k, p in zip(dilation, kernel.shape[2:], padding, strict=True)]
-            if groups == 1 and prod(stride) == 1 and min(reach) >= 0:
-                graph.register_buffer(f"{weight.target}_gradient", _input_gradient_kernel(kernel))
-                flipped = graph.graph.get_attr(f"{weight.target}_gradient")
-                arguments = (upstream, flipped, None, [1, 1], reach, dilation, False, [0, 0], 1)
-            else:
-                extents = zip(size.shape[2:], reach, padding, stride, strict=True)
-                rest = [(n - r + p - 1) % s for n, r, p, s in extents]
-                arguments = (upstream, weight, None, stride, padding, dilation, True, rest, groups)
-            gradient = graph.graph.call_function(torch.ops.aten.convolution.default, arguments)
-        for user in list(node.users):
-            if user.args[1] == 0:
-                user.replace_all_uses_with(gradient)
-            graph.graph.erase_node(user)
-        graph.graph.erase_node(node)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-
-
-def _input_gradient_kernel(kernel: Tensor) -> Tensor:
-    """Return the kernel whose convolution with the upstream gradient is the input gradient."""
-    return kernel.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 def fill_up(batch: Tensor, rows: int) -> Tensor:

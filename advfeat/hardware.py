@@ -57,6 +57,11 @@ def has_bf16(where: torch.device) -> bool:
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
+def multiplies_tiles(where: torch.device) -> bool:
+    """Return whether a CPU multiplies tiles of 16 rows of bf16 (AMX)."""
+    return where.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
 def can_compile(where: torch.device) -> bool:
     """Return whether the compiler that torch.compile needs for ``where`` is installed."""
     name = os.environ.get("CXX", "g++") if where.type == "cpu" else os.environ.get("CC", "gcc")

@@ -31,21 +31,21 @@ from advfeat.engine import (
     REFERENCE,
     ROW_MULTIPLE,
     Engine,
-    Step,
     choose_engine,
     convolutions_for,
     step_flop,
-    trace_step,
 )
 from advfeat.errors import InputError
 from advfeat.experiment_file import load_experiment
 from advfeat.models import Normalized, build, from_bytes, to_bytes
 from advfeat.objectives import goal_confidence, objective, reached
 from advfeat.spec import Attack, AttackLoss, ModelName, Norm
+from advfeat.step_graph import Step, compile_step, trace_step
 from advfeat.training import as_pixels, fit
 from advfeat.windows import TrainingSet
 from benchmarks.peers import PEERS, BallNorm, Descent
 
+CONVOLUTION = torch.ops.aten.convolution.default
 NORMS = ("l2", "linf", "l1", "l0")
 LOSSES = ("cross-entropy", "margin", "logit")
 FOOLBOX: dict[str, Any] = {
@@ -537,12 +537,13 @@ def test_one_step_is_the_formula(norm: Norm, loss: AttackLoss) -> None:
     assert np.allclose(moved[0].numpy(), 0.1 * by_hand(norm, slope), atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["cnn", "resnet9", "resnet18", "vgg16_bn"])
-def test_input_gradients_as_convolutions_are_input_gradients(name: ModelName) -> None:
+@pytest.mark.parametrize("abreast", [1, 4])
+@pytest.mark.parametrize("name", ["cnn", "resnet9", "resnet18", "vgg16_bn", "densenet", "inception"])
+def test_input_gradients_as_convolutions_are_input_gradients(name: ModelName, abreast: int) -> None:
     """Of networks folded and traced, at an odd size, where strides do not divide the image."""
     torch.manual_seed(0)
-    model = build(name, width=8, image_shape=(3, 29, 33), classes=10).double()
-    images, labels = torch.rand(2, 3, 29, 33).double(), torch.tensor([3, 7])
+    model = build(name, width=8, image_shape=(3, 29, 31), classes=10).double()
+    images, labels = torch.rand(4, 3, 29, 31).double(), torch.tensor([3, 7, 0, 1])
     with torch.no_grad():
         model.train()(images)  # batch statistics that are not the initial ones
     attack = Attack(eps=1, steps=1)
@@ -550,10 +551,59 @@ def test_input_gradients_as_convolutions_are_input_gradients(name: ModelName) ->
     with torch.no_grad():
         plain, _ = attack_step(REFERENCE.prepare(model), attack)(*example)
         step = attack_step(Engine(optimized=True).prepare(model), attack)
-        traced = trace_step(step, example)
+        traced = trace_step(step, example, abreast)
         ours, _ = traced(*example)
     assert "convolution_backward" not in traced.code
     assert (ours - plain).norm() < 1e-9 * plain.norm()
+    rows = [
+        node.meta["val"].shape[0] for node in traced.graph.find_nodes(op="call_function", target=CONVOLUTION)
+    ]
+    assert set(rows) == ({4} if abreast == 1 else {1, 4})
+
+
+@pytest.mark.parametrize("transposed", [False, True], ids=["plain", "transposed"])
+@settings(max_examples=60, deadline=None)
+@given(
+    kernel=st.sampled_from([1, 3, 5]),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 2),
+    width=st.integers(1, 18),
+    count=st.sampled_from([1, 2, 4, 6]),
+    rest=st.integers(0, 2),
+)
+def test_images_abreast_do_not_see_each_other(
+    transposed: bool, kernel: int, stride: int, dilation: int, width: int, count: int, rest: int
+) -> None:
+    padding = dilation * (kernel - 1) // 2
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand((count, 2, 3, width), generator=generator).double()
+    weight = torch.rand((2, 2, kernel, kernel), generator=generator).double()
+
+    def step(images: Tensor, bias: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+        padded = [min(rest, stride - 1)] * 2 if transposed else [0, 0]
+        settings = [stride] * 2, [padding] * 2, [dilation] * 2, transposed, padded, 1
+        found = CONVOLUTION(images, weight, bias, *settings)
+        return found, found
+
+    example = images, torch.rand(2).double(), torch.zeros(0)
+    alone, abreast = step(*example)[0], trace_step(step, example, 4)(*example)[0]
+    assert torch.allclose(alone, abreast, atol=1e-12)
+
+
+def test_a_compiled_step_has_its_weights_packed() -> None:
+    """A graph that took the weights as inputs would see them change."""
+    network = REFERENCE.prepare(build("cnn", width=4, image_shape=(1, 8, 8), classes=3))
+    images, labels = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
+    example = images, torch.zeros_like(images), labels
+    with torch.no_grad():
+        step = attack_step(network, Attack(eps=1, steps=1))
+        compiled = compile_step(step, example)
+        before, _ = compiled(*example)
+        assert torch.allclose(before, step(*example)[0], atol=1e-5)
+        for parameter in network.parameters():
+            parameter.neg_()
+        assert torch.equal(compiled(*example)[0], before)
+        assert not torch.allclose(step(*example)[0], before, atol=1e-2)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -596,7 +646,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Every step that would have been compiled."""
     seen: list[object] = []
 
-    def compiled(step: Step, _: object) -> Step:
+    def compiled(step: Step, *_: object) -> Step:
         seen.append(step)
         return step
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from advfeat import data
 from advfeat.attacks import attack_step, perturb
 from advfeat.bugs_only import ModelAndGuards, perturb_without_transfer
-from advfeat.engine import REFERENCE, Engine, choose_engine, trace_step
+from advfeat.engine import REFERENCE, Engine, choose_engine
 from advfeat.errors import InputError
 from advfeat.evaluation import predict
 from advfeat.experiment_file import load_experiment
@@ -20,6 +20,7 @@ from advfeat.intervals import wilson_interval
 from advfeat.models import Normalized, build
 from advfeat.objectives import objective
 from advfeat.spec import AttackLoss, Norm, TargetedAttack
+from advfeat.step_graph import trace_step
 from advfeat.training import as_pixels, fit
 from advfeat.windows import TrainingSet
 
