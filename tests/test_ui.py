@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -120,7 +121,8 @@ def interface(tmp_path_factory: pytest.TempPathFactory, prefect_api: dict[str, s
     store = folder / "store"
     api = prefect_api["PREFECT_API_URL"]
     environment = {**unconfigured(), **prefect_api, "ADVFEAT_STORE": store.name}
-    serving = subprocess.Popen([sys.executable, "-m", "flows.serve"], env=environment, cwd=folder)
+    command = [sys.executable, "-X", "faulthandler", "-m", "flows.serve"]
+    serving = subprocess.Popen(command, env=environment, cwd=folder)
     try:
         with browser_page(height=2400) as page, prefect_client(prefect_api) as client:
             errors: list[str] = []
@@ -134,7 +136,12 @@ def interface(tmp_path_factory: pytest.TempPathFactory, prefect_api: dict[str, s
         runs = psutil.Process(serving.pid).children(recursive=True)
         _, left = psutil.wait_procs(runs, timeout=60)
         serving.terminate()
-        serving.wait(60)
+        try:
+            serving.wait(60)
+        except subprocess.TimeoutExpired:
+            # Prefect's runner does not always end; supervisord kills it then. This tells where it hung.
+            serving.send_signal(signal.SIGABRT)
+            serving.wait()
         assert left == []
 
 
