@@ -65,7 +65,7 @@ class Settings(Spec):
     attacked: int | None = Field(
         default=None,
         ge=2,
-        description="images attacked; else a batch (4,096 on a GPU), at least two of advfeat's tiles",
+        description="images attacked; else two batches (4,096 on a GPU), at least two of advfeat's tiles",
     )
     batch: int | None = Field(
         default=None,
@@ -277,8 +277,7 @@ def run(settings: Settings, data: DataSpec, *, quick: bool, say: Callable[[str],
     tile = engine_for_long_work(model, as_pixels(loaded.test[:1])).tile
     batch = settings.batch or (tile if where.type == "cuda" else 128)
     settings = settings.model_copy(update={"batch": batch})
-    # A batch, or more where advfeat could not fill two of its tiles with that.
-    least = max(4096 if where.type == "cuda" else batch, 2 * tile)
+    least = max(4096 if where.type == "cuda" else 2 * batch, 2 * tile)
     count = settings.attacked or least
     labels = repeated(loaded.test_labels, count)
     work = Work(
