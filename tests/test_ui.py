@@ -236,8 +236,12 @@ def test_a_retry_computes_what_failed_alone(interface: Interface) -> None:
     interface.add("Eps", 0.5, 1.5)
     interface.add("Steps", 3)
     interface.add("Settings", *QUICK)
-    interface.field("Seeds").locator(".p-draggable-list__item").last.locator("button").first.click()
+    seeds = interface.field("Seeds").locator(".p-draggable-list__item")
+    seeds.last.locator("button").first.click()
+    interface.wait_until(lambda: seeds.count() == 2)
+    interface.page.wait_for_timeout(1000)  # the form takes a changed list over after it has drawn it
     run = interface.wait_until_final(interface.submit())
+    assert run.parameters["grid"]["seeds"] == [0, 1]
     assert run.state is not None
     assert run.state.is_failed()
     assert "1 of 4 experiments failed; the report holds the rest" in str(run.state.message)
