@@ -84,7 +84,8 @@ def choose_engine(model: nn.Module, image: Tensor, precision: Precision, image_s
         chosen = "fp32"
     pays = image_steps * flop >= _COMPILATION_PAYS_FROM_FLOP.get((device.type, chosen), float("inf"))
     abreast = _ABREAST_IN_TILES if chosen == "bf16" and multiplies_tiles(device) else 1
-    return Engine(chosen, True, compiled=pays and can_compile(device), tile=tile, abreast=abreast)
+    compiled = pays and can_compile(device)
+    return Engine(chosen, optimized=True, compiled=compiled, tile=tile, abreast=abreast)
 
 
 def step_flop(model: nn.Module, image: Tensor) -> int:
