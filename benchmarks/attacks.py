@@ -184,7 +184,6 @@ class Work:
     model: nn.Module
     images: Tensor
     targets: Tensor
-    batch: int
 
     @property
     def step_size(self) -> float:
@@ -246,7 +245,8 @@ class Batched:
     def __call__(self, work: Work, steps: int) -> Tensor:
         """Attack all images, batch by batch."""
         model, descent = work.handed_over(), work.descent(steps)
-        batches = zip(work.images.split(work.batch), work.targets.split(work.batch), strict=True)
+        batch = work.settings.batch
+        batches = zip(work.images.split(batch), work.targets.split(batch), strict=True)
         return torch.cat([self.attack(model, images, targets, descent) for images, targets in batches])
 
 
@@ -285,7 +285,6 @@ def run(settings: Settings, data: DataSpec, *, quick: bool, say: Callable[[str],
         model=model,
         images=as_pixels(repeated(loaded.test, count)).to(where),
         targets=other_classes(labels, len(loaded.classes)).to(where),
-        batch=batch,
     )
     judge = Judge(model)
     flops = flops_per_image_step(work.handed_over(), work.images[:8], work.targets[:8])

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -45,8 +45,8 @@ from advfeat.training import as_pixels, fit
 from advfeat.windows import TrainingSet
 from benchmarks.peers import PEERS, BallNorm, Descent
 
-NORMS = ("l2", "linf", "l1", "l0")
-LOSSES = ("cross-entropy", "margin", "logit")
+NORMS = get_args(Norm)
+LOSSES = get_args(AttackLoss)
 FOOLBOX: dict[str, Any] = {
     "l1": L1ProjectedGradientDescentAttack,
     "l2": L2ProjectedGradientDescentAttack,

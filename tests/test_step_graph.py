@@ -1,5 +1,7 @@
 """The step as one graph against the step as it is: gradients, images abreast, packed weights."""
 
+from typing import get_args
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,8 +16,8 @@ from advfeat.spec import Attack, AttackLoss, ModelName, Norm
 from advfeat.step_graph import compile_step, trace_step
 
 CONVOLUTION = torch.ops.aten.convolution.default
-NORMS = ("l2", "linf", "l1", "l0")
-LOSSES = ("cross-entropy", "margin", "logit")
+NORMS = get_args(Norm)
+LOSSES = get_args(AttackLoss)
 
 
 @pytest.mark.parametrize("stops", [True, False], ids=["stops", "goes on"])
