@@ -11,6 +11,7 @@ if os.environ.get("ADVFEAT_TEST_GPU", "0") == "0":
 
 import pytest
 import s3fs
+import torch
 from hypothesis import settings
 
 from advfeat.experiment_file import load_experiment
@@ -30,6 +31,12 @@ settings.load_profile("default")
 def _as_in_a_terminal() -> None:
     """A suite that a shell started in the background ignores Ctrl-C, and so would all that it starts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    """Two threads wait for each other where other work, such as half of the suite, shares the cores."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,6 @@ from typing import Any
 
 import click
 import pytest
-import torch
 import yaml
 from markdown_it import MarkdownIt
 from typer._click.exceptions import UsageError
@@ -138,7 +137,6 @@ def is_here(spec: DataSpec) -> bool:
 @pytest.fixture
 def serve(request: pytest.FixtureRequest) -> Iterator[Callable[[], dict[str, str]]]:
     """A Prefect server for the pages that run something; what a run sets in this process is unset again."""
-    torch.set_num_threads(1)  # two threads wait for each other where other work shares the cores
     before = dict(os.environ)
     yield lambda: dict(request.getfixturevalue("prefect_api"))
     os.environ.clear()

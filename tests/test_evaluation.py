@@ -24,11 +24,6 @@ from advfeat.spec import ModelName
 SEEDS, SIDES = st.integers(0, 2**31 - 1), st.integers(1, 12)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    torch.set_num_threads(1)  # two threads wait for each other where other work shares the cores
-
-
 def build(name: ModelName) -> models.Normalized:
     torch.manual_seed(0)
     return models.build(name, width=8, image_shape=(1, 28, 28), classes=10)

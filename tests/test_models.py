@@ -26,11 +26,6 @@ PUBLISHED_MILLIONS: dict[ModelName, float] = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    torch.set_num_threads(1)  # two threads wait for each other where other work shares the cores
-
-
 def build(name: ModelName, shape: Sequence[int]) -> models.Normalized:
     torch.manual_seed(0)
     return models.build(name, width=8, image_shape=shape, classes=10)

@@ -31,7 +31,6 @@ def descent(norm: Norm, eps: float, *, steps: int = 20, restarts: int = 0) -> Un
 
 @pytest.fixture(scope="module")
 def digits() -> data.ImageData:
-    torch.set_num_threads(1)  # two threads wait for each other where other work shares the cores
     return data.load(load_experiment("digits").data)
 
 
