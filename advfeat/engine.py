@@ -75,16 +75,18 @@ def choose_engine(model: nn.Module, image: Tensor, precision: Precision, image_s
     into is computed in fp32, whatever was asked for. Raises nothing.
     """
     device = device_of(model)
-    tile = _tile(model, image.to(device))
+    image = image.to(device)
     if precision == "fp32":
-        return Engine(tile=tile)
-    flop = step_flop(model, image.to(device))
+        return Engine(tile=_tile(model, image, near_caches=True))
+    flop = step_flop(model, image)
     chosen = choose_precision(precision, device, flop)
-    if chosen == "bf16" and not _takes_bf16(model, image.to(device)):
+    if chosen == "bf16" and not _takes_bf16(model, image):
         chosen = "fp32"
     pays = image_steps * flop >= _COMPILATION_PAYS_FROM_FLOP.get((device.type, chosen), float("inf"))
     abreast = _ABREAST_IN_TILES if chosen == "bf16" and multiplies_tiles(device) else 1
     compiled = pays and can_compile(device)
+    # bf16 weights that are not compiled in are packed anew for every tile: that wants large ones.
+    tile = _tile(model, image, near_caches=compiled or chosen == "fp32")
     return Engine(chosen, optimized=True, compiled=compiled, tile=tile, abreast=abreast)
 
 
@@ -200,17 +202,18 @@ def _folded(model: nn.Module) -> nn.Module:
     return folded.requires_grad_(False)
 
 
-def _tile(model: nn.Module, image: Tensor) -> int:
+def _tile(model: nn.Module, image: Tensor, near_caches: bool) -> int:
     """Return the power of two of images whose activations fit the budget of the device.
 
-    On a CPU they fit its caches too, unless that would be few images.
+    On a CPU they fit its caches too, if they are to and unless that would be few images.
     """
     bytes_of_one = max(1, _activation_bytes(model, image))
     if image.device.type == "cuda":
         budget = _ACTIVATION_SHARE_ON_GPU * torch.cuda.get_device_properties(image.device).total_memory
     else:
-        near = max(_ACTIVATION_BYTES_NEAR_CACHES, _LEAST_TILE_ON_CPU * bytes_of_one)
-        budget = min(near, _ACTIVATION_BYTES_ON_CPU)
+        budget = _ACTIVATION_BYTES_ON_CPU
+        if near_caches:
+            budget = min(budget, max(_ACTIVATION_BYTES_NEAR_CACHES, _LEAST_TILE_ON_CPU * bytes_of_one))
     largest = _LARGEST_TILE.get(image.device.type, 128)
     fitting = max(1, int(budget / bytes_of_one))
     return int(min(largest, 2 ** (fitting.bit_length() - 1)))
