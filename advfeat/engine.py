@@ -25,9 +25,9 @@ ROW_MULTIPLE = 16
 _ACTIVATION_BYTES_ON_CPU = 1 << 30
 _ACTIVATION_BYTES_NEAR_CACHES = 160 << 20
 _ACTIVATION_SHARE_ON_GPU = 0.25
-_LEAST_TILE_ON_CPU = 32
+_LEAST_TILE_ON_CPU = 64
 _LARGEST_TILE = {"cpu": 128, "cuda": 1024}
-_ABREAST_IN_TILES = 16
+_ABREAST_IN_TILES = 32
 _COMPILATION_PAYS_FROM_FLOP = {("cpu", "fp32"): 1e14, ("cpu", "bf16"): 1e14, ("cuda", "bf16"): 3e15}
 """Of a whole data set, whose shards may be computed by several workers, each of which compiles."""
 
