@@ -661,6 +661,18 @@ def test_batches_are_filled_up_to_few_shapes(engine: Engine) -> None:
     assert on_cpu == ({engine.tile} if engine.compiled else set(range(ROW_MULTIPLE, 129, ROW_MULTIPLE)))
 
 
+def test_weights_that_each_tile_packs_anew_see_large_tiles() -> None:
+    """bf16 that is not compiled does that; compiled steps and fp32 stay near the caches."""
+    model = build("resnet18", width=64, image_shape=(3, 32, 32), classes=10)
+    image = torch.rand(1, 3, 32, 32)
+    compiled = choose_engine(model, image, "bf16", image_steps=10**12)
+    eager = choose_engine(model, image, "bf16", image_steps=1)
+    reference = choose_engine(model, image, "fp32", image_steps=1)
+    assert (compiled.compiled, eager.compiled) == (True, False)
+    assert compiled.tile == reference.tile == 64
+    assert eager.tile == 128
+
+
 def test_a_flat_network_moves_nothing() -> None:
     model = build("mlp", width=4, image_shape=(1, 4, 4), classes=3)
     torch.nn.init.zeros_(model.network[-1].weight)  # type: ignore[index]
