@@ -4,7 +4,10 @@ It polls the server that the environment names and runs flows in processes besid
 cluster and the store that the environment names.
 """
 
+import asyncio
 import os
+from contextlib import suppress
+from typing import Any
 
 from advfeat.local import local_ray_arguments
 
@@ -12,16 +15,42 @@ os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "2")  # seconds until a s
 if not os.environ.get("RAY_ADDRESS"):
     local_ray_arguments()  # the runs inherit its token, which must be there before Ray is imported
 
-from prefect import serve
+from prefect.deployments.runner import RunnerDeployment
+from prefect.runner import Runner
 
 from advfeat.cluster.services import DEPLOYMENT
 from flows.deployments import grids, main_job
 
+
+class Served(Runner):
+    """Offers deployments until SIGTERM.
+
+    Prefect's own raises ``SystemExit`` wherever the signal finds it, which is lost in a callback of the
+    garbage collector: it went on as if nothing had been.
+    """
+
+    async def until_terminated(self) -> None:
+        """Serve what was added, and end at SIGTERM."""
+        self._serving = asyncio.current_task()
+        with suppress(asyncio.CancelledError):
+            await self.start()
+
+    def handle_sigterm(self, *_: Any, **__: Any) -> None:
+        """End between two steps of the event loop."""
+        if self._serving is not None:
+            asyncio.get_running_loop().call_soon_threadsafe(self._serving.cancel)
+
+
+def served(deployments: list[RunnerDeployment]) -> Served:
+    """Return what serves these deployments, which have no schedules."""
+    runner = Served(pause_on_shutdown=False)  # the server may be gone by then
+    for deployment in deployments:
+        runner.add_deployment(deployment)
+    return runner
+
+
 if __name__ == "__main__":
     store = os.environ["ADVFEAT_STORE"]
-    serve(
-        main_job(DEPLOYMENT, store),
-        *grids(DEPLOYMENT, store),
-        pause_on_shutdown=False,  # they have no schedules, and the server may be gone by then
-        print_starting_message=False,
-    )
+    runner = served([main_job(DEPLOYMENT, store), *grids(DEPLOYMENT, store)])
+    with suppress(KeyboardInterrupt):
+        asyncio.run(runner.until_terminated())
