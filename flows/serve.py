@@ -15,7 +15,6 @@ os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "2")  # seconds until a s
 if not os.environ.get("RAY_ADDRESS"):
     local_ray_arguments()  # the runs inherit its token, which must be there before Ray is imported
 
-from prefect.deployments.runner import RunnerDeployment
 from prefect.runner import Runner
 
 from advfeat.cluster.services import DEPLOYMENT
@@ -31,26 +30,19 @@ class Served(Runner):
 
     async def until_terminated(self) -> None:
         """Serve what was added, and end at SIGTERM."""
-        self._serving = asyncio.current_task()
+        self._serving = asyncio.ensure_future(self.start())
         with suppress(asyncio.CancelledError):
-            await self.start()
+            await self._serving
 
     def handle_sigterm(self, *_: Any, **__: Any) -> None:
         """End between two steps of the event loop."""
-        if self._serving is not None:
-            asyncio.get_running_loop().call_soon_threadsafe(self._serving.cancel)
-
-
-def served(deployments: list[RunnerDeployment]) -> Served:
-    """Return what serves these deployments, which have no schedules."""
-    runner = Served(pause_on_shutdown=False)  # the server may be gone by then
-    for deployment in deployments:
-        runner.add_deployment(deployment)
-    return runner
+        self._serving.get_loop().call_soon_threadsafe(self._serving.cancel)
 
 
 if __name__ == "__main__":
     store = os.environ["ADVFEAT_STORE"]
-    runner = served([main_job(DEPLOYMENT, store), *grids(DEPLOYMENT, store)])
+    runner = Served(pause_on_shutdown=False)  # they have no schedules, and the server may be gone by then
+    for deployment in (main_job(DEPLOYMENT, store), *grids(DEPLOYMENT, store)):
+        runner.add_deployment(deployment)
     with suppress(KeyboardInterrupt):
         asyncio.run(runner.until_terminated())

@@ -8,7 +8,7 @@ from tests.command import unconfigured
 # What a destructor raises is lost.
 TERMINATED_IN_A_DESTRUCTOR = """
 import asyncio, signal
-from flows.serve import served
+from flows.serve import Served
 
 class Dying:
     def __del__(self):
@@ -16,7 +16,7 @@ class Dying:
 
 async def serve():
     asyncio.get_running_loop().call_later(2, Dying)
-    await served([]).until_terminated()
+    await Served(pause_on_shutdown=False).until_terminated()
     print("ended")
 
 asyncio.run(serve())
