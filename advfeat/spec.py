@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from advfeat.own_settings import further_in, merged, refused
+from advfeat.planning.own_settings import further_in, merged, refused
 
 Norm = Literal["l2", "linf", "l1", "l0"]
 AttackLoss = Literal["cross-entropy", "margin", "logit"]

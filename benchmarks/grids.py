@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from advfeat.grid import load_grid, points
+from advfeat.planning import load_grid, points
 from advfeat.spec import Spec
 from benchmarks.command import advfeat, assigned
 from benchmarks.options import Numbers
@@ -117,9 +117,9 @@ def _timed(arguments: Sequence[str], folder: Path) -> float:
 
 def _large_report(rows: int) -> tuple[float, int]:
     """Return how long the report of a grid of so many rows takes to build, and its bytes."""
-    from advfeat.plan import build_grid_plan, grid_report
+    from advfeat.planning import build_grid_plan, grid_report
     from advfeat.stages.grid_report import write_grid_report
-    from advfeat.store import Store
+    from advfeat.storage import Store
     from tests.inline import compute
 
     seeds = max(1, rows // 20)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from advfeat.experiment_file import preset_names
+from advfeat.planning import preset_names
 from advfeat.spec import DataSpec, Spec
 from benchmarks.command import advfeat, assigned
 from benchmarks.options import Listed

@@ -73,8 +73,8 @@ class Figures(Spec):
 
 def run(settings: Settings, *, say: Callable[[str], None]) -> Figures:
     """Walk plans of growing numbers of shards."""
-    from advfeat.local import local_ray
-    from flows.launch import prefect_api
+    from advfeat.cluster.embedded import local_ray
+    from advfeat.flows.launch import prefect_api
 
     with tempfile.TemporaryDirectory(prefix="advfeat-scale-") as folder, prefect_api() as server, local_ray():
         assert server is not None, "unset PREFECT_API_URL: the memory of a server of its own is measured"
@@ -100,8 +100,8 @@ def _walk(shards: int, folder: Path) -> float:
     from prefect import flow
     from prefect_ray import RayTaskRunner
 
-    from flows import walk
-    from tasks.stage_task import stage_task
+    from advfeat.flows.walk import walk
+    from advfeat.tasks.stage_task import stage_task
 
     real = dict(walk.TASKS)
     walk.TASKS.update(
@@ -117,11 +117,10 @@ def _walk(shards: int, folder: Path) -> float:
 
 def walk_no_op_shards(shards: int, folder: str) -> None:
     """Walk a plan of so many shards, as the flow of an experiment does; it travels by name, not by value."""
-    from advfeat.plan import Plan, outlook
-    from advfeat.stage import Stage
-    from advfeat.store import Store
-    from flows.display import Display
-    from flows.walk import Walk
+    from advfeat.flows.display.terminal import Display
+    from advfeat.flows.walk.walk import Walk
+    from advfeat.planning import Plan, outlook
+    from advfeat.storage import Stage, Store
 
     parts = tuple(
         Stage(kind="shard", title=f"no-op shard {number}", parameters={"number": number, "of": shards})
@@ -140,7 +139,7 @@ def walk_no_op_shards(shards: int, folder: str) -> None:
 
 
 def _no_op(stage: Any, store: str, after: list[Any]) -> dict[str, Any]:  # noqa: ARG001 — Prefect draws the graph of it
-    from advfeat.store import Store
+    from advfeat.storage import Store
 
     def build(folder: Path) -> dict[str, Any]:
         (folder / "nothing.json").write_text("{}")

@@ -26,13 +26,12 @@ import pyarrow as pa
 import torch
 from pydantic import Field
 
+from advfeat.datasets.stored_rows import stored_tables
 from advfeat.errors import DamagedArtifactError
-from advfeat.parts import ROWS_PER_GROUP
+from advfeat.files.parts import ROWS_PER_GROUP
+from advfeat.files.tables import bytes_column, image_shape, with_image_shape, write_split
 from advfeat.spec import Spec
-from advfeat.stage import Stage
-from advfeat.stages.rows import stored_tables
-from advfeat.store import Store
-from advfeat.tables import bytes_column, image_shape, with_image_shape, write_split
+from advfeat.storage import Stage, Store
 from benchmarks import measure
 from benchmarks.table import Table, figure, mebibytes, percent
 

@@ -22,8 +22,7 @@ from torch import nn
 from advfeat import training
 from advfeat.hardware import device, true_fp32
 from advfeat.spec import DataSpec, ModelName, Spec, TrainSpec
-from advfeat.training import as_pixels
-from advfeat.windows import TrainingSet
+from advfeat.training import TrainingSet, as_pixels
 from benchmarks import measure
 from benchmarks.options import Listed, Numbers
 from benchmarks.table import Table, figure, percent

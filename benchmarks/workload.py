@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advfeat import attacks, data, models, training
-from advfeat.engine import Engine, choose_engine
+from advfeat.attacks import Engine, choose_engine
 from advfeat.hardware import device
 from advfeat.progress import Progress
 from advfeat.spec import Attack, DataSpec, Norm, Precision, TrainSpec
-from advfeat.windows import TrainingSet
+from advfeat.training import TrainingSet
 from benchmarks.machine import multiplying_in
 
 _ENDLESS = 10**15

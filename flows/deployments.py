@@ -10,11 +10,11 @@ from prefect.settings import get_current_settings
 from prefect.types.entrypoint import EntrypointType
 
 from advfeat.errors import InputError
-from advfeat.experiment_file import load_experiment
-from flows.experiment import learning_from_errors
-from flows.launch import check_api
-from flows.recipes import FLOWS
-from flows.regression import regression
+from advfeat.flows.experiment import learning_from_errors
+from advfeat.flows.launch import check_api
+from advfeat.flows.recipes import FLOWS
+from advfeat.flows.regression import regression
+from advfeat.planning import load_experiment
 
 
 def main_job(name: str, store: str) -> RunnerDeployment:

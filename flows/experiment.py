@@ -7,16 +7,16 @@ from prefect.states import Cancelled
 from pydantic import Field
 
 from advfeat.errors import RunCancelledError
-from advfeat.plan import build_plan, outlook
+from advfeat.flows.display.artifacts import publish_table
+from advfeat.flows.display.progress_bars import LongStages
+from advfeat.flows.display.terminal import Display
+from advfeat.flows.result import RunResult
+from advfeat.flows.walk.ray_cluster import configured_runner, has_gpus
+from advfeat.flows.walk.recording import recorded
+from advfeat.flows.walk.walk import Walk
+from advfeat.planning import build_plan, outlook
 from advfeat.spec import Experiment
-from advfeat.store import Store
-from flows.artifacts import publish_table
-from flows.display import Display
-from flows.progress_bars import LongStages
-from flows.ray_cluster import configured_runner, has_gpus
-from flows.recording import recorded
-from flows.result import RunResult
-from flows.walk import Walk
+from advfeat.storage import Store
 
 NAME = "learning-from-errors"
 

@@ -8,18 +8,27 @@ from prefect.states import Cancelled
 from pydantic import Field
 
 from advfeat.errors import RunCancelledError, StageFailedError
-from advfeat.grid import Grid, Point, points, title_of
-from advfeat.plan import Outlook, Plan, build_grid_plan, grid_report, outlook
+from advfeat.flows.display.artifacts import publish_results
+from advfeat.flows.display.progress_bars import GridProgress, LongStages
+from advfeat.flows.display.terminal import Display
+from advfeat.flows.result import RunResult
+from advfeat.flows.walk.patience import patiently
+from advfeat.flows.walk.ray_cluster import has_gpus
+from advfeat.flows.walk.recording import recorded
+from advfeat.flows.walk.walk import Walk
+from advfeat.planning import (
+    Grid,
+    Outlook,
+    Plan,
+    Point,
+    build_grid_plan,
+    grid_report,
+    outlook,
+    points,
+    title_of,
+)
 from advfeat.spec import RecipeName
-from advfeat.store import Store
-from flows.artifacts import publish_results
-from flows.display import Display
-from flows.patience import patiently
-from flows.progress_bars import GridProgress, LongStages
-from flows.ray_cluster import has_gpus
-from flows.recording import recorded
-from flows.result import RunResult
-from flows.walk import Walk
+from advfeat.storage import Store
 
 StagesAtOnce = Annotated[
     int | None,

@@ -12,21 +12,29 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from advfeat.cluster.embedded import HOME, PrefectServer, local_ray, prefect_server, usable_cores
 from advfeat.data import fetch
 from advfeat.errors import InputError, RunCancelledError, first_line
-from advfeat.grid import Grid, points, title_of
-from advfeat.local import HOME, PrefectServer, local_ray, prefect_server, usable_cores
-from advfeat.plan import Outlook, Plan, build_grid_plan, build_plan, grid_report, outlook
+from advfeat.flows.walk.ray_cluster import configured_address, connection
+from advfeat.planning import (
+    Grid,
+    Outlook,
+    Plan,
+    build_grid_plan,
+    build_plan,
+    grid_report,
+    outlook,
+    points,
+    title_of,
+)
 from advfeat.spec import Experiment, RecipeName
-from advfeat.stage import Stage
-from advfeat.store import Store
-from flows.ray_cluster import configured_address, connection
+from advfeat.storage import Stage, Store
 
 if TYPE_CHECKING:
     from prefect import Flow
     from prefect.task_runners import TaskRunner
 
-    from flows.result import RunResult
+    from advfeat.flows.result import RunResult
 
 _DELIVERY_SECONDS = 10.0
 _CLIENT_SETTINGS = {
@@ -44,7 +52,7 @@ def launch(experiment: Experiment, store: Store, stage_timeout_seconds: float | 
     """
 
     def main_job() -> "Flow[..., Any]":
-        from flows.experiment import learning_from_errors
+        from advfeat.flows.experiment import learning_from_errors
 
         return learning_from_errors
 
@@ -71,7 +79,7 @@ def launch_grid(
     report = grid_report(title_of(recipe, grid), wanted, plan.made_of)
 
     def recipes_flow() -> "Flow[..., Any]":
-        from flows.recipes import FLOWS
+        from advfeat.flows.recipes import FLOWS
 
         return FLOWS[recipe]
 
@@ -94,7 +102,7 @@ def _launch(
     with prefect_api() as server, _ray(bool(stages)) as task_runner:
         from prefect.exceptions import CancelledRun
 
-        from flows.result import RunResult
+        from advfeat.flows.result import RunResult
 
         if server is not None:
             pages = server.wait_until_ready().removesuffix("/api")

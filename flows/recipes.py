@@ -7,12 +7,12 @@ from prefect import Flow, State, flow
 from prefect.runtime import flow_run
 
 from advfeat.errors import InputError
-from advfeat.grid import GRIDS, Grid, title_of
+from advfeat.flows.experiment import StageTimeout
+from advfeat.flows.grid import StagesAtOnce, run_grid
+from advfeat.flows.result import RunResult
+from advfeat.flows.walk.ray_cluster import configured_runner
+from advfeat.planning.grid import GRIDS, Grid, title_of
 from advfeat.spec import RecipeName
-from flows.experiment import StageTimeout
-from flows.grid import StagesAtOnce, run_grid
-from flows.ray_cluster import configured_runner
-from flows.result import RunResult
 
 _ARGUMENTS = """
 Args:

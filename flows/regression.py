@@ -4,11 +4,11 @@ from prefect import flow
 from pydantic import Field
 
 from advfeat.errors import FigureOutsideError
-from advfeat.experiment_file import load_experiment
+from advfeat.flows.experiment import learning_from_errors
+from advfeat.flows.result import RunResult
+from advfeat.flows.walk.ray_cluster import configured_runner
+from advfeat.planning import load_experiment
 from advfeat.spec import Experiment, RecipeName, Spec
-from flows.experiment import learning_from_errors
-from flows.ray_cluster import configured_runner
-from flows.result import RunResult
 
 
 class Expected(Spec):

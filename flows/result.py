@@ -3,8 +3,8 @@
 from pydantic import BaseModel, ConfigDict
 
 from advfeat.report.rows import Row, read_rows
-from advfeat.runs import RunRecord, StageCounts
-from advfeat.store import Store
+from advfeat.storage import Store
+from advfeat.storage.runs import RunRecord, StageCounts
 
 
 class RunResult(BaseModel):

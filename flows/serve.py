@@ -1,4 +1,4 @@
-"""``python -m flows.serve``: offers the main job and every recipe to a Prefect server's user interface.
+"""``python -m advfeat.flows.serve``: offers the main job and every recipe in a Prefect server's pages.
 
 It polls the server that the environment names and runs flows in processes beside itself, on the Ray
 cluster and the store that the environment names.
@@ -9,7 +9,7 @@ import os
 from contextlib import suppress
 from typing import Any
 
-from advfeat.local import local_ray_arguments
+from advfeat.cluster.embedded import local_ray_arguments
 
 os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "2")  # seconds until a submitted run is seen
 if not os.environ.get("RAY_ADDRESS"):
@@ -18,7 +18,7 @@ if not os.environ.get("RAY_ADDRESS"):
 from prefect.runner import Runner
 
 from advfeat.cluster.services import DEPLOYMENT
-from flows.deployments import grids, main_job
+from advfeat.flows.deployments import grids, main_job
 
 
 class Served(Runner):

@@ -12,8 +12,7 @@ from prefect.results import ResultStore
 from prefect.serializers import JSONSerializer
 from pydantic import BaseModel, ConfigDict
 
-from advfeat.artifact import ArtifactRef
-from advfeat.store import Store
+from advfeat.storage import ArtifactRef, Store
 
 # Plain JSON: no class of a record in the store is ever imported or built.
 PLAIN_JSON = JSONSerializer(object_encoder=None, object_decoder=None)

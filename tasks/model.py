@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from advfeat.stage import Stage
-from advfeat.store import Store
-from tasks.stage_task import stage_progress, stage_task
+from advfeat.storage import Stage, Store
+from advfeat.tasks.stage_task import stage_progress, stage_task
 
 
 @stage_task("source model")

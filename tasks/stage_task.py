@@ -13,11 +13,11 @@ from prefect.context import TaskRunContext
 from prefect.runtime import flow_run
 from prefect.task_engine import TaskRunTimeoutError
 
-from advfeat.board import reporter
+from advfeat.cluster.board import reporter
 from advfeat.errors import StoreRefusedError
 from advfeat.progress import Progress
-from advfeat.stage import Stage
-from tasks.cache_records import PLAIN_JSON
+from advfeat.storage import Stage
+from advfeat.tasks.cache_records import PLAIN_JSON
 
 # Long enough for a store that is started again; each wait varies, so that shards do not come back at once.
 RETRY_DELAYS_SECONDS = [2.0, 5.0, 10.0, 20.0, 40.0]

@@ -14,10 +14,10 @@ import s3fs
 import torch
 from hypothesis import settings
 
-from advfeat.experiment_file import load_experiment
-from advfeat.local import prefect_server
+from advfeat.cluster.embedded import prefect_server
+from advfeat.planning import load_experiment
 from advfeat.spec import Experiment
-from advfeat.store import Store
+from advfeat.storage import Store
 from tests.command import CONFIGURATION, QUICK_ASSIGNMENTS, Command
 from tests.servers import BUCKET, seaweedfs
 

@@ -100,7 +100,9 @@ def refuses_strangers(port: int, line: str) -> bool:
             _ask_without_certificate(port)
         elif "RuntimeEnvAgent" in line:
             assert httpx.get(f"http://127.0.0.1:{port}/", timeout=_SECONDS).status_code == 401
-        elif not line.endswith(" flows.serve"):  # its port is for flows' processes, by tokens of Prefect
+        elif not line.endswith(
+            " advfeat.flows.serve"
+        ):  # its port is for flows' processes, by tokens of Prefect
             _ask_ray(port)
     except (httpx.TransportError, OSError):
         return False

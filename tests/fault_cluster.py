@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from advfeat.store import Store
+from advfeat.storage import Store
 from tests.command import Command
 from tests.servers import BUCKET, ObjectStore, PrefectService, RayNodes, Server
 

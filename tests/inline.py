@@ -1,9 +1,8 @@
 """Computes a plan in this process, stage after stage, without Prefect and Ray."""
 
-from advfeat.artifact import ArtifactRef
-from advfeat.plan import Plan
+from advfeat.planning import Plan
 from advfeat.stages.inline import compute
-from advfeat.store import Store
+from advfeat.storage import ArtifactRef, Store
 
 __all__ = ["compute", "compute_all"]
 

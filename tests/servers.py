@@ -20,8 +20,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from advfeat.cluster import object_store as seaweed
-from advfeat.local import SERVER_SETTINGS
-from advfeat.private_files import write_private
+from advfeat.cluster.embedded import SERVER_SETTINGS
+from advfeat.cluster.private_files import write_private
 from tests.command import unconfigured
 
 BUCKET = "advfeat"

@@ -16,7 +16,7 @@ from ray.scripts.scripts import start as ray_start
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from flows.cli import app
+from advfeat.flows.command_line.cli import app
 
 ROOT = Path(__file__).parent.parent
 _SEPARATORS = {"&&", "||", ";", "|", "&"}

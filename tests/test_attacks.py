@@ -25,9 +25,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from advfeat import attacks, data
-from advfeat.attacks import attack_step, perturb
-from advfeat.balls import BALLS, within
-from advfeat.engine import (
+from advfeat.attacks import BALLS, within
+from advfeat.attacks.engine import (
     REFERENCE,
     ROW_MULTIPLE,
     Engine,
@@ -35,14 +34,14 @@ from advfeat.engine import (
     convolutions_for,
     step_flop,
 )
+from advfeat.attacks.objectives import objective, reached
+from advfeat.attacks.pgd import attack_step, perturb
+from advfeat.attacks.step_graph import Step
 from advfeat.errors import InputError
-from advfeat.experiment_file import load_experiment
 from advfeat.models import Normalized, build, from_bytes, to_bytes
-from advfeat.objectives import objective, reached
+from advfeat.planning import load_experiment
 from advfeat.spec import Attack, AttackLoss, ModelName, Norm
-from advfeat.step_graph import Step
-from advfeat.training import as_pixels, fit
-from advfeat.windows import TrainingSet
+from advfeat.training import TrainingSet, as_pixels, fit
 from benchmarks.peers import PEERS, BallNorm, Descent
 
 NORMS = get_args(Norm)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from advfeat.experiment_file import load_experiment
-from flows import cli
+from advfeat.flows.command_line import cli
+from advfeat.planning import load_experiment
 from tests.command import Command
 
 SET = "--set"

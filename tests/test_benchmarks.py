@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from advfeat.experiment_file import load_experiment
+from advfeat.planning import load_experiment
 from benchmarks import job
 from benchmarks.__main__ import main
 

@@ -10,19 +10,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from advfeat import data
-from advfeat.attacks import attack_step, perturb
-from advfeat.bugs_only import ModelAndGuards, perturb_without_transfer
-from advfeat.engine import REFERENCE, Engine, choose_engine
+from advfeat.attacks import REFERENCE, Engine, choose_engine, objective
+from advfeat.attacks.pgd import attack_step, perturb
+from advfeat.attacks.step_graph import trace_step
 from advfeat.errors import InputError
 from advfeat.evaluation import predict
-from advfeat.experiment_file import load_experiment
-from advfeat.intervals import wilson_interval
+from advfeat.methods.bugs_only import ModelAndGuards, perturb_without_transfer
 from advfeat.models import Normalized, build
-from advfeat.objectives import objective
+from advfeat.planning import load_experiment
+from advfeat.report.intervals import wilson_interval
 from advfeat.spec import AttackLoss, Norm, TargetedAttack
-from advfeat.step_graph import trace_step
-from advfeat.training import as_pixels, fit
-from advfeat.windows import TrainingSet
+from advfeat.training import TrainingSet, as_pixels, fit
 
 CHANCE = 0.1
 ATTACK = load_experiment("digits").attack.model_copy(update={"eps": 1.25})

@@ -13,9 +13,8 @@ import pytest
 from prefect.filesystems import LocalFileSystem
 from prefect.results import ResultStore
 
-from advfeat.artifact import ArtifactRef
-from advfeat.store import Store
-from tasks.cache_records import PLAIN_JSON, CacheRecords
+from advfeat.storage import ArtifactRef, Store
+from advfeat.tasks.cache_records import PLAIN_JSON, CacheRecords
 
 DIGEST = "a" * 64
 REFERENCE = ArtifactRef(digest=DIGEST, stage="images", uri="/s", bytes=1, created="2026", metrics={})

@@ -11,20 +11,18 @@ import s3fs
 from huggingface_hub import DatasetCard
 from PIL import Image
 
-from advfeat.card import Card, card_of
+from advfeat.datasets.card import Card, card_of
+from advfeat.datasets.lineage import lineage, lineage_text
+from advfeat.datasets.remake import remaking_assignments, remaking_command
+from advfeat.datasets.stored_rows import stored_tables
 from advfeat.errors import DamagedArtifactError, InputError, MissingArtifactError
-from advfeat.experiment_file import load_experiment, load_reproduction
-from advfeat.lineage import lineage, lineage_text
-from advfeat.plan import Plan, build_plan
+from advfeat.files.tables import bytes_column, with_image_shape, write_split
+from advfeat.flows.command_line import cli
+from advfeat.planning import Plan, build_plan, load_experiment, load_reproduction
 from advfeat.recipes import RECIPES
-from advfeat.remake import remaking_assignments, remaking_command
 from advfeat.report.card import card_markdown
 from advfeat.spec import Experiment
-from advfeat.stage import Stage
-from advfeat.stages.rows import stored_tables
-from advfeat.store import Store
-from advfeat.tables import bytes_column, with_image_shape, write_split
-from flows import cli
+from advfeat.storage import Stage, Store
 from tests.inline import compute
 
 EVERY_RECIPE = [

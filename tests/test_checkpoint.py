@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from advfeat.experiment_file import load_experiment
-from advfeat.plan import build_plan
+from advfeat.planning import build_plan, load_experiment
 from advfeat.stages.checkpoint import StageCheckpoint
 from advfeat.stages.model import train_model
-from advfeat.store import Store
+from advfeat.storage import Store
 from tests.inline import compute
 
 

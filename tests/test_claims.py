@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from flows import claims
-from flows.claims import Claims
+from advfeat.flows.walk import claims
+from advfeat.flows.walk.claims import Claims
 from tests.servers import prefect_settings
 
 DIGEST = "c1a1" * 16
@@ -18,7 +18,7 @@ def test_a_claim_is_renewed_where_the_server_is_known_to_the_run_alone(
 ) -> None:
     """As in a run with an embedded server, whose address no variable of the environment need hold."""
     monkeypatch.setattr(claims, "_SECONDS_BETWEEN_RENEWALS", 0.5)
-    caplog.set_level(logging.DEBUG, logger="flows.claims")
+    caplog.set_level(logging.DEBUG, logger="advfeat.flows.walk.claims")
     with prefect_settings(prefect_api):
         with Claims() as first:
             assert first.take(DIGEST)
@@ -28,4 +28,4 @@ def test_a_claim_is_renewed_where_the_server_is_known_to_the_run_alone(
                 assert not second.take(DIGEST)
         with Claims() as third:
             assert third.take(DIGEST)
-    assert [record.message for record in caplog.records if record.name == "flows.claims"] == []
+    assert [record.message for record in caplog.records if record.name == "advfeat.flows.walk.claims"] == []

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import ray
 
-from flows.ray_cluster import configured_runner
+from advfeat.flows.walk.ray_cluster import configured_runner
 from tests.command import QUICK_D_RAND, Command
 from tests.datasets_page import LEARNING, WITH_RAY
 from tests.exposure import Exposure, assert_private, files_with, run_and_look

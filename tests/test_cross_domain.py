@@ -8,14 +8,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from advfeat import data
-from advfeat.cross_domain import class_balanced, with_statistics_of
 from advfeat.digest import derived_seed
 from advfeat.errors import InputError
 from advfeat.evaluation import predict
-from advfeat.experiment_file import load_experiment
+from advfeat.methods.cross_domain import class_balanced, with_statistics_of
+from advfeat.planning import load_experiment
 from advfeat.spec import TrainSpec
-from advfeat.training import as_pixels, fit
-from advfeat.windows import TrainingSet
+from advfeat.training import TrainingSet, as_pixels, fit
 
 SPEC = TrainSpec(width=16, epochs=8)
 CHANCE = 0.1

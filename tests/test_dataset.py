@@ -13,20 +13,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from advfeat import dataset, parts
-from advfeat.dataset import DatasetRequest, DatasetSummary, dataset_tables
+from advfeat.datasets import rows as dataset
+from advfeat.datasets.rows import DatasetRequest, DatasetSummary, dataset_tables
+from advfeat.datasets.stored_rows import stored_tables
 from advfeat.evaluation import predict
-from advfeat.experiment_file import load_experiment
+from advfeat.files import parts
+from advfeat.files.tables import image_array
 from advfeat.models import Normalized
-from advfeat.plan import Plan, build_plan
+from advfeat.planning import Plan, build_plan, load_experiment
+from advfeat.planning.shards import BATCH_SIZE
 from advfeat.recipes import RECIPES
-from advfeat.shards import BATCH_SIZE
 from advfeat.spec import CrossDomain, Experiment, RecipeSettings
 from advfeat.stages.images import read_classes, read_split
 from advfeat.stages.model import read_model
-from advfeat.stages.rows import stored_tables
-from advfeat.store import Store
-from advfeat.tables import image_array
+from advfeat.storage import Store
 from tests.inline import compute_all
 
 

@@ -4,9 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from advfeat.grid import GRIDS
-from advfeat.runs import read_records
-from advfeat.store import Store
+from advfeat.planning.grid import GRIDS
+from advfeat.storage import Store
+from advfeat.storage.runs import read_records
 from tests.command import Command, unconfigured
 from tests.servers import prefect_client
 

@@ -27,9 +27,9 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from advfeat import __version__
-from advfeat.experiment_file import load_experiment
-from advfeat.grid import GRIDS
-from flows.cli import app
+from advfeat.flows.command_line.cli import app
+from advfeat.planning import load_experiment
+from advfeat.planning.grid import GRIDS
 from tests.command import unconfigured
 from tests.shell_blocks import check_program
 from tests.topology import COMPOSE, ROOT, SERVICES, Topology
@@ -304,8 +304,10 @@ def test_deployments_on_a_prefect_server(prefect_api: dict[str, str], tmp_path: 
         assert deployment["parameters"]["store"] == "s3://advfeat"
         assert deployment["pull_steps"] in ([], None)
     forms = {(entry["name"], entry["entrypoint"]) for entry in answer if "recipes" in entry["entrypoint"]}
-    assert forms == {(pool, f"flows.recipes.{recipe}") for pool in pools for recipe in GRIDS}
-    answer = [entry for entry in answer if entry["entrypoint"] == "flows.experiment.learning_from_errors"]
+    assert forms == {(pool, f"advfeat.flows.recipes.{recipe}") for pool in pools for recipe in GRIDS}
+    answer = [
+        entry for entry in answer if entry["entrypoint"] == "advfeat.flows.experiment.learning_from_errors"
+    ]
     assert [deployment["name"] for deployment in answer] == ["docker", "kubernetes", "process"]
     for deployment in answer:
         assert deployment["global_concurrency_limit"]["limit"] == 1

@@ -19,13 +19,21 @@ from markdown_it import MarkdownIt
 from typer._click.exceptions import UsageError
 
 from advfeat.errors import InputError
-from advfeat.experiment_file import load_experiment, load_reproduction
-from advfeat.grid import load_grid, points, recipe_named
-from advfeat.plan import GridPlan, Plan, build_grid_plan, build_plan
+from advfeat.flows.command_line.cli import app
+from advfeat.flows.command_line.options import DEFAULT_STORE
+from advfeat.planning import (
+    GridPlan,
+    Plan,
+    build_grid_plan,
+    build_plan,
+    load_experiment,
+    load_grid,
+    load_reproduction,
+    points,
+    recipe_named,
+)
 from advfeat.spec import DataSpec
-from advfeat.store import Store
-from flows.cli import app
-from flows.options import DEFAULT_STORE
+from advfeat.storage import Store
 from tests.inline import compute_all
 from tests.servers import prefect_settings
 from tests.shell_blocks import Words, advfeat_arguments, check_program, check_quotes, check_syntax, commands

@@ -8,17 +8,14 @@ import pytest
 import torch
 
 from advfeat import data
+from advfeat.datasets.stored_rows import stored_tables
 from advfeat.evaluation import predict
-from advfeat.experiment_file import load_experiment
-from advfeat.grid import load_grid, points
-from advfeat.intervals import mean_interval, wilson_interval
-from advfeat.plan import build_grid_plan, build_plan
+from advfeat.files.tables import image_array, int_array
+from advfeat.planning import build_grid_plan, build_plan, load_experiment, load_grid, points
+from advfeat.report.intervals import mean_interval, wilson_interval
 from advfeat.spec import RecipeName
-from advfeat.stages.rows import stored_tables
-from advfeat.store import Store
-from advfeat.tables import image_array, int_array
-from advfeat.training import fit
-from advfeat.windows import TrainingSet
+from advfeat.storage import Store
+from advfeat.training import TrainingSet, fit
 from tests.inline import compute, compute_all
 
 CHANCE = 0.1

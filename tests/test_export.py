@@ -16,21 +16,20 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from advfeat import data
+from advfeat.datasets.stored_rows import stored_tables
 from advfeat.errors import DamagedArtifactError, InputError
 from advfeat.evaluation import predict
-from advfeat.experiment_file import load_experiment
 from advfeat.export import FORMATS, export, split
 from advfeat.export.class_folders import folder_names
 from advfeat.export.destination import Destination
 from advfeat.export.pixels import quantized
-from advfeat.plan import Plan, build_plan
+from advfeat.files.tables import image_array, int_array, regrouped
+from advfeat.flows.command_line import cli
+from advfeat.planning import Plan, build_plan, load_experiment
 from advfeat.spec import DataSpec
 from advfeat.stages.images import read_split
 from advfeat.stages.model import read_model
-from advfeat.stages.rows import stored_tables
-from advfeat.store import Store
-from advfeat.tables import image_array, int_array, regrouped
-from flows import cli
+from advfeat.storage import Store
 from tests.datasets_page import EXPORTS, LEARNING, LOADING, WITH_RAY
 from tests.inline import compute
 from tests.servers import BUCKET

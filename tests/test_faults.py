@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
-from advfeat.store import Store
+from advfeat.storage import Store
 from tests.exposure import files_with
 from tests.fault_cluster import Place, artifacts, contents, finish, store_of, wait_until
 from tests.servers import (

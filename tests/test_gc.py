@@ -14,16 +14,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from advfeat import garbage, inventory
 from advfeat.errors import InputError, StoreBusyError
-from advfeat.garbage import Forgotten, Survey, collect, find_garbage, forgotten_runs, survey
-from advfeat.reachability import read_runs
-from advfeat.runs import RunRecord, RunState, keep_plan, keep_record, read_plan, read_records
-from advfeat.stage import Stage
-from advfeat.store import Store
-from advfeat.usage import usage
-from flows import recording
-from flows.cli import app
+from advfeat.flows.command_line.cli import app
+from advfeat.flows.walk import recording
+from advfeat.storage import Stage, Store
+from advfeat.storage.runs import RunRecord, RunState, keep_plan, keep_record, read_plan, read_records
+from advfeat.upkeep import garbage, inventory
+from advfeat.upkeep.garbage import Forgotten, Survey, collect, find_garbage, forgotten_runs, survey
+from advfeat.upkeep.reachability import read_runs
+from advfeat.upkeep.usage import usage
 from tests.servers import BUCKET
 
 TWO_DAYS = timedelta(days=2)

@@ -5,15 +5,13 @@ import torch
 from torch import Tensor
 
 from advfeat import data
-from advfeat.attacks import perturb
-from advfeat.engine import REFERENCE, Engine
+from advfeat.attacks import REFERENCE, Engine, perturb
 from advfeat.evaluation import predict
-from advfeat.experiment_file import load_experiment
 from advfeat.hardware import device
 from advfeat.models import Normalized
+from advfeat.planning import load_experiment
 from advfeat.spec import Attack, TrainSpec, UntargetedAttack
-from advfeat.training import as_pixels, fit
-from advfeat.windows import TrainingSet
+from advfeat.training import TrainingSet, as_pixels, fit
 from tests.test_training import Memory
 
 pytestmark = pytest.mark.skipif(

@@ -15,11 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advfeat.errors import InputError
-from advfeat.experiment_file import load_experiment
-from advfeat.grid import GRIDS, PerturbedGrid, SourceGrid, load_grid, points, title_of
-from advfeat.plan import build_grid_plan, build_plan, grid_report
-from advfeat.stage import Stage
-from advfeat.store import Store
+from advfeat.planning import build_grid_plan, build_plan, grid_report, load_experiment
+from advfeat.planning.grid import GRIDS, PerturbedGrid, SourceGrid, load_grid, points, title_of
+from advfeat.storage import Stage, Store
 from tests.command import Command
 from tests.inline import compute
 

@@ -16,16 +16,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from advfeat.data.imported import describe, pieces
+from advfeat.datasets.stored_rows import stored_tables
 from advfeat.errors import InputError
-from advfeat.experiment_file import load_experiment
-from advfeat.grid import load_grid, points, title_of
-from advfeat.imported import describe, pieces
-from advfeat.parts import GROUP_BYTES
-from advfeat.plan import Plan, build_grid_plan, build_plan, grid_report
+from advfeat.files.parts import GROUP_BYTES
+from advfeat.files.tables import bytes_column, image_array, image_column, int_array, with_image_shape
+from advfeat.planning import (
+    Plan,
+    build_grid_plan,
+    build_plan,
+    grid_report,
+    load_experiment,
+    load_grid,
+    points,
+    title_of,
+)
 from advfeat.stages.imported import imported_tables
-from advfeat.stages.rows import stored_tables
-from advfeat.store import Store
-from advfeat.tables import bytes_column, image_array, image_column, int_array, with_image_shape
+from advfeat.storage import Store
 from tests.inline import compute, compute_all
 from tests.servers import BUCKET, s3_client
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from advfeat.intervals import mean_interval, wilson_interval
+from advfeat.report.intervals import mean_interval, wilson_interval
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (3, 10), (500, 539), (539, 539)])

@@ -13,18 +13,16 @@ from advfeat import data
 from advfeat.attacks import perturb
 from advfeat.data.images import LabelledImages
 from advfeat.errors import InputError
-from advfeat.experiment_file import load_experiment
-from advfeat.leakage import (
+from advfeat.methods.leakage import (
     Pieces,
     feature_values,
     leaked_predictions,
     robust_linear_features,
     robust_usefulness,
 )
-from advfeat.plan import build_plan
-from advfeat.store import Store
-from advfeat.training import as_pixels, fit
-from advfeat.windows import TrainingSet
+from advfeat.planning import build_plan, load_experiment
+from advfeat.storage import Store
+from advfeat.training import TrainingSet, as_pixels, fit
 from tests.inline import compute
 
 EPS = 0.25
@@ -109,8 +107,8 @@ def test_pieces_give_the_features_of_the_whole(digits: data.ImageData) -> None:
 def test_the_stage_holds_little_of_its_images(
     tmp_path: Path, local_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("advfeat.parts.PART_BYTES", 128 << 10)
-    monkeypatch.setattr("advfeat.store.MOST_MANIFEST_BYTES", 64 << 10)  # so much is set aside for one
+    monkeypatch.setattr("advfeat.files.parts.PART_BYTES", 128 << 10)
+    monkeypatch.setattr("advfeat.storage.store.MOST_MANIFEST_BYTES", 64 << 10)  # so much is set aside for one
     rng = np.random.default_rng(0)
     labels, classes = rng.integers(0, 4, 2000), rng.uniform(60, 195, (4, 3, 16, 16))
     images = (classes[labels] + rng.normal(0, 20, (2000, 3, 16, 16))).clip(0, 255).astype(np.uint8)

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from advfeat.experiment_file import load_experiment
-from advfeat.plan import build_plan
-from advfeat.store import Store
+from advfeat.planning import build_plan, load_experiment
+from advfeat.storage import Store
 from tests.command import Command, unconfigured
 from tests.inline import compute
 
@@ -139,7 +138,7 @@ def test_lost_artifacts_are_told_and_computed_again(home: Command, first: Json) 
 
 CHECK = """
 import sys
-from flows.regression import Expected, regression
+from advfeat.flows.regression import Expected, regression
 figures = tuple(Expected(recipe=recipe, low=low, high=1) for recipe, low in (("clean", 0.9), ("d_det", 0.99)))
 regression(sys.argv[1], expected=figures)
 """

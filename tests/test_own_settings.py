@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from advfeat.comparison import compare
 from advfeat.errors import InputError
-from advfeat.experiment_file import load_experiment, load_reproduction
-from advfeat.grid import load_grid, points
-from advfeat.plan import Plan, build_plan
+from advfeat.planning import Plan, build_plan, load_experiment, load_grid, load_reproduction, points
+from advfeat.report.comparison import compare
 from advfeat.spec import Experiment, RecipeName
-from advfeat.store import Store
+from advfeat.storage import Store
 from tests.command import QUICK_ASSIGNMENTS
 from tests.inline import compute_all
 

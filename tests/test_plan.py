@@ -4,9 +4,8 @@ from collections import Counter
 
 import pytest
 
-from advfeat.experiment_file import load_experiment
-from advfeat.plan import Plan, build_plan, outlook
-from advfeat.store import Store
+from advfeat.planning import Plan, build_plan, load_experiment, outlook
+from advfeat.storage import Store
 from tests.inline import compute, compute_all
 
 

@@ -15,10 +15,8 @@ from urllib.parse import urlsplit
 import pytest
 import s3fs
 
-from advfeat.artifact import Manifest
 from advfeat.errors import DamagedArtifactError
-from advfeat.stage import Stage
-from advfeat.store import Store
+from advfeat.storage import Manifest, Stage, Store
 from tests.servers import BUCKET, s3_client
 
 STAGE = Stage(kind="leakage", title="leakage", parameters={"eps": 0.5}, inputs={})
@@ -26,8 +24,8 @@ WRITERS = 3
 WRITER = """
 import hashlib, sys, time
 from pathlib import Path
-from advfeat.stage import Stage
-from advfeat.store import Store
+from advfeat.storage.stage import Stage
+from advfeat.storage.store import Store
 uri, meeting, number, writers = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 stage = Stage(kind="leakage", title="leakage", parameters={"eps": 0.5}, inputs={})
 def build(folder):

@@ -12,16 +12,15 @@ import pytest
 import torch
 from PIL import Image
 
+from advfeat.datasets.stored_rows import stored_tables
 from advfeat.errors import InputError
 from advfeat.evaluation import predict, probabilities
-from advfeat.experiment_file import load_experiment, load_reproduction, reproduction_names
-from advfeat.intervals import wilson_interval
-from advfeat.plan import Plan, build_plan
+from advfeat.planning import Plan, build_plan, load_experiment, load_reproduction, reproduction_names
 from advfeat.recipes import RECIPES
+from advfeat.report.intervals import wilson_interval
 from advfeat.stages.images import read_split
 from advfeat.stages.model import read_model
-from advfeat.stages.rows import stored_tables
-from advfeat.store import Store
+from advfeat.storage import Store
 from tests.command import Command
 from tests.inline import compute_all
 

@@ -10,14 +10,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from advfeat.artifact import ArtifactRef
-from advfeat.experiment_file import load_experiment
-from advfeat.plan import Plan, build_plan
-from advfeat.runs import keep_plan
-from advfeat.stage import Stage
+from advfeat.flows.command_line.cli import app
+from advfeat.planning import Plan, build_plan, load_experiment
 from advfeat.stages import inline
-from advfeat.store import Store
-from flows.cli import app
+from advfeat.storage import ArtifactRef, Stage, Store
+from advfeat.storage.runs import keep_plan
 from tests.inline import compute_all
 
 QUICK = (

@@ -10,15 +10,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from advfeat.experiment_file import load_experiment
-from advfeat.intervals import wilson_interval
-from advfeat.lineage import lineage, lineage_text
-from advfeat.plan import Plan, build_plan
+from advfeat.datasets.lineage import lineage, lineage_text
+from advfeat.planning import Plan, build_plan, load_experiment
 from advfeat.report.controls import control
+from advfeat.report.intervals import wilson_interval
 from advfeat.report.numbers import percent
 from advfeat.report.rows import Row, read_rows
 from advfeat.spec import Experiment
-from advfeat.store import Store
+from advfeat.storage import Store
 from tests.inline import compute_all
 
 

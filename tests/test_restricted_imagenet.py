@@ -12,10 +12,10 @@ from PIL import Image
 from advfeat import data
 from advfeat.data.decode import Pictures
 from advfeat.errors import InputError
-from advfeat.layout import ImagesOnce
+from advfeat.planning.layout import ImagesOnce
 from advfeat.spec import DataSpec
 from advfeat.stages.images import read_split, write_images
-from advfeat.store import Store
+from advfeat.storage import Store
 
 # ImageNet's number of a class and what it shows.
 KNOWN = {
@@ -88,7 +88,7 @@ def test_pictures_that_are_not_drawn_are_not_opened(tmp_path: Path) -> None:
 def test_little_of_it_is_ever_in_memory(
     tmp_path: Path, local_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("advfeat.parts.GROUP_BYTES", 20 * (3 * 96 * 96 + 8))
+    monkeypatch.setattr("advfeat.files.parts.GROUP_BYTES", 20 * (3 * 96 * 96 + 8))
     stage = ImagesOnce()[imagenet(tmp_path, 2).model_copy(update={"image_size": 96})].stage
     tracemalloc.start()
     digest = write_images(stage, local_store).digest

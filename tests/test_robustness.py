@@ -12,14 +12,12 @@ from torch import Tensor
 from advfeat import data
 from advfeat.errors import InputError
 from advfeat.evaluation import autoattack_accuracy, predict, robust_accuracy
-from advfeat.experiment_file import load_experiment
 from advfeat.models import Normalized, build
-from advfeat.plan import build_plan
+from advfeat.planning import build_plan, load_experiment
 from advfeat.report.rows import read_rows
 from advfeat.spec import ModelName, Norm, TrainSpec, UntargetedAttack
-from advfeat.store import Store
-from advfeat.training import fit
-from advfeat.windows import TrainingSet
+from advfeat.storage import Store
+from advfeat.training import TrainingSet, fit
 from tests.inline import compute_all
 
 BALLS: list[tuple[Norm, float]] = [("l2", 0.5), ("linf", 0.1)]

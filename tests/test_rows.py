@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from advfeat.errors import InputError
-from advfeat.experiment_file import load_experiment, load_reproduction
-from advfeat.plan import Plan, build_plan
+from advfeat.planning import Plan, build_plan, load_experiment, load_reproduction
 from advfeat.recipes import RECIPES
 from advfeat.report.controls import control, with_controls
 from advfeat.report.groups import Group

@@ -13,13 +13,15 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from scipy import stats
 from typer.testing import CliRunner
 
-from advfeat.board import StageProgress
-from advfeat.comparison import compare
+from advfeat.cluster.board import StageProgress
 from advfeat.errors import InputError, RunCancelledError
-from advfeat.experiment_file import load_experiment
-from advfeat.grid import load_grid, points
-from advfeat.plan import build_grid_plan, build_plan, grid_report
-from advfeat.runs import (
+from advfeat.flows.command_line.cli import app
+from advfeat.flows.display.progress_bars import LongStages
+from advfeat.flows.walk.recording import recorded
+from advfeat.planning import build_grid_plan, build_plan, grid_report, load_experiment, load_grid, points
+from advfeat.report.comparison import compare
+from advfeat.storage import Stage, Store
+from advfeat.storage.runs import (
     RunRecord,
     StageCounts,
     keep_record,
@@ -28,11 +30,6 @@ from advfeat.runs import (
     record_path,
     report_named,
 )
-from advfeat.stage import Stage
-from advfeat.store import Store
-from flows.cli import app
-from flows.progress_bars import LongStages
-from flows.recording import recorded
 from tests.inline import compute, compute_all
 from tests.servers import prefect_client, prefect_settings
 

@@ -8,7 +8,7 @@ from tests.command import unconfigured
 # What a destructor raises is lost.
 TERMINATED_IN_A_DESTRUCTOR = """
 import asyncio, signal
-from flows.serve import Served
+from advfeat.flows.serve import Served
 
 class Dying:
     def __del__(self):

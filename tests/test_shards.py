@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from advfeat import models
-from advfeat.cost import attack_seconds, forward_flop
-from advfeat.layout import RealImages
-from advfeat.parts import PART_BYTES
-from advfeat.shards import BATCH_SIZE, BYTES_PER_SHARD, SECONDS_PER_SHARD, rows_at_once, shard_rows
+from advfeat.files.parts import PART_BYTES
+from advfeat.planning.cost import attack_seconds, forward_flop
+from advfeat.planning.layout import RealImages
+from advfeat.planning.shards import BATCH_SIZE, BYTES_PER_SHARD, SECONDS_PER_SHARD, rows_at_once, shard_rows
 from advfeat.spec import ModelName, TrainSpec
-from advfeat.stage import Stage
+from advfeat.storage import Stage
 
 
 @given(st.integers(1, 50_000), st.none() | st.integers(1, 1000), st.floats(0, 0.1), st.integers(1, 10**6))

@@ -12,10 +12,10 @@ from playwright.sync_api import expect
 from pydantic import BaseModel
 
 from advfeat import spec
-from advfeat.grid import GRIDS
+from advfeat.flows.command_line.cli import app
+from advfeat.planning.grid import GRIDS
 from advfeat.recipes import RECIPES
 from advfeat.spec import Experiment, Spec
-from flows.cli import app
 from tests.browser import browser_page, needs_browser
 from website.__main__ import REPOSITORY, build
 from website.fields import reachable
@@ -47,7 +47,7 @@ def text(page: Path) -> str:
 
 
 def test_every_command_and_option_is_there(site: Path) -> None:
-    page = text(site / "flows/cli.html")
+    page = text(site / "flows/command_line/cli.html")
     for command in app.registered_commands:
         assert command.callback is not None
         name = command.name or command.callback.__name__
@@ -71,7 +71,7 @@ def test_every_field_is_there_with_its_bounds_and_meaning(site: Path) -> None:
 
 
 def test_every_axis_and_recipe_is_there(site: Path) -> None:
-    axes = (site / "advfeat/grid.html").read_text()
+    axes = (site / "advfeat/planning/grid.html").read_text()
     for form in GRIDS.values():
         assert all(f"<code>{name}</code>" in axes for name in form.model_fields)
     recipes = text(site / "docs/recipes/index.html")
@@ -89,7 +89,7 @@ def test_every_module_has_a_page_with_its_docstring(site: Path) -> None:
     for file in modules(REPOSITORY):
         assert (site / file.with_suffix(".html")).is_file()
         assert module_name(file) in library
-    assert "adversarial examples for" in text(site / "advfeat/attacks.html")
+    assert "adversarial examples for" in text(site / "advfeat/attacks/pgd.html")
 
 
 def test_what_leads_nowhere_or_to_the_network_is_named(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from advfeat.attacks import attack_step
-from advfeat.engine import REFERENCE, Engine
+from advfeat.attacks import REFERENCE, Engine
+from advfeat.attacks.objectives import goal_confidence
+from advfeat.attacks.pgd import attack_step
+from advfeat.attacks.step_graph import compile_step, trace_step
 from advfeat.models import build
-from advfeat.objectives import goal_confidence
 from advfeat.spec import Attack, AttackLoss, ModelName, Norm
-from advfeat.step_graph import compile_step, trace_step
 
 CONVOLUTION = torch.ops.aten.convolution.default
 NORMS = get_args(Norm)

@@ -16,10 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advfeat.artifact import Manifest
 from advfeat.errors import DamagedArtifactError, InputError, MissingArtifactError
-from advfeat.stage import Stage
-from advfeat.store import Store
+from advfeat.storage import Manifest, Stage, Store
 
 STAGE = Stage(kind="leakage", title="leakage", parameters={"eps": 0.5}, inputs={})
 CONTENT = bytes(range(256)) * 64
@@ -221,7 +219,7 @@ def test_a_killed_writer_leaves_nothing_to_be_seen(tmp_path: Path) -> None:
     program = """
 import os, signal, sys
 from pathlib import Path
-from advfeat.store import Store
+from advfeat.storage.store import Store
 from tests.test_store import STAGE
 def build(folder):
     (folder / "a.bin").write_bytes(b"a" * 1000)

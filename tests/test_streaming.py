@@ -15,20 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from advfeat import data, parts, windows
+from advfeat import data
 from advfeat.ahead import computed_ahead
+from advfeat.datasets.stored_rows import stored_parts, stored_tables
 from advfeat.errors import DamagedArtifactError
 from advfeat.evaluation import predict
-from advfeat.experiment_file import load_experiment
-from advfeat.parts import PARTS_AHEAD
+from advfeat.files import parts
+from advfeat.files.parts import PARTS_AHEAD
+from advfeat.files.tables import bytes_column, image_array, int_array, with_image_shape, write_split
+from advfeat.planning import load_experiment
 from advfeat.spec import TrainSpec
-from advfeat.stage import Stage
 from advfeat.stages.images import StoredImages
-from advfeat.stages.rows import stored_parts, stored_tables
-from advfeat.store import Store
-from advfeat.tables import bytes_column, image_array, int_array, with_image_shape, write_split
-from advfeat.training import fit, mean_and_std
-from advfeat.windows import Parts, TrainingSet, Window
+from advfeat.storage import Stage, Store
+from advfeat.training import Parts, TrainingSet, Window, fit, mean_and_std, windows
 from tests.test_training import Memory
 
 PARAMETERS = {"identity": {"bundled": "digits"}, "train_size": None, "test_size": None}

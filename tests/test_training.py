@@ -7,17 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from advfeat import data, models, training, windows
-from advfeat.attacks import perturb
-from advfeat.augmentation import FlipAndShift
-from advfeat.engine import Engine
+from advfeat import data, models, training
+from advfeat.attacks import Engine, perturb
 from advfeat.errors import DamagedArtifactError
 from advfeat.evaluation import predict
-from advfeat.experiment_file import load_experiment
 from advfeat.hardware import has_bf16
+from advfeat.planning import load_experiment
 from advfeat.spec import Attack, ModelName, TrainSpec, UntargetedAttack
-from advfeat.training import as_pixels, fit, shape_arguments
-from advfeat.windows import TrainingSet
+from advfeat.training import TrainingSet, as_pixels, fit, shape_arguments, windows
+from advfeat.training.augmentation import FlipAndShift
 
 
 @pytest.fixture(scope="module")

@@ -10,21 +10,18 @@ import pyarrow as pa
 import pytest
 import torch
 
-from advfeat.correlation import correlate
+from advfeat.datasets.stored_rows import stored_tables
 from advfeat.evaluation import predict
-from advfeat.experiment_file import load_experiment
-from advfeat.grid import load_grid, points
-from advfeat.plan import build_grid_plan, build_plan, grid_report
+from advfeat.files.tables import image_array, int_array
+from advfeat.flows.command_line.table import print_grid
+from advfeat.planning import build_grid_plan, build_plan, grid_report, load_experiment, load_grid, points
+from advfeat.report.correlation import correlate
 from advfeat.report.rows import Row, read_rows
 from advfeat.report.transfer import transfer_matrices, transfer_record
+from advfeat.report.verdict import Verdict
 from advfeat.report.verdicts import correlation_lines
-from advfeat.stage import Stage
 from advfeat.stages.model import read_model
-from advfeat.stages.rows import stored_tables
-from advfeat.store import Store
-from advfeat.tables import image_array, int_array
-from advfeat.verdict import Verdict
-from flows.table import print_grid
+from advfeat.storage import Stage, Store
 from tests.inline import compute
 
 SOURCES, TARGETS = ("mlp", "cnn"), ("mlp", "cnn", "resnet9")

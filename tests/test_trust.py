@@ -22,19 +22,18 @@ import torch
 from PIL import Image
 
 from advfeat import data, models
+from advfeat.data.imported import describe
 from advfeat.digest import canonical_json
 from advfeat.errors import AdvfeatError, DamagedArtifactError, StoreBusyError
-from advfeat.experiment_file import load_experiment
-from advfeat.garbage import Forgotten, collect, survey
-from advfeat.imported import describe
-from advfeat.reachability import read_runs
-from advfeat.runs import RunRecord, planned_stages, read_records
+from advfeat.files.tables import bytes_column, read_table, with_image_shape
+from advfeat.planning import load_experiment
 from advfeat.spec import DataSpec
-from advfeat.stage import Stage
 from advfeat.stages.checkpoint import StageCheckpoint
-from advfeat.store import Store
-from advfeat.tables import bytes_column, read_table, with_image_shape
-from advfeat.usage import usage
+from advfeat.storage import Stage, Store
+from advfeat.storage.runs import RunRecord, planned_stages, read_records
+from advfeat.upkeep.garbage import Forgotten, collect, survey
+from advfeat.upkeep.reachability import read_runs
+from advfeat.upkeep.usage import usage
 from tests.test_cache_records import DIGEST, REFERENCE, records_of
 
 MANY = 1 << 30

@@ -9,10 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from advfeat.errors import InputError
-from advfeat.intervals import mean_interval
+from advfeat.methods.two_dimensional import SIDE, TwoDimensional, two_dimensional
+from advfeat.report.intervals import mean_interval
 from advfeat.report.plane import agreement_chart, plane_figure
 from advfeat.spec import TwoDimensionalSpec
-from advfeat.two_dimensional import SIDE, TwoDimensional, two_dimensional
 
 SEEDS = (0, 1, 2, 3)
 

@@ -20,9 +20,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
 
-from advfeat.grid import load_grid, points
-from advfeat.plan import build_grid_plan
-from advfeat.store import Store
+from advfeat.planning import build_grid_plan, load_grid, points
+from advfeat.storage import Store
 from tests.browser import browser_page, needs_browser
 from tests.command import unconfigured
 from tests.servers import prefect_client
@@ -121,7 +120,7 @@ def interface(tmp_path_factory: pytest.TempPathFactory, prefect_api: dict[str, s
     store = folder / "store"
     api = prefect_api["PREFECT_API_URL"]
     environment = {**unconfigured(), **prefect_api, "ADVFEAT_STORE": store.name}
-    command = [sys.executable, "-X", "faulthandler", "-m", "flows.serve"]
+    command = [sys.executable, "-X", "faulthandler", "-m", "advfeat.flows.serve"]
     serving = subprocess.Popen(command, env=environment, cwd=folder)
     try:
         with browser_page(height=2400) as page, prefect_client(prefect_api) as client:

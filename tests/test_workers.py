@@ -15,12 +15,10 @@ from torch import distributed
 
 from advfeat import data
 from advfeat.errors import StageFailedError
-from advfeat.experiment_file import load_experiment
-from advfeat.plan import build_plan
+from advfeat.planning import build_plan, load_experiment
 from advfeat.spec import TrainSpec
-from advfeat.store import Store
-from advfeat.training import fit
-from advfeat.windows import TrainingSet
+from advfeat.storage import Store
+from advfeat.training import TrainingSet, fit
 from tests.command import QUICK_ASSIGNMENTS, Command
 from tests.inline import compute_all
 

@@ -38,9 +38,9 @@ def lay_out(pages: Path) -> None:
     copy_written(REPOSITORY, pages)
     generated = {file.with_suffix(".md"): module_page(file) for file in modules(REPOSITORY)}
     generated |= {
-        Path("flows/cli.md"): command_line_page(),
+        Path("flows/command_line/cli.md"): command_line_page(),
         Path("advfeat/spec.md"): fields_page(),
-        Path("advfeat/grid.md"): axes_page(),
+        Path("advfeat/planning/grid.md"): axes_page(),
         Path("advfeat/README.md"): library_page(REPOSITORY),
     }
     for file, text in generated.items():

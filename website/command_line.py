@@ -5,7 +5,7 @@ from typer.cli import get_docs_for_click
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from flows.cli import app
+from advfeat.flows.command_line.cli import app
 
 
 def command_line_page() -> str:

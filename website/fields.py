@@ -9,7 +9,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from advfeat.grid import GRIDS
+from advfeat.planning.grid import GRIDS
 from advfeat.recipes import RECIPES
 from advfeat.spec import Experiment
 
@@ -58,7 +58,7 @@ def axes_page() -> str:
         text += (
             f"| [`{recipe}`](../docs/recipes/{_page_of(recipe)}.md) | {RECIPES[recipe].summary} | {axes} |\n"
         )
-    return text + "\n## In Python\n\n::: advfeat.grid\n"
+    return text + "\n## In Python\n\n::: advfeat.planning.grid\n"
 
 
 _FORM_ALONE = {"combine", "settings", "limit"}

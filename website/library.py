@@ -18,7 +18,8 @@ def modules(repository: Path) -> list[Path]:
 
 def module_name(file: Path) -> str:
     """Return the dotted name of the module in a file."""
-    return ".".join(file.with_suffix("").parts).removesuffix(".__init__")
+    inside = file if file.parts[0] == "advfeat" else Path("advfeat") / file
+    return ".".join(inside.with_suffix("").parts).removesuffix(".__init__")
 
 
 def module_page(file: Path) -> str:

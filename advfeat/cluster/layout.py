@@ -16,9 +16,9 @@ from typing import Self
 
 from pydantic import BaseModel
 
+from advfeat.cluster.embedded import LOOPBACK, RAY_SETTINGS, SERVER_SETTINGS
 from advfeat.cluster.object_store import PARTS
-from advfeat.local import LOOPBACK, RAY_SETTINGS, SERVER_SETTINGS
-from advfeat.private_files import private_folder, write_private
+from advfeat.cluster.private_files import private_folder, write_private
 
 BUCKET = "advfeat"
 MARK = "ADVFEAT_CLUSTER"

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from advfeat.local import LOOPBACK
-from advfeat.private_files import private_folder, write_private
+from advfeat.cluster.embedded import LOOPBACK
+from advfeat.cluster.private_files import private_folder, write_private
 
 PARTS = ("master", "volume", "filer", "s3")
 """What listens, each on a port for HTTP and one for gRPC."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from advfeat.cluster import object_store
+from advfeat.cluster.embedded import LOOPBACK
 from advfeat.cluster.layout import BUCKET, Layout, State
+from advfeat.cluster.private_files import write_private
 from advfeat.errors import InputError
-from advfeat.local import LOOPBACK
-from advfeat.private_files import write_private
 
 FLOW, DEPLOYMENT = "learning-from-errors", "local"
 _OBJECT_STORE_BYTES = 100_000_000
@@ -68,7 +68,7 @@ def services(layout: Layout, state: State) -> list[Service]:
         *(_worker(number, state, ray) for number in range(1, state.workers + 1)),
         Service(
             "deployment",
-            _python("flows.serve"),
+            _python("advfeat.flows.serve"),
             f"{api.removesuffix('/api')}/deployments",
             lambda: _is_polled(api, variables["PREFECT_API_AUTH_STRING"]),
             needs="prefect",

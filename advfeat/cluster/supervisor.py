@@ -14,9 +14,9 @@ import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
 from advfeat.cluster.layout import MARK, Layout, State
+from advfeat.cluster.private_files import write_private
 from advfeat.cluster.services import Service
 from advfeat.errors import ServerStartError
-from advfeat.private_files import write_private
 
 _STOP_SECONDS = 10
 _GONE_SECONDS = 60.0

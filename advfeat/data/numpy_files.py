@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from advfeat.data.refusal import Refusal
 from advfeat.digest import stream_sha256
 from advfeat.errors import explained
-from advfeat.expansion import believed_bytes
+from advfeat.files.expansion import believed_bytes
 
 
 class NumpyFiles:

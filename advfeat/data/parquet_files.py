@@ -16,9 +16,9 @@ from advfeat.data.decode import PictureFile
 from advfeat.data.refusal import Refusal, checked_labels
 from advfeat.digest import stream_sha256
 from advfeat.errors import explained
-from advfeat.parquet_file import open_parquet, row_bytes
-from advfeat.parquet_pages import check_pages
-from advfeat.parts import rows_per_group
+from advfeat.files.parquet_file import open_parquet, row_bytes
+from advfeat.files.parquet_pages import check_pages
+from advfeat.files.parts import rows_per_group
 
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("label", "labels")

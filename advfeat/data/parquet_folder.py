@@ -9,9 +9,9 @@ from typing import Any
 
 import fsspec
 
-from advfeat.contents import MOST_MANIFEST_BYTES, parse_manifest
 from advfeat.data.refusal import Refusal
 from advfeat.errors import DamagedArtifactError, explained
+from advfeat.storage import MOST_MANIFEST_BYTES, parse_manifest
 
 _SPLIT = re.compile(r"(?:partial-)?(train|test|val(?=id|[^a-z]|$))")
 """Names of splits, also as the Hub converts data sets: ``train/0000.parquet``, ``partial-train`` if large."""

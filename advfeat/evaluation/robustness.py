@@ -5,10 +5,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from advfeat.attacks import perturb
-from advfeat.balls import BALLS, within
+from advfeat.attacks import BALLS, REFERENCE, perturb, within
 from advfeat.digest import derived_seed
-from advfeat.engine import REFERENCE
 from advfeat.errors import InputError
 from advfeat.evaluation.predictions import predict
 from advfeat.hardware import device, true_fp32

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from advfeat.errors import InputError, explained, first_line
-from advfeat.store import Store
+from advfeat.storage import Store
 
 HandOver = Callable[[], None]
 """Called when the files that are in the folder are complete."""

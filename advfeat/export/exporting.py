@@ -8,21 +8,21 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from advfeat.card import Card, Exported, card_of
+from advfeat.datasets.card import Card, Exported, card_of
+from advfeat.datasets.stored_rows import stored_tables
 from advfeat.errors import InputError
 from advfeat.evaluation import predict
 from advfeat.export.destination import Destination
 from advfeat.export.formats import FORMATS, Format
 from advfeat.export.pixels import Pixels, Precision, quantized, unquantized
 from advfeat.export.split import Piece, Split, rows_per_piece
+from advfeat.files.tables import image_array, int_array, regrouped
 from advfeat.models import Normalized
 from advfeat.progress import Progress
 from advfeat.recipes import RECIPES
 from advfeat.report.card import card_markdown
 from advfeat.stages.model import read_model
-from advfeat.stages.rows import stored_tables
-from advfeat.store import Store
-from advfeat.tables import image_array, int_array, regrouped
+from advfeat.storage import Store
 
 _STORED: dict[str, Precision] = {"dataset": "float32", "images": "uint8"}
 

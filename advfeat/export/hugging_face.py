@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from advfeat.export.pixels import png
 from advfeat.export.split import Split
-from advfeat.tables import write_table
+from advfeat.files.tables import write_table
 
 
 def write_hugging_face(split: Split, folder: Path) -> Iterator[None]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from advfeat.export.split import Split
-from advfeat.tables import image_column, with_image_shape, write_table
+from advfeat.files.tables import image_column, with_image_shape, write_table
 
 
 def write_parquet(split: Split, folder: Path) -> Iterator[None]:

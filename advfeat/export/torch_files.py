@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from advfeat.export.split import Split
-from advfeat.tables import int_array
+from advfeat.files.tables import int_array
 
 _TYPES = {"uint8": torch.uint8, "float16": torch.float16, "float32": torch.float32}
 

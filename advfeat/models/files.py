@@ -6,10 +6,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from advfeat.errors import DamagedArtifactError, InputError, first_line
+from advfeat.files.tensor_file import check_alike, pack, unpack
 from advfeat.models.architectures import build
 from advfeat.models.normalized import Normalized
 from advfeat.spec import ModelName
-from advfeat.tensor_file import check_alike, pack, unpack
 
 Side = Annotated[int, Field(ge=1, le=65_536)]
 

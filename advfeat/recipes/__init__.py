@@ -17,7 +17,7 @@ from advfeat.recipes.least_likely import LEAST_LIKELY
 from advfeat.recipes.mislabeled import MISLABELED
 from advfeat.recipes.most_confused import MOST_CONFUSED
 from advfeat.recipes.perturbation_on_noise import PERTURBATION_ON_NOISE
-from advfeat.recipes.recipe import DROPPED, Claim, Given, Making, Published, Recipe, SourceRole
+from advfeat.recipes.shared.recipe import DROPPED, Claim, Given, Making, Published, Recipe, SourceRole
 from advfeat.recipes.shuffled import SHUFFLED
 from advfeat.recipes.transfer import TRANSFER, TRANSFER_D_RAND
 from advfeat.recipes.two_dimensional import TWO_DIMENSIONAL

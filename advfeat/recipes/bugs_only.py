@@ -6,7 +6,7 @@ They move the source model as D_det's do, but carry no features: the control tha
 from typing import TYPE_CHECKING
 
 from advfeat.recipes.d_det import relabel
-from advfeat.recipes.recipe import Claim, Making, Published, Recipe
+from advfeat.recipes.shared.recipe import Claim, Making, Published, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 def perturbed_without_transfer(making: Making) -> "Tensor":
     """Perturb the originals so that the source model alone changes its mind."""
-    from advfeat.bugs_only import ModelAndGuards, perturb_without_transfer
-    from advfeat.engine import choose_engine
+    from advfeat.attacks import choose_engine
     from advfeat.hardware import device
+    from advfeat.methods.bugs_only import ModelAndGuards, perturb_without_transfer
 
     assert making.attack is not None
     attack, model = making.attack, making.source_model.to(device())

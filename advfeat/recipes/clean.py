@@ -1,6 +1,6 @@
 """The training images under their own labels: the ceiling that every other recipe is held against."""
 
-from advfeat.recipes.recipe import Claim, Given, Labels, Published, Recipe
+from advfeat.recipes.shared.recipe import Claim, Given, Labels, Published, Recipe
 
 
 def relabel(given: Given) -> Labels:

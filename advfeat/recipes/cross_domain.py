@@ -7,7 +7,7 @@ the source model's own domain.
 import numpy as np
 from numpy.typing import NDArray
 
-from advfeat.recipes.recipe import Claim, Given, Labels, Published, Recipe
+from advfeat.recipes.shared.recipe import Claim, Given, Labels, Published, Recipe
 
 
 def relabel(given: Given) -> Labels:
@@ -19,7 +19,7 @@ def sample(given: Given, labels: Labels) -> NDArray[np.int64]:
     """Use all images once, or as many of each label, if the settings say so."""
     if not given.settings.cross_domain.balanced:
         return np.arange(len(labels))
-    from advfeat.cross_domain import class_balanced
+    from advfeat.methods.cross_domain import class_balanced
 
     return class_balanced(labels, given.rng)
 

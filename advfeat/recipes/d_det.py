@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from advfeat.recipes.ilyas import table_1, table_1_restricted_imagenet
-from advfeat.recipes.perturbed import perturbed
-from advfeat.recipes.recipe import Claim, Given, Labels, Recipe
+from advfeat.recipes.shared.ilyas import table_1, table_1_restricted_imagenet
+from advfeat.recipes.shared.perturbed import perturbed
+from advfeat.recipes.shared.recipe import Claim, Given, Labels, Recipe
 
 
 def relabel(given: Given) -> Labels:

@@ -3,7 +3,7 @@
 The baseline of learning from a model's errors: here its whole opinion is learned.
 """
 
-from advfeat.recipes.recipe import Claim, Given, Labels, Recipe
+from advfeat.recipes.shared.recipe import Claim, Given, Labels, Recipe
 
 
 def relabel(given: Given) -> Labels:

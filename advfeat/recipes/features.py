@@ -11,7 +11,7 @@ import numpy as np
 
 from advfeat.digest import derived_seed
 from advfeat.recipes.clean import relabel
-from advfeat.recipes.recipe import Claim, Making, Published, Recipe, SourceRole
+from advfeat.recipes.shared.recipe import Claim, Making, Published, Recipe, SourceRole
 from advfeat.spec import RecipeName
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _README = "README of MadryLab/constructed-datasets"
 def rebuilt(making: Making) -> "Tensor":
     """Rebuild each image from another one, drawn at random, by the source model's representation."""
     from advfeat.hardware import device
-    from advfeat.representations import rebuild
+    from advfeat.methods.representations import rebuild
 
     order = np.random.default_rng(derived_seed(making.seed, "starts")).permutation(making.count)
     return rebuild(

@@ -6,7 +6,7 @@ MadryLab/constructed-datasets).
 """
 
 from advfeat.recipes.clean import relabel
-from advfeat.recipes.recipe import Claim, Recipe
+from advfeat.recipes.shared.recipe import Claim, Recipe
 
 IMPORTED = Recipe(
     name="imported",

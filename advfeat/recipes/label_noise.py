@@ -5,7 +5,7 @@ The baseline of every recipe with wrong labels: here the rest is right, and that
 
 import numpy as np
 
-from advfeat.recipes.recipe import Claim, Given, Labels, Recipe
+from advfeat.recipes.shared.recipe import Claim, Given, Labels, Recipe
 
 
 def relabel(given: Given) -> Labels:

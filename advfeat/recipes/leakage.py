@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from advfeat.recipes.d_det import D_DET
 from advfeat.recipes.d_rand import D_RAND
-from advfeat.recipes.recipe import Claim, Published
+from advfeat.recipes.shared.recipe import Claim, Published
 
 _SOURCE = "Goh 2019, distill.pub/2019/advex-bugs-discussion/response-2"
 _SETTINGS = {"data.source": "cifar10", "data.train_size": None, "leakage_eps": 0.25}

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from advfeat.recipes.perturbed import perturbed
-from advfeat.recipes.recipe import Claim, Given, Labels, Recipe
+from advfeat.recipes.shared.perturbed import perturbed
+from advfeat.recipes.shared.recipe import Claim, Given, Labels, Recipe
 
 
 def relabel(given: Given) -> Labels:

@@ -5,7 +5,7 @@ Every image that the source model labels correctly is dropped; each one left has
 
 import numpy as np
 
-from advfeat.recipes.recipe import DROPPED, Claim, Given, Labels, Published, Recipe
+from advfeat.recipes.shared.recipe import DROPPED, Claim, Given, Labels, Published, Recipe
 
 
 def relabel(given: Given) -> Labels:

@@ -5,8 +5,8 @@ perturbations alone.
 """
 
 from advfeat.recipes.d_rand import relabel
-from advfeat.recipes.perturbed import perturbed
-from advfeat.recipes.recipe import Claim, Recipe
+from advfeat.recipes.shared.perturbed import perturbed
+from advfeat.recipes.shared.recipe import Claim, Recipe
 
 PERTURBATION_ON_NOISE = Recipe(
     name="perturbation_on_noise",

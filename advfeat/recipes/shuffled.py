@@ -1,6 +1,6 @@
 """Shuffled: unperturbed images under permuted labels, the control that must stay at chance."""
 
-from advfeat.recipes.recipe import Claim, Given, Labels, Recipe
+from advfeat.recipes.shared.recipe import Claim, Given, Labels, Recipe
 
 
 def relabel(given: Given) -> Labels:

@@ -1,11 +1,11 @@
 """Two-dimensional: learning from adversarial points of the unit square, where one can see it (Wallace 2019).
 
-It needs no images: points, networks and attack are those of ``advfeat.two_dimensional``. What counts is the
-share of the plane on which old and new network agree, of which two unrelated ones have one half.
+It needs no images: points, networks and attack are those of ``advfeat.methods.two_dimensional``. What
+counts is the share of the plane on which old and new network agree; two unrelated ones have one half.
 """
 
 from advfeat.recipes.clean import relabel
-from advfeat.recipes.recipe import Claim, Recipe
+from advfeat.recipes.shared.recipe import Claim, Recipe
 
 TWO_DIMENSIONAL = Recipe(
     name="two_dimensional",

@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
-from advfeat.card import Card
-from advfeat.lineage import lineage_text
+from advfeat.datasets.card import Card
+from advfeat.datasets.lineage import lineage_text
 from advfeat.report.html import templates
 
 _SIZES = {"n<1K": 1e3, "1K<n<10K": 1e4, "10K<n<100K": 1e5, "100K<n<1M": 1e6, "1M<n<10M": 1e7}

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from advfeat.recipes import RECIPES
 from advfeat.report.numbers import percent
 from advfeat.report.rows import Row
+from advfeat.report.verdict import robustness_verdict, verdict_of_parts
 from advfeat.spec import Experiment, RecipeName
-from advfeat.verdict import robustness_verdict, verdict_of_parts
 
 
 def with_controls(rows: Sequence[Row], experiment: Experiment) -> list[Row]:

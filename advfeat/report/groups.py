@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from advfeat.intervals import mean_interval
+from advfeat.report.intervals import mean_interval
 from advfeat.report.rows import Row
-from advfeat.verdict import Verdict, robustness_verdict, verdict, verdict_of_parts
+from advfeat.report.verdict import Verdict, robustness_verdict, verdict, verdict_of_parts
 
 Axes = dict[str, Any]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from advfeat.correlation import Correlation
+from advfeat.report.correlation import Correlation
 from advfeat.spec import Norm
 
 _NORMS: dict[Norm, str] = {"l2": "L2", "linf": "L-infinity", "l1": "L1", "l0": "L0"}

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from advfeat.intervals import mean_interval
+from advfeat.methods.two_dimensional import SIDE, TwoDimensional
 from advfeat.report.drawing import svg_figure
-from advfeat.two_dimensional import SIDE, TwoDimensional
+from advfeat.report.intervals import mean_interval
 
 # Okabe and Ito's blue, orange and vermilion; marks differ in shape too.
 _CLASSES = (("#0072B2", "o"), ("#E69F00", "^"))

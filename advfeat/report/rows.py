@@ -6,15 +6,14 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, computed_field
 
-from advfeat.artifact import Manifest
 from advfeat.errors import DamagedArtifactError, first_line
-from advfeat.intervals import mean_interval, wilson_interval
 from advfeat.recipes import Published, Recipe
+from advfeat.report.intervals import mean_interval, wilson_interval
 from advfeat.report.numbers import ball
 from advfeat.report.setting import setting_line
+from advfeat.report.verdict import Verdict, robustness_verdict, verdict, verdict_of_parts
 from advfeat.spec import Experiment, ModelName, RecipeName, Seed
-from advfeat.store import Store
-from advfeat.verdict import Verdict, robustness_verdict, verdict, verdict_of_parts
+from advfeat.storage import Manifest, Store
 
 Metrics = Mapping[str, Any]
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from advfeat.correlation import Correlation, correlate
+from advfeat.report.correlation import Correlation, correlate
 from advfeat.report.groups import Group, groups, varying_axes
 from advfeat.report.rows import Row
-from advfeat.verdict import Verdict, correlation_verdict
+from advfeat.report.verdict import Verdict, correlation_verdict
 
 _ARCHITECTURES = ("source_model", "target_model")
 

@@ -1,12 +1,12 @@
 """Verdict lines: what a claim predicts, what was seen, and whether that bears it out."""
 
-from advfeat.correlation import Correlation
 from advfeat.report.controls import control
+from advfeat.report.correlation import Correlation
 from advfeat.report.groups import Group
 from advfeat.report.numbers import correlation, percent
 from advfeat.report.rows import Row
 from advfeat.report.transfer import TransferMatrix
-from advfeat.verdict import highest_of_no_lesson
+from advfeat.report.verdict import highest_of_no_lesson
 
 
 def claimed(row: Row) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 
 from advfeat.errors import DamagedArtifactError
-from advfeat.store import Store
+from advfeat.storage import Store
 
 _MOST_BYTES = 16 << 30
 

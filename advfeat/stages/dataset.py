@@ -8,18 +8,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from advfeat.artifact import ArtifactRef
-from advfeat.dataset import DatasetRequest, DatasetSummary, dataset_rows, dataset_tables
+from advfeat.datasets.rows import DatasetRequest, DatasetSummary, dataset_rows, dataset_tables
+from advfeat.datasets.stored_rows import stored_tables
+from advfeat.files.tables import write_split
 from advfeat.progress import Progress
 from advfeat.recipes import RECIPES
 from advfeat.spec import RecipeSettings, TargetedAttack
-from advfeat.stage import Stage
 from advfeat.stages.images import StoredImages, read_classes
 from advfeat.stages.imported import imported_tables
 from advfeat.stages.model import read_model
-from advfeat.stages.rows import stored_tables
-from advfeat.store import Store
-from advfeat.tables import write_split
+from advfeat.storage import ArtifactRef, Stage, Store
 
 
 def make_shard(stage: Stage, store: Store, progress: Progress | None = None) -> ArtifactRef:

@@ -9,8 +9,8 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from advfeat.artifact import ArtifactRef
 from advfeat.data.images import LabelledImages
+from advfeat.datasets.stored_rows import stored_tables
 from advfeat.evaluation import (
     accuracy_by_class,
     agreement,
@@ -22,16 +22,14 @@ from advfeat.evaluation import (
     representation,
     robust_accuracy,
 )
+from advfeat.files.tables import image_array, int_array, write_table
 from advfeat.models import Normalized
 from advfeat.progress import Progress
 from advfeat.recipes.d_det import permuted
 from advfeat.spec import EvaluationSpec
-from advfeat.stage import Stage
 from advfeat.stages.images import read_classes, read_split
 from advfeat.stages.model import read_model
-from advfeat.stages.rows import stored_tables
-from advfeat.store import Store
-from advfeat.tables import image_array, int_array, write_table
+from advfeat.storage import ArtifactRef, Stage, Store
 
 
 def evaluate(stage: Stage, store: Store, progress: Progress | None = None) -> ArtifactRef:

@@ -3,14 +3,14 @@
 import numpy as np
 import pyarrow as pa
 
+from advfeat.datasets.stored_rows import stored_tables
+from advfeat.files.tables import image_array, int_array
 from advfeat.recipes import RECIPES
 from advfeat.report.figures import magnified, picture
 from advfeat.report.html import Example
 from advfeat.stages.dataset import originals_request
 from advfeat.stages.images import read_classes
-from advfeat.stages.rows import stored_tables
-from advfeat.store import Store
-from advfeat.tables import image_array, int_array
+from advfeat.storage import Store
 
 _EXAMPLES = 4
 _WITHOUT_LABEL = {"noise": "none, noise", "unknown": "unknown"}

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from advfeat.artifact import ArtifactRef
-from advfeat.grid import Point
-from advfeat.lineage import lineage, lineage_text
+from advfeat.datasets.lineage import lineage, lineage_text
+from advfeat.files.tables import int_array, read_table
+from advfeat.planning import Point
 from advfeat.recipes import RECIPES
 from advfeat.report.figures import svg_picture, tiled
 from advfeat.report.grid_figures import heading
@@ -20,11 +20,9 @@ from advfeat.report.groups import groups
 from advfeat.report.html import Example
 from advfeat.report.rows import Row, cost_of, recipe_row
 from advfeat.report.transfer import transfer_matrices, transfer_record, transfer_table
-from advfeat.stage import Stage
 from advfeat.stages.examples import examples
 from advfeat.stages.images import read_classes
-from advfeat.store import Store
-from advfeat.tables import int_array, read_table
+from advfeat.storage import ArtifactRef, Stage, Store
 
 _MOST_EXAMPLES = 6
 """Places of the grid whose images are shown."""

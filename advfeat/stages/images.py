@@ -11,15 +11,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from advfeat import data
-from advfeat.artifact import ArtifactRef
 from advfeat.data.images import LabelledImages
-from advfeat.inputs import expect_stage
-from advfeat.parts import rows_per_group
+from advfeat.datasets.stored_rows import Part, images_and_labels, stored_parts, stored_tables
+from advfeat.files.parts import rows_per_group
+from advfeat.files.tables import bytes_column, int_array, with_image_shape, write_split
 from advfeat.spec import DataSpec
-from advfeat.stage import Stage
-from advfeat.stages.rows import Part, images_and_labels, stored_parts, stored_tables
-from advfeat.store import Store
-from advfeat.tables import bytes_column, int_array, with_image_shape, write_split
+from advfeat.storage import ArtifactRef, Stage, Store, expect_stage
 
 _PARTS_KEPT = 6
 """In each process, of the real images that it looks at row by row."""

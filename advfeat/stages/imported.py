@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from advfeat.imported import pieces
-from advfeat.parts import ROWS_PER_GROUP
-from advfeat.tables import image_column, with_image_shape
+from advfeat.data.imported import pieces
+from advfeat.files.parts import ROWS_PER_GROUP
+from advfeat.files.tables import image_column, with_image_shape
 
 
 def imported_tables(location: str) -> Iterator[pa.Table]:

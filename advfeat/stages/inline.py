@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-from advfeat.artifact import ArtifactRef
-from advfeat.stage import Stage, StageKind
 from advfeat.stages.dataset import make_dataset, make_shard
 from advfeat.stages.evaluation import evaluate
 from advfeat.stages.grid_report import write_grid_report
@@ -12,7 +10,7 @@ from advfeat.stages.leakage import measure_leakage
 from advfeat.stages.model import train_model
 from advfeat.stages.plane import write_plane
 from advfeat.stages.report import write_report
-from advfeat.store import Store
+from advfeat.storage import ArtifactRef, Stage, StageKind, Store
 
 _COMPUTATIONS: dict[StageKind, Callable[[Stage, Store], ArtifactRef]] = {
     "images": write_images,

@@ -9,16 +9,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from advfeat.artifact import ArtifactRef
 from advfeat.data.images import pieces_of
-from advfeat.leakage import Pieces, feature_values, leaked_predictions, robust_linear_features
-from advfeat.parts import rows_per_part
-from advfeat.stage import Stage
+from advfeat.datasets.stored_rows import stored_tables
+from advfeat.files.parts import rows_per_part
+from advfeat.files.tables import image_array, int_array, write_table
+from advfeat.methods.leakage import Pieces, feature_values, leaked_predictions, robust_linear_features
 from advfeat.stages.evaluation import accuracy_metrics
 from advfeat.stages.images import StoredImages, read_classes
-from advfeat.stages.rows import stored_tables
-from advfeat.store import Store
-from advfeat.tables import image_array, int_array, write_table
+from advfeat.storage import ArtifactRef, Stage, Store
 
 
 def measure_leakage(stage: Stage, store: Store) -> ArtifactRef:

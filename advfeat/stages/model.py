@@ -8,16 +8,13 @@ import numpy as np
 import torch
 
 from advfeat import models
-from advfeat.artifact import ArtifactRef
 from advfeat.evaluation import predict
 from advfeat.progress import Progress
-from advfeat.stage import Stage
 from advfeat.stages.checkpoint import StageCheckpoint
 from advfeat.stages.images import read_classes, read_split
 from advfeat.stages.training import train, training_set, training_spec
-from advfeat.store import Store
-from advfeat.training import shape_arguments
-from advfeat.windows import Window
+from advfeat.storage import ArtifactRef, Stage, Store
+from advfeat.training import Window, shape_arguments
 
 
 def train_model(stage: Stage, store: Store, progress: Progress | None = None) -> ArtifactRef:

@@ -5,14 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from advfeat.artifact import ArtifactRef
 from advfeat.digest import derived_seed
-from advfeat.intervals import mean_interval
+from advfeat.methods.two_dimensional import TwoDimensional, two_dimensional
+from advfeat.report.intervals import mean_interval
 from advfeat.report.plane import agreement_chart, plane_figure
 from advfeat.spec import TwoDimensionalSpec
-from advfeat.stage import Stage
-from advfeat.store import Store
-from advfeat.two_dimensional import TwoDimensional, two_dimensional
+from advfeat.storage import ArtifactRef, Stage, Store
 
 
 def write_plane(stage: Stage, store: Store) -> ArtifactRef:

@@ -6,17 +6,15 @@ import numpy as np
 import torch
 
 from advfeat import models
+from advfeat.datasets.stored_rows import images_and_labels, stored_parts
 from advfeat.digest import derived_seed
 from advfeat.errors import StageFailedError
 from advfeat.progress import Progress
 from advfeat.spec import TrainSpec
-from advfeat.stage import Stage
 from advfeat.stages.checkpoint import StageCheckpoint
 from advfeat.stages.images import image_shape, read_classes
-from advfeat.stages.rows import images_and_labels, stored_parts
-from advfeat.store import Store
-from advfeat.training import fit
-from advfeat.windows import Parts, TrainingSet, Window
+from advfeat.storage import Stage, Store
+from advfeat.training import Parts, TrainingSet, Window, fit
 
 
 def training_spec(stage: Stage) -> TrainSpec:

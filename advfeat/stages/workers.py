@@ -10,10 +10,9 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, Wo
 from ray.train.torch import TorchTrainer
 
 from advfeat.progress import Progress
-from advfeat.stage import Stage
 from advfeat.stages.process_group import NodeAddressConfig
 from advfeat.stages.training import train, training_set, training_spec
-from advfeat.store import Store
+from advfeat.storage import Stage, Store
 
 _MAX_FAILURES = 5
 """How often lost processes are replaced; each time the training goes on from its last state."""

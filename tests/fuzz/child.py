@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from advfeat.data.imported import describe, pieces
 from advfeat.data.parquet import ParquetSource
-from advfeat.imported import describe, pieces
+from advfeat.files.tables import float_array, image_array, int_array, read_table, read_tables
 from advfeat.spec import DataSpec
-from advfeat.tables import float_array, image_array, int_array, read_table, read_tables
 from tests.fuzz.refused import refused_in_a_line
 
 _MOST_MEMORY_BYTES = 1 << 30

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advfeat.compact_protocol import CompactReader, Place
-from advfeat.page_header import read_page_header
-from advfeat.parquet_file import ParquetFileError, open_parquet
-from advfeat.parquet_footer import check_footer
-from advfeat.parquet_pages import check_pages
+from advfeat.files.compact_protocol import CompactReader, Place
+from advfeat.files.page_header import read_page_header
+from advfeat.files.parquet_file import ParquetFileError, open_parquet
+from advfeat.files.parquet_footer import check_footer
+from advfeat.files.parquet_pages import check_pages
 from tests.fuzz.mutation import damaged_bytes
 from tests.fuzz.settings import fuzz
 

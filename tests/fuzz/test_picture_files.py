@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from advfeat.data.decode import picture_shape
-from advfeat.tables import bytes_column, image_column, with_image_shape, write_table
+from advfeat.files.tables import bytes_column, image_column, with_image_shape, write_table
 from tests.fuzz.mutation import damaged_bytes, damaged_json
 from tests.fuzz.refused import refused_in_a_line
 from tests.fuzz.settings import fuzz

@@ -14,23 +14,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advfeat.artifact import Manifest
-from advfeat.card import card_of, data_set_manifest
+from advfeat.datasets.card import card_of, data_set_manifest
+from advfeat.datasets.lineage import lineage, lineage_text
+from advfeat.datasets.remake import remaking_command
+from advfeat.datasets.stored_rows import images_and_labels, stored_parts, stored_tables
 from advfeat.digest import canonical_json, stage_digest
-from advfeat.experiment_file import load_experiment
-from advfeat.lineage import lineage, lineage_text
-from advfeat.plan import build_plan
-from advfeat.remake import remaking_command
+from advfeat.files.tables import Pixel
+from advfeat.planning import build_plan, load_experiment
 from advfeat.report.card import card_markdown
 from advfeat.report.rows import read_rows
-from advfeat.runs import RunRecord, StageCounts, keep_record, plan_path, read_plan, read_records
-from advfeat.stage import Stage
 from advfeat.stages.images import image_shape
 from advfeat.stages.inline import compute
-from advfeat.stages.rows import images_and_labels, stored_parts, stored_tables
-from advfeat.store import Store
-from advfeat.tables import Pixel
-from tasks.cache_records import CacheRecords
+from advfeat.storage import Manifest, Stage, Store
+from advfeat.storage.runs import RunRecord, StageCounts, keep_record, plan_path, read_plan, read_records
+from advfeat.tasks.cache_records import CacheRecords
 from tests.fuzz.mutation import damaged_bytes, damaged_json
 from tests.fuzz.refused import refused_in_a_line
 from tests.fuzz.settings import fuzz

@@ -10,7 +10,7 @@ from hypothesis import given
 from torch import nn
 
 from advfeat import models
-from advfeat.checkpoint import TrainingState
+from advfeat.training.checkpoint import TrainingState
 from tests.fuzz.mutation import damaged_bytes, damaged_json
 from tests.fuzz.refused import refused_in_a_line
 from tests.fuzz.settings import fuzz

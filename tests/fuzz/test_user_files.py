@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advfeat.experiment_file import load_experiment
+from advfeat.planning import load_experiment
 from tests.fuzz.mutation import damaged_bytes, damaged_json
 from tests.fuzz.refused import refused_in_a_line
 from tests.fuzz.settings import fuzz

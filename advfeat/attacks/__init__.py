@@ -1,0 +1,23 @@
+"""Attacks on networks: one loop of projected gradient descent, its norms, losses and engines.
+
+``perturb`` is the whole of it for most; ``import advfeat.attacks`` needs torch and pydantic alone.
+"""
+
+from advfeat.attacks.balls import BALLS, within
+from advfeat.attacks.engine import REFERENCE, Engine, choose_engine, fill_up, step_flop
+from advfeat.attacks.objectives import objective
+from advfeat.attacks.pgd import check_attackable, check_classes, perturb
+
+__all__ = [
+    "BALLS",
+    "REFERENCE",
+    "Engine",
+    "check_attackable",
+    "check_classes",
+    "choose_engine",
+    "fill_up",
+    "objective",
+    "perturb",
+    "step_flop",
+    "within",
+]

@@ -1,0 +1,291 @@
+"""Projected gradient descent (Madry et al. 2018) on images in [0, 1]: one loop for every norm and loss.
+
+What is returned lies exactly in the ball and in [0, 1]: measured in float64 on the float32 pixels,
+without tolerance.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from advfeat.attacks.balls import BALLS, movable, within
+from advfeat.attacks.engine import (
+    REFERENCE,
+    Engine,
+    choose_engine,
+    convolutions_for,
+    fill_up,
+)
+from advfeat.attacks.objectives import goal_confidence, objective, reached
+from advfeat.attacks.step_graph import Step, compile_step
+from advfeat.digest import derived_seed
+from advfeat.errors import InputError
+from advfeat.files.tensor_file import raw_bytes
+from advfeat.hardware import device_of, keep_freed_memory, sent, true_fp32
+from advfeat.progress import Progress
+from advfeat.spec import Attack
+
+_STEPS_BETWEEN_LOOKS = 10
+"""How many steps pass before progress is told and images that have stopped make room for others."""
+
+_LAST_COMPILED: dict[str, Step] = {}
+"""The one compiled step that is kept: a worker attacks shard after shard of the same data set."""
+
+
+def perturb(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attack: Attack,
+    *,
+    seed: int = 0,
+    rows: Sequence[int] | None = None,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Return adversarial examples for ``images``, towards or away from ``labels``.
+
+    ``images`` are float32 (N, C, H, W) in [0, 1], on any device; ``labels`` integers (N,): the target
+    classes if ``attack.targeted``, else the classes to leave. The model takes such images and returns
+    logits (N, classes); it is used in evaluation mode, where its parameters lie, and left as it was
+    found. The result is on the images' device. Which examples an image gets depends neither on its
+    neighbours nor on batches: random starts are drawn from ``seed`` and ``rows``, the images' places in
+    their data set (0, 1, … if unset). ``engine`` is chosen from the work at hand if unset.
+
+    With ``attack.norm == "l2"``, ``targeted`` and no random start this is the attack of Ilyas et al.
+    (2019), section 3.2. Raises ``InputError`` for images or labels that cannot be attacked.
+    """
+    check_attackable(images, labels)
+    if not len(images):
+        return images.clone()
+    labels = labels.long()
+    keep_freed_memory()
+    places = range(len(images)) if rows is None else rows
+    where = device_of(model)
+    # A caller's autocast would round the reference path and the final checks, which are fp32.
+    plainly = torch.autocast(where.type, enabled=False)
+    with _undisturbed(model), torch.no_grad(), true_fp32(), plainly:
+        engine = engine or choose_engine(model, images[:1], attack.precision, len(images) * attack.passes)
+        check_classes(model, images, labels)
+        with convolutions_for(engine, where):
+            attempts = _Attempts(model, images, labels, attack, engine, progress)
+            best = attempts.run(_starts(images, attack, seed, places, attempt=0))
+            if attack.restarts:
+                hit, loss = _strength(model, best, labels, attack)
+            for attempt in range(1, 1 + attack.restarts):
+                other = attempts.run(_starts(images, attack, seed, places, attempt))
+                other_hit, other_loss = _strength(model, other, labels, attack)
+                better = (other_hit & ~hit) | ((other_hit == hit) & (other_loss < loss))
+                best[better], hit[better], loss[better] = other[better], other_hit[better], other_loss[better]
+    return best
+
+
+class _Attempts:
+    """Attacks the same images again and again, with one prepared network and one step."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        attack: Attack,
+        engine: Engine,
+        progress: Progress | None,
+    ) -> None:
+        self._images, self._labels = images, labels
+        self._attack, self._engine, self._progress = attack, engine, progress
+        self._device = device_of(model)
+        self._step = self._compiled(model) if engine.compiled else attack_step(engine.prepare(model), attack)
+        self._steps_done = 0
+
+    def run(self, starts: Tensor) -> Tensor:
+        """Return the examples that descent from the given perturbations arrives at, mended."""
+        attack, perturbations = self._attack, starts
+        moving = torch.arange(len(self._images))
+        block = attack.steps if attack.stop_confidence is None else _STEPS_BETWEEN_LOOKS
+        for first in range(0, attack.steps, block):
+            steps = min(block, attack.steps - first)
+            still = []
+            for chosen in moving.split(self._engine.tile):
+                perturbation, unfinished = self._descend(chosen, perturbations[chosen], steps)
+                perturbations[chosen] = perturbation
+                still.append(unfinished)
+            moving = moving if attack.stop_confidence is None else moving[torch.cat(still)]
+            if not len(moving):
+                break
+        return self._examples(perturbations)
+
+    def _descend(self, chosen: Tensor, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        images, perturbation, labels = self._tile(chosen, start)
+        for number in range(1, steps + 1):
+            perturbation, moving = self._step(images, perturbation, labels)
+            if number % _STEPS_BETWEEN_LOOKS == 0 or number == steps:
+                self._report(len(chosen) * (1 + (number - 1) % _STEPS_BETWEEN_LOOKS))
+        home = self._images.device
+        return perturbation[: len(chosen)].to(home), moving[: len(chosen)].to("cpu")
+
+    def _examples(self, perturbations: Tensor) -> Tensor:
+        """Put the perturbations on the images; what rounding put outside is mended."""
+        examples = torch.empty_like(self._images)
+        for chosen in torch.arange(len(examples)).split(self._engine.tile):
+            parts = self._images[chosen], perturbations[chosen]
+            images, perturbation = (sent(part, self._device) for part in parts)
+            mended = within(images, images + perturbation, BALLS[self._attack.norm], self._attack.eps)
+            examples[chosen] = mended.to(examples.device)
+        return examples
+
+    def _tile(self, chosen: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Bring one tile to the device, filled up to the engine's rows."""
+        count = self._engine.fill(len(chosen), self._device)
+        layout = torch.channels_last if self._engine.optimized else torch.contiguous_format
+
+        def moved(batch: Tensor) -> Tensor:
+            return sent(fill_up(batch, count), self._device)
+
+        images, perturbation = moved(self._images[chosen]), moved(start)
+        return (
+            images.contiguous(memory_format=layout),
+            perturbation.contiguous(memory_format=layout),
+            moved(self._labels[chosen]),
+        )
+
+    def _compiled(self, model: nn.Module) -> Step:
+        """Compile the step, unless it is the one that this process compiled last."""
+        images, labels = self._images[:1], self._labels[:1]
+        key = _fingerprint(model, images, labels, self._attack, self._engine)
+        if key not in _LAST_COMPILED:
+            example = self._tile(torch.arange(1), torch.zeros_like(images))
+            step = attack_step(self._engine.prepare(model), self._attack)
+            step = compile_step(step, example, self._engine.abreast)
+            _LAST_COMPILED.clear()
+            _LAST_COMPILED[key] = step
+        return _LAST_COMPILED[key]
+
+    def _report(self, image_steps: int) -> None:
+        self._steps_done += image_steps
+        if self._progress is not None:
+            self._progress(self._steps_done // self._attack.passes, len(self._images))
+
+
+def _fingerprint(model: nn.Module, image: Tensor, label: Tensor, attack: Attack, engine: Engine) -> str:
+    """Name a compiled step by all that is built into it.
+
+    What neither weights nor the text of attributes show, such as a tensor kept in a plain attribute,
+    shows in the logits of a fixed image.
+    """
+    where, of_every_module = device_of(model), vars(nn.Module()).keys()
+    attributes = [
+        {name: value for name, value in vars(module).items() if name not in of_every_module}
+        for module in model.modules()
+    ]
+    built_in = [attack.model_dump_json(), engine, where, torch.get_num_threads(), model, attributes]
+    sha = hashlib.sha256(repr([*built_in, image.shape, label.dtype]).encode())
+    probe = torch.rand(image.shape, generator=torch.Generator().manual_seed(0))
+    with convolutions_for(REFERENCE, where):
+        logits = model(probe.to(where))
+    for tensor in (*model.state_dict().values(), logits):
+        sha.update(raw_bytes(tensor))
+    return sha.hexdigest()
+
+
+def attack_step(network: nn.Module, attack: Attack) -> Step:
+    """Return one step of the attack on a frozen ``network``.
+
+    The step takes (images, perturbation, labels) and returns the next perturbation and whether each
+    image still moves: with ``attack.stop_confidence`` one that has reached it stays where it is.
+    """
+    ball, loss = BALLS[attack.norm], objective(attack)
+
+    def step(images: Tensor, perturbation: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            pixels = (images + perturbation).detach().requires_grad_()
+            logits = network(pixels)
+            (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), pixels)
+        descent = movable(-gradient, pixels.detach()) if ball.sparse else -gradient
+        move = attack.step_length * ball.direction(descent)
+        moved = ball.project(perturbation + move, attack.eps)
+        moved = (images + moved).clamp(0, 1) - images
+        if attack.stop_confidence is None:
+            return moved, labels >= 0
+        moving = goal_confidence(logits.detach(), labels, attack.targeted) < attack.stop_confidence
+        return torch.where(moving.view(-1, 1, 1, 1), moved, perturbation), moving
+
+    return step
+
+
+def _starts(images: Tensor, attack: Attack, seed: int, rows: Sequence[int], attempt: int) -> Tensor:
+    """Return where the attempt starts: at the images, or at a point of the ball for each row."""
+    if attempt == 0 and not attack.random_start:
+        return torch.zeros_like(images)
+    ball, like = BALLS[attack.norm], torch.empty((1, *images.shape[1:]))
+    points = torch.empty(images.shape)
+    for point, row in zip(points, rows, strict=True):
+        generator = torch.Generator().manual_seed(derived_seed(seed, "start", attempt, row))
+        point.copy_(ball.random_point(like, attack.eps, generator)[0])
+    return (images + points.to(images.device)).clamp(0, 1) - images
+
+
+def _strength(model: nn.Module, examples: Tensor, labels: Tensor, attack: Attack) -> tuple[Tensor, Tensor]:
+    """Return in fp32 whether each example reaches the goal, and its loss, on the examples' device."""
+    where, loss = device_of(model), objective(attack)
+    hits, losses = [], []
+    for batch, aims in zip(examples.split(REFERENCE.tile), labels.split(REFERENCE.tile), strict=True):
+        aims = aims.to(where)
+        logits = model(fill_up(batch, REFERENCE.fill(len(batch), where)).to(where))[: len(batch)]
+        hits.append(reached(logits, aims, attack.targeted))
+        losses.append(loss(logits, aims))
+    return torch.cat(hits).to(examples.device), torch.cat(losses).to(examples.device)
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Put the model into evaluation mode, and every part of it back into its own afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def check_attackable(images: Tensor, labels: Tensor) -> None:
+    """Raise ``InputError`` unless there are images in [0, 1] with one integer for each."""
+    if images.ndim != 4 or images.dtype != torch.float32:
+        raise InputError(
+            "images",
+            f"{images.dtype} {tuple(images.shape)}",
+            "is not float32 (N, C, H, W)",
+            "divide uint8 pixels by 255 and stack the images",
+        )
+    if labels.shape != images.shape[:1] or labels.is_floating_point():
+        raise InputError(
+            "labels",
+            f"{labels.dtype} {tuple(labels.shape)}",
+            f"is not one integer for each of the {len(images)} images",
+            "give class numbers, int64 (N,)",
+        )
+    if not ((images >= 0) & (images <= 1)).all():
+        raise InputError(
+            "images",
+            f"values from {images.min():g} to {images.max():g}",
+            "leave [0, 1]",
+            "scale pixels to [0, 1] and remove NaN; normalization belongs into the model",
+        )
+
+
+def check_classes(model: nn.Module, images: Tensor, labels: Tensor) -> int:
+    """Return how many classes the model has; raise ``InputError`` for a label that is none of them."""
+    classes: int = model(images[:1].to(device_of(model))).shape[1]
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= classes:
+        raise InputError(
+            "labels",
+            lowest if lowest < 0 else highest,
+            f"is no class of a model that has {classes}",
+            f"give class numbers from 0 to {classes - 1}",
+        )
+    return classes

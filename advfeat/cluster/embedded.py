@@ -1,0 +1,226 @@
+"""The embedded default: a Prefect server and Ray settings for one machine and one run.
+
+Everything lives under a home folder (``.advfeat``). Runs side by side each take a server of their
+own, in a numbered folder that is theirs by a file lock.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from advfeat.cluster.private_files import private_folder, write_private
+from advfeat.errors import ServerStartError
+
+HOME = Path(".advfeat")
+LOOPBACK = "127.0.0.1"
+
+RAY_NAMESPACE = "prefect"
+"""Where actors of a run are found by name: the namespace that Prefect's task runner uses."""
+
+_START_SECONDS = 120.0
+_POLL_SECONDS = 0.1
+_RAY_OBJECT_STORE_BYTES = 256 << 20
+
+SERVER_SETTINGS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    # Kept in memory, as by default, leases are lost with the server and what they hold stays held.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+}
+
+RAY_SETTINGS = {
+    "RAY_AUTH_MODE": "token",
+    # Where it may be part of a cluster, Ray takes the machine's outward address and listens everywhere.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Its page of metrics asks for no token.
+    "RAY_enable_metrics_collection": "0",
+}
+"""For a Ray of this machine alone."""
+
+
+class PrefectServer:
+    """A Prefect server on a free loopback port, with SQLite in ``folder``; ends with its starter.
+
+    It asks for a user and a password, drawn for it and written to ``login``: what its pages ask for.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        port = _free_port()
+        self.url = f"http://{LOOPBACK}:{port}/api"
+        self.credentials = f"advfeat:{secrets.token_hex(16)}"
+        self.log = folder / "server.log"
+        self.login = folder / "login"
+        write_private(self.login, f"{self.credentials}\n")
+        # It speaks plain HTTP, but each client, two a task, would load the certificates of all authorities.
+        self.certificates = folder.resolve() / "certificates.pem"
+        self.certificates.write_text(_one_certificate())
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK]
+        environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
+        environment |= SERVER_SETTINGS | {
+            "PREFECT_HOME": str(folder.resolve()),
+            "PREFECT_SERVER_API_AUTH_STRING": self.credentials,
+            "PREFECT_SERVER_UI_API_URL": self.url,  # or its pages ask port 4200
+        }
+        with self.log.open("wb") as log:
+            # A session of its own, so that Ctrl-C reaches the run alone, which then ends the server.
+            self._guard = subprocess.Popen(
+                [sys.executable, "-m", "advfeat.cluster.guard", *command, "--port", str(port)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables that lead a program to it."""
+        return {
+            "PREFECT_API_URL": self.url,
+            "PREFECT_API_AUTH_STRING": self.credentials,
+            "PREFECT_API_SSL_CERT_FILE": str(self.certificates),
+        }
+
+    @property
+    def pid(self) -> int:
+        """The process whose children are the server's."""
+        return self._guard.pid
+
+    def wait_until_ready(self) -> str:
+        """Wait until the server answers and return its API's address; raises ``ServerStartError``."""
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if self._guard.poll() is not None:
+                raise ServerStartError(f"the Prefect server ended while starting; see {self.log}")
+            if self._answers():
+                return self.url
+            time.sleep(_POLL_SECONDS)
+        raise ServerStartError(f"the Prefect server did not answer in {_START_SECONDS:.0f} s; see {self.log}")
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        """End the server and wait until it is gone."""
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        self._guard.wait()
+        self.login.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def prefect_server(home: Path = HOME) -> Iterator[PrefectServer]:
+    """Start a Prefect server, give it while it may still be starting, and end it at the end."""
+    with _own_folder(home / "prefect") as folder:
+        server = PrefectServer(folder)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+def local_ray_arguments() -> dict[str, Any]:
+    """Make ``ray.init`` start a Ray on this machine's cores, and return what it is told.
+
+    Its nodes and workers share a token that nobody else knows, listen on the loopback interface alone,
+    and keep their sockets and logs where nobody else may look; raises ``ServerStartError`` if that
+    place is somebody else's.
+    """
+    os.environ |= RAY_SETTINGS
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
+    if "ray._raylet" in sys.modules:  # "ray" may be a name that stands for what is not loaded yet
+        _read_ray_settings_again()
+    # Not below .advfeat: paths of sockets must be short. Ray itself lets everybody into its own folder.
+    folder = private_folder(Path(tempfile.gettempdir()) / f"advfeat-{os.getuid()}")
+    return {
+        "address": "local",  # never a cluster that happens to run on this machine
+        "namespace": RAY_NAMESPACE,
+        "num_cpus": usable_cores(),
+        "object_store_memory": _RAY_OBJECT_STORE_BYTES,
+        "include_dashboard": False,
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+        "_temp_dir": str(folder / "ray"),
+    }
+
+
+def _read_ray_settings_again() -> None:
+    """Let Ray forget what the environment said when something first imported it."""
+    from ray._private import ray_constants
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextlib.contextmanager
+def local_ray() -> Iterator[None]:
+    """Start a Ray on this machine's cores and end it at the end; see ``local_ray_arguments``."""
+    arguments = local_ray_arguments()
+    import ray
+
+    ray.init(**arguments)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _own_folder(parent: Path) -> Iterator[Path]:
+    """Take the first numbered folder that no running process holds; nobody else may look into it."""
+    for number in count():
+        folder = private_folder(private_folder(parent) / str(number))
+        lock = FileLock(folder / "lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            continue
+        try:
+            yield folder
+        finally:
+            lock.release()
+        return
+
+
+def _one_certificate() -> str:
+    """Return the first of the certificates that clients trust by default, as PEM."""
+    import certifi
+
+    end = "-----END CERTIFICATE-----\n"
+    first = certifi.contents().partition(end)[0]
+    return first[first.index("-----BEGIN CERTIFICATE-----") :] + end
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,61 @@
+"""The command that makes a stored data set again, from what its manifest and those of its inputs say."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from advfeat.datasets.origins import data_fields, origin_of
+from advfeat.planning.experiment_file import DEFAULT_PRESET, load_experiment, preset_names
+from advfeat.recipes import RECIPES
+from advfeat.storage import Manifest, Store, input_of
+
+
+def remaking_command(store: Store, manifest: Manifest) -> str:
+    """Return the command whose plan holds a data set, or real images, under the same digest.
+
+    Where the user's own files lie is not known: their place is called PATH.
+    Raises ``MissingArtifactError`` or ``DamagedArtifactError``.
+    """
+    preset, assignments = remaking_assignments(store, manifest)
+    words = [word for assignment in assignments for word in ("--set", assignment)]
+    return shlex.join(["advfeat", "run", preset, *words])
+
+
+def remaking_assignments(store: Store, manifest: Manifest) -> tuple[str, list[str]]:
+    """Return the preset and the assignments of that command: what differs from the preset."""
+    fields = _data_set_fields(store, manifest) if manifest.stage == "dataset" else {}
+    images = manifest if manifest.stage == "images" else input_of(store, manifest, "images", "images")
+    fields["data"] = data_fields(images.parameters)
+    source = fields["data"]["source"]
+    preset = source if source in preset_names() else DEFAULT_PRESET
+    given = load_experiment(preset).model_dump(mode="json")
+    recipe, seed = manifest.parameters.get("recipe", "clean"), manifest.parameters.get("seed", 0)
+    return preset, [*_differences(fields, given), f"recipes=[{recipe}]", f"seeds=[{seed}]"]
+
+
+def _data_set_fields(store: Store, manifest: Manifest) -> dict[str, Any]:
+    recipe, inputs = RECIPES[manifest.parameters["recipe"]], manifest.inputs
+    fields = {name: manifest.parameters[name] for name in recipe.settings if name in manifest.parameters}
+    if recipe.source is not None:
+        training = input_of(store, manifest, "source_model", "source_model").parameters["training"]
+        if recipe.source == "standard_source":  # the robust one's training, but for the attack
+            fields["robust_source"] = {k: v for k, v in training.items() if k != "adversarial"}
+        else:
+            fields[recipe.source] = training
+    if "identity" in manifest.parameters:  # a finished data set from elsewhere
+        fields["imported"] = origin_of(manifest.parameters["identity"]).source
+    if recipe.guarded:
+        fields["guards"] = sum(role.startswith("guard_") for role in inputs)
+    if "other_images" in inputs:
+        fields["other_data"] = data_fields(input_of(store, manifest, "other_images", "images").parameters)
+    return fields
+
+
+def _differences(wanted: dict[str, Any], given: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in wanted.items():
+        other = given.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            yield from _differences(value, other, f"{prefix}{name}.")
+        elif value != other:
+            yield f"{prefix}{name}={value if isinstance(value, str) else json.dumps(value)}"

@@ -1,0 +1,289 @@
+"""The rows of a data set: images under the labels that a recipe chose, perturbed if it says so.
+
+An example depends on its image, label and row alone, so that the result does not depend on how rows
+are split into shards, to the last bit.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from advfeat.attacks import BALLS
+from advfeat.digest import derived_seed
+from advfeat.evaluation import predict, probabilities
+from advfeat.files.parts import ROWS_PER_GROUP
+from advfeat.files.tables import image_column, int_array, with_image_shape
+from advfeat.methods.cross_domain import ChannelMap
+from advfeat.models import Normalized
+from advfeat.planning.shards import BATCH_SIZE, rows_at_once
+from advfeat.progress import Progress
+from advfeat.recipes import DROPPED, Given, Making, Recipe
+from advfeat.spec import RecipeSettings, TargetedAttack
+from advfeat.training import as_pixels, mean_and_std
+
+_NOISE_DEVIATION = 0.25
+"""Of Gaussian noise around 0.5, clipped to [0, 1]: 5 % of the pixels are."""
+
+
+class RealImages(Protocol):
+    """Real images that may be read when they are looked at."""
+
+    def __len__(self) -> int:
+        """Count the rows."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one image, (C, H, W)."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The labels of all rows."""
+
+    def pixels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the images of some rows, uint8 (n, C, H, W)."""
+
+
+@dataclass(frozen=True)
+class DatasetRequest:
+    """Everything that determines a data set."""
+
+    recipe: Recipe
+    images: RealImages
+    classes: int
+    seed: int
+    source_model: Normalized | None = None
+    attack: TargetedAttack | None = None
+    settings: RecipeSettings = field(default_factory=RecipeSettings)
+    guards: Sequence[Normalized] = ()
+    other_images: RealImages | None = None
+    """Images of another domain, for the recipe that is made from them."""
+
+    @property
+    def base(self) -> RealImages:
+        """The real images that the data set is made from, or that it counts like."""
+        if self.recipe.originals == "other domain":
+            assert self.other_images is not None
+            return self.other_images
+        return self.images
+
+    def originals(self, rows: Sequence[int] | NDArray[np.int64]) -> torch.Tensor:
+        """Return the images that those of the data set are made from, float32 (n, C, H, W)."""
+        if self.recipe.originals == "noise":
+            return torch.stack([self._noise(row) for row in rows])
+        pixels = torch.from_numpy(self.base.pixels(np.asarray(rows)))
+        return as_pixels(pixels) if self._moved is None else self._moved(pixels)
+
+    @cached_property
+    def labelled(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The label of each row of ``base``, and the rows that are used, ascending; some perhaps repeat."""
+        given = Given(
+            labels=self.base.labels,
+            classes=self.classes,
+            rng=np.random.default_rng(derived_seed(self.seed, self._name, "labels")),
+            settings=self.settings,
+            probabilities=lambda: _probabilities(self),
+        )
+        labels = self.recipe.relabel(given)
+        if self.recipe.sample is None:
+            return labels, np.flatnonzero(labels != DROPPED).astype(np.int64)
+        return labels, self.recipe.sample(given, labels).astype(np.int64)
+
+    def used(self, rows: range) -> NDArray[np.int64]:
+        """Return those of some rows of ``base`` that are used, as often as they are."""
+        _, used = self.labelled
+        return used[slice(*np.searchsorted(used, (rows.start, rows.stop)))]
+
+    @property
+    def attack_seed(self) -> int:
+        """The seed that a row's random start is derived from."""
+        return derived_seed(self.seed, self._name, "attack")
+
+    @property
+    def _name(self) -> str:
+        return self.recipe.dataset_of or self.recipe.name
+
+    @cached_property
+    def _moved(self) -> ChannelMap | None:
+        """What gives the other domain's images the statistics of this one's, if they are to have those."""
+        if self.recipe.originals != "other domain" or not self.settings.cross_domain.normalized:
+            return None
+        of_base, of_images = (mean_and_std(_pixels(images)) for images in (self.base, self.images))
+        return ChannelMap(*of_base, *of_images)
+
+    def _noise(self, row: int) -> torch.Tensor:
+        rng = np.random.default_rng(derived_seed(self.seed, "noise", int(row)))
+        shape = self.images.shape
+        if self.settings.noise == "uniform":
+            return torch.from_numpy(rng.random(shape, np.float32))
+        pixels = rng.normal(0.5, _NOISE_DEVIATION, shape).astype(np.float32)
+        return torch.from_numpy(pixels.clip(0, 1))
+
+
+def dataset_rows(request: DatasetRequest, rows: range, progress: Progress | None = None) -> pa.Table:
+    """Compute the given rows of a data set, as a table; ``rows`` starts at a batch's start.
+
+    Columns: ``index`` (row in the split that it is made from), ``image`` (float32 in [0, 1], but for
+    another domain's normalized ones), ``label``,
+    ``original_label`` (null for noise), ``source_prediction_before`` and ``source_prediction_after`` the
+    perturbation (null without a source model), ``perturbation_norm`` (in the attack's norm), and
+    ``soft_label`` (float32 probabilities) where the recipe has such.
+    """
+    return _made(request, request.used(rows), progress)
+
+
+def dataset_tables(request: DatasetRequest) -> Iterator[pa.Table]:
+    """Compute a data set whole, a piece of its rows at a time; columns as of ``dataset_rows``."""
+    for rows in _pieces(request.base):
+        used = request.used(rows)
+        for start in range(0, max(1, len(used)), _piece_size(request.base)):  # they may repeat
+            yield _made(request, used[start : start + _piece_size(request.base)])
+
+
+class DatasetSummary:
+    """Sums up a data set while its tables go by."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._size = self._wrong = self._successes = 0
+        self._norms = [np.empty(0, np.float32)]
+
+    def counted(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        """Yield the tables, and take them into the summary, which keeps the norms alone."""
+        for table in tables:
+            self._count(table)
+            yield table
+
+    def _count(self, table: pa.Table) -> None:
+        labels = int_array(table, "label")
+        self._size += len(labels)
+        if self._recipe.originals == "unknown":
+            return
+        self._norms.append(table.column("perturbation_norm").to_numpy())
+        if self._recipe.originals == "images":
+            self._wrong += int(np.sum(labels != int_array(table, "original_label")))
+        if self._recipe.attacks:
+            self._successes += int(np.sum(labels == int_array(table, "source_prediction_after")))
+
+    def metrics(self) -> dict[str, Any]:
+        """Return size, share of wrong labels, attack success, norms (fractions).
+
+        Labels of noise and of another domain's images are neither right nor wrong.
+        """
+        norms = np.concatenate(self._norms)
+        largest = float(norms.max(initial=0))
+        judged, changed = self._size and self._recipe.originals == "images", largest > 0
+        return {
+            "train_size": self._size,
+            "wrong_label_share": self._wrong / self._size if judged else None,
+            "attack_success": self._successes / self._size if changed and self._recipe.attacks else None,
+            "mean_perturbation_norm": _sum(norms) / self._size if changed else None,
+            "max_perturbation_norm": largest if changed else None,
+        }
+
+
+def _sum(norms: NDArray[np.float32]) -> float:
+    """Add up some rows at a time, always the same ones, so that the sum rounds alike whatever the shards."""
+    starts = range(0, len(norms), ROWS_PER_GROUP)
+    return sum(float(norms[start : start + ROWS_PER_GROUP].sum(dtype=np.float64)) for start in starts)
+
+
+def _made(request: DatasetRequest, kept: NDArray[np.int64], progress: Progress | None = None) -> pa.Table:
+    torch.set_num_threads(1)
+    labels, _ = request.labelled
+    originals = request.originals(kept) if len(kept) else torch.empty(0, *request.base.shape)
+    made = originals
+    if request.recipe.make is not None and len(kept):
+        made = request.recipe.make(_making(request, kept, labels[kept], originals, progress))
+    return _table(request, kept, labels[kept], originals, made)
+
+
+def _making(
+    request: DatasetRequest,
+    kept: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    originals: torch.Tensor,
+    progress: Progress | None,
+) -> Making:
+    assert request.source_model is not None, "a recipe that makes images names its source"
+    return Making(
+        originals=originals,
+        labels=torch.from_numpy(labels),
+        own_labels=torch.from_numpy(request.base.labels[kept]),
+        rows=kept.tolist(),
+        count=len(request.base),
+        originals_of=request.originals,
+        source_model=request.source_model,
+        guards=request.guards,
+        attack=request.attack,
+        settings=request.settings,
+        seed=request.attack_seed,
+        progress=progress,
+    )
+
+
+def _table(
+    request: DatasetRequest,
+    kept: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    originals: torch.Tensor,
+    made: torch.Tensor,
+) -> pa.Table:
+    before = after = pa.nulls(len(kept), pa.int64())
+    if request.source_model is not None:
+        before = after = pa.array(predict(request.source_model, originals))
+        if made is not originals:
+            after = pa.array(predict(request.source_model, made))
+    own_labels = pa.array(request.base.labels[kept])
+    if request.recipe.originals == "noise":
+        own_labels = pa.nulls(len(kept), pa.int64())
+    columns = {
+        "index": pa.array(kept),
+        "image": image_column(made.numpy()),
+        "label": pa.array(labels),
+        "original_label": own_labels,
+        "source_prediction_before": before,
+        "source_prediction_after": after,
+        "perturbation_norm": pa.array(_norms(request, originals, made)),
+    }
+    if request.recipe.soft_labels:
+        assert request.source_model is not None, "soft labels are the source model's"
+        columns["soft_label"] = image_column(probabilities(request.source_model, made))
+    return with_image_shape(pa.table(columns), tuple(made.shape[1:]))
+
+
+def _norms(request: DatasetRequest, originals: torch.Tensor, made: torch.Tensor) -> NDArray[np.float32]:
+    """Measure perturbations in float64, a batch at a time: all of them would take six times the images."""
+    if made is originals:
+        return np.zeros(len(made), np.float32)
+    ball = BALLS[request.attack.norm if request.attack is not None else "l2"]
+    batches = zip(made.split(BATCH_SIZE), originals.split(BATCH_SIZE), strict=True)
+    return torch.cat([ball.length(ours.double() - own.double()) for ours, own in batches]).float().numpy()
+
+
+def _probabilities(request: DatasetRequest) -> NDArray[np.float32]:
+    assert request.source_model is not None, "a recipe that asks for predictions names its source"
+    return np.concatenate(
+        [probabilities(request.source_model, request.originals(rows)) for rows in _pieces(request.base)]
+    )
+
+
+def _piece_size(images: RealImages) -> int:
+    return rows_at_once(4 * prod(images.shape))  # as float32
+
+
+def _pieces(images: RealImages) -> Iterator[range]:
+    size = _piece_size(images)
+    for start in range(0, len(images), size):
+        yield range(start, min(start + size, len(images)))
+
+
+def _pixels(images: RealImages) -> Iterator[torch.Tensor]:
+    for rows in _pieces(images):
+        yield torch.from_numpy(images.pixels(np.asarray(rows)))

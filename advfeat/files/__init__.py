@@ -1,0 +1,1 @@
+"""Files that can be trusted: Parquet tables and tensors, checked before they are believed."""

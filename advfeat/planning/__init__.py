@@ -1,0 +1,30 @@
+"""What is asked for -> the DAG of unique stages: files and forms, grids, specs, plans."""
+
+from advfeat.planning.experiment_file import (
+    load_experiment,
+    load_reproduction,
+    preset_names,
+    reproduction_names,
+)
+from advfeat.planning.grid import Grid, Point, load_grid, points, recipe_named, title_of
+from advfeat.planning.plan import GridPlan, Outlook, Plan, build_grid_plan, build_plan, grid_report, outlook
+
+__all__ = [
+    "Grid",
+    "GridPlan",
+    "Outlook",
+    "Plan",
+    "Point",
+    "build_grid_plan",
+    "build_plan",
+    "grid_report",
+    "load_experiment",
+    "load_grid",
+    "load_reproduction",
+    "outlook",
+    "points",
+    "preset_names",
+    "recipe_named",
+    "reproduction_names",
+    "title_of",
+]

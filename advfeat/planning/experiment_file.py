@@ -1,0 +1,260 @@
+"""Preset or YAML file, plus ``--set`` assignments -> a checked ``Experiment``.
+
+Every mistake becomes one ``InputError`` that names the field, the value and the remedy.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from advfeat.errors import InputError
+from advfeat.planning.own_settings import merged
+from advfeat.spec import LOCATED_SOURCES, NAMED_SOURCES, OF_ALL_RECIPES, Experiment
+
+DEFAULT_PRESET = "digits"
+
+_MOST_CHARACTERS = 100_000
+_MOST_VALUES = 100_000
+_MOST_IN_ONE = 3500
+"""Characters of one value: Python refuses to print whole numbers of more than 4,300 digits."""
+
+_MOST_NESTING = 32
+
+
+def preset_names() -> list[str]:
+    """List the presets that come with the package."""
+    return _names("advfeat.planning.presets")
+
+
+def load_experiment(source: str, assignments: Sequence[str] = ()) -> Experiment:
+    """Read a preset or a YAML file and apply assignments such as ``attack.eps=1.0``.
+
+    A file may hold ``preset: NAME`` and then only what differs from that preset (``digits`` if it
+    names none).
+    """
+    return _assigned(_read_fields(source), assignments)
+
+
+def _assigned(fields: dict[str, Any], assignments: Sequence[str]) -> Experiment:
+    parsed = [parse_assignment(assignment) for assignment in assignments]
+    for name, value in parsed:
+        if name == "recipes":
+            _leave_settings_of_others(fields, value)
+    for name, value in parsed:
+        _assign(fields, name, value)
+    return check_experiment(fields)
+
+
+def _leave_settings_of_others(fields: dict[str, Any], recipes: Any) -> None:
+    """Take away what a file says of single recipes that are not asked for: a file can be run in part."""
+    of_single = fields.get("only")
+    if isinstance(of_single, dict) and isinstance(recipes, list):
+        fields["only"] = {recipe: own for recipe, own in of_single.items() if recipe in recipes}
+
+
+def reproduction_names() -> list[str]:
+    """List the settings in which all experiments can be reproduced."""
+    return _names("advfeat.planning.reproductions")
+
+
+def load_reproduction(name: str, assignments: Sequence[str] = ()) -> Experiment:
+    """Read a setting that comes with the package and apply assignments; raises ``InputError``."""
+    if name not in reproduction_names():
+        raise InputError("setting", name, "is unknown", _choose(name, reproduction_names()))
+    return _assigned(_with_preset(_yaml("advfeat.planning.reproductions", name)), assignments)
+
+
+def check_experiment(fields: dict[str, Any]) -> Experiment:
+    """Validate plain fields; raises ``InputError`` for the first mistake."""
+    try:
+        return Experiment.model_validate(fields)
+    except ValidationError as error:
+        raise explained(error, Experiment) from None
+
+
+def _read_fields(source: str) -> dict[str, Any]:
+    if source in preset_names():
+        return _yaml("advfeat.planning.presets", source)
+    path = Path(source).expanduser()
+    if path.suffix not in {".yaml", ".yml"}:
+        remedy = f"{_choose(source, preset_names())} or give a .yaml file"
+        raise InputError("preset", source, "is unknown", remedy)
+    try:
+        with path.open(encoding="utf-8") as file:
+            content = read_yaml(file.read(_MOST_CHARACTERS + 1))
+    except (OSError, ValueError) as error:
+        problem = " ".join(str(error).split())
+        raise InputError("file", source, f"cannot be read ({problem})", "give a YAML file") from None
+    if not isinstance(content, dict):
+        raise InputError("file", source, "holds no fields", "write 'name: value' lines")
+    return _with_preset(content)
+
+
+def _with_preset(content: dict[str, Any]) -> dict[str, Any]:
+    preset = content.pop("preset", DEFAULT_PRESET)
+    if preset not in preset_names():
+        raise InputError("preset", preset, "is unknown", _choose(preset, preset_names()))
+    return merged(_yaml("advfeat.planning.presets", preset), content)
+
+
+def _names(package: str) -> list[str]:
+    files = resources.files(package).iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def _yaml(package: str, name: str) -> dict[str, Any]:
+    text = resources.files(package).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
+
+
+def read_yaml(text: str) -> Any:
+    """Read YAML of plain values; raises ``ValueError``.
+
+    No value may be larger, or nested deeper, than any experiment is: a few lines of references to
+    references can stand for more values than memory holds.
+    """
+    if len(text) > _MOST_CHARACTERS:
+        raise ValueError(f"more than {_MOST_CHARACTERS:,} characters")
+    try:
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        _check_extent(root)
+        return loader.construct_document(root)
+    except (yaml.YAMLError, RecursionError, OverflowError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_extent(root: yaml.Node) -> None:
+    """Raise ``ValueError`` if there are too many values, each counted as often as it is referred to."""
+    level, count = [root], 0
+    for _ in range(_MOST_NESTING):
+        count += len(level)
+        if count > _MOST_VALUES:
+            raise ValueError(f"more than {_MOST_VALUES:,} values")
+        texts = [node.value for node in level if isinstance(node, yaml.ScalarNode)]
+        if any(len(text) > _MOST_IN_ONE for text in texts):
+            raise ValueError(f"a value of more than {_MOST_IN_ONE:,} characters")
+        if any("\ud800" <= character <= "\udfff" for character in "".join(texts)):
+            raise ValueError("half a character")
+        inner = chain.from_iterable(map(_inner, level))
+        level = list(islice(inner, _MOST_VALUES - count + 1))
+        if not level:
+            return
+    raise ValueError(f"values nested more than {_MOST_NESTING} deep")
+
+
+def _inner(node: yaml.Node) -> Iterable[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return chain.from_iterable(node.value)
+    return node.value if isinstance(node, yaml.SequenceNode) else ()
+
+
+def parse_assignment(assignment: str) -> tuple[str, Any]:
+    """Split ``field=value``, the value in YAML; raises ``InputError``."""
+    name, equals, text = assignment.partition("=")
+    if not equals or not name:
+        raise InputError("--set", assignment, "is no assignment", "write --set field=value")
+    try:
+        return name.strip(), read_yaml(text)
+    except ValueError:
+        raise InputError(name, text, "is no YAML value", "write --set field=value") from None
+
+
+def _assign(fields: dict[str, Any], name: str, value: Any) -> None:
+    *parents, last = name.split(".")
+    for parent in parents:
+        inner = fields.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise InputError(name, value, f"is no field, {parent} holds a plain value", "mend the name")
+        fields = inner
+    fields[last] = value
+
+
+def explained(error: ValidationError, model: type[BaseModel]) -> InputError:
+    """Turn pydantic's first complaint about fields of ``model`` into one line."""
+    first = error.errors()[0]
+    location = tuple(str(part) for part in first["loc"] if not isinstance(part, int) and part != "[key]")
+    if not location:  # what fields say together
+        return InputError(
+            "recipes", first["input"].get("recipes"), str(first["ctx"]["error"]), "set it or leave the recipe"
+        )
+    field, value, kind = ".".join(location), first["input"], first["type"]
+    if kind == "value_error" and location[0] == "only" and len(location) == 2:  # the same of one recipe
+        return InputError(field, location[1], str(first["ctx"]["error"]), "set it or leave the recipe")
+    if kind == "refused":
+        return InputError(field, value, first["msg"], first["ctx"]["remedy"])
+    of_one_recipe, location = location[0] == "only", _in_experiment(location)
+    if kind in ("extra_forbidden", "invalid_key"):
+        hidden = OF_ALL_RECIPES if of_one_recipe and len(location) == 1 else ()
+        names = [name for name in _fields_at(model, location[:-1]) if name not in hidden]
+        remedy = f"{_suggestion(location[-1], names)}the fields there are {', '.join(names)}"
+        return InputError(field, value, "is given to a field that does not exist", remedy)
+    if kind == "literal_error":
+        choices = re.findall(r"[\w-]+", first["ctx"]["expected"].replace(" or ", " "))
+        return InputError(field, value, "is unknown", _choose(value, choices))
+    if field == "data.source" and kind == "value_error":
+        choices = [*NAMED_SOURCES, *LOCATED_SOURCES.values()]
+        return InputError(field, value, "is unknown", _choose(value, choices))
+    problem = _PROBLEMS.get(kind, "{message}").format(message=_lower(first["msg"]), **first.get("ctx", {}))
+    description = _fields_at(model, location[:-1])[location[-1]].description
+    return InputError(field, value, problem, f"expected: {description}")
+
+
+_PROBLEMS = {
+    "missing": "is missing",
+    "greater_than": "is not greater than {gt}",
+    "greater_than_equal": "is less than {ge}",
+    "less_than": "is not less than {lt}",
+    "less_than_equal": "is more than {le}",
+    "finite_number": "is not finite",
+    "too_short": "is empty, give at least one, for example [0, 1, 2]",
+    "tuple_type": "is no list, write for example [0, 1, 2]",
+    "int_type": "is no whole number",
+    "int_parsing": "is no whole number",
+    "int_from_float": "is no whole number",
+    "float_type": "is no number",
+    "float_parsing": "is no number",
+    "model_type": "holds no fields",
+    "dict_type": "holds no fields",
+    "string_type": "is no text",
+    "string_too_short": "is empty",
+    "string_pattern_mismatch": "has none of the forms that are known",
+    "value_error": "{error}",
+}
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _choose(value: object, choices: Sequence[str]) -> str:
+    return f"{_suggestion(str(value), choices)}choose from {', '.join(choices)}"
+
+
+def _in_experiment(location: tuple[str, ...]) -> tuple[str, ...]:
+    """Return where a field stands that may be a recipe's own: what is under ``only.RECIPE`` is at the top."""
+    return (location[2:] or location[:1]) if location[0] == "only" else location
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> dict[str, Any]:
+    for part in location:
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation
+            choices = [annotation, *get_args(annotation)]  # a spec, or a spec or None
+            model = next(c for c in choices if isinstance(c, type) and issubclass(c, BaseModel))
+    return dict(model.model_fields)
+
+
+def _suggestion(word: str, choices: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f"did you mean {nearest[0]}? " if nearest else ""

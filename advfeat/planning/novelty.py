@@ -1,0 +1,91 @@
+"""Why a stage is new: in what it differs from the stored artifact that comes nearest to it."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from advfeat.storage import Manifest, Stage
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What makes the digest of a stage, or of an artifact."""
+
+    fields: dict[str, str]
+    inputs: dict[str, str]
+
+    def changes_from(self, other: "_Origin") -> list[str]:
+        """Name every field and input in which this differs from another."""
+        before, after = other._named(), self._named()
+        return [
+            f"{name} {before.get(name, 'unset')} → {after.get(name, 'unset')}"
+            for name in sorted(before.keys() | after.keys())
+            if before.get(name) != after.get(name)
+        ]
+
+    def _named(self) -> dict[str, str]:
+        return self.fields | {f"input {role}": digest[:12] for role, digest in self.inputs.items()}
+
+
+class _Distances(dict[tuple[str, str], tuple[int, int]]):
+    """How far two digests are apart, with all that each is made from: recipes that differ, and fields."""
+
+    def __init__(self, origins: dict[str, _Origin]) -> None:
+        self._origins = origins
+
+    def __missing__(self, pair: tuple[str, str]) -> tuple[int, int]:
+        self[pair] = self._measured(*pair)
+        return self[pair]
+
+    def _measured(self, wanted: str, stored: str) -> tuple[int, int]:
+        if wanted == stored:
+            return 0, 0
+        after, before = self._origins.get(wanted), self._origins.get(stored)
+        if after is None or before is None:
+            return 1, 1  # it may be of any recipe
+        names = after.fields.keys() | before.fields.keys()
+        changed = [name for name in names if after.fields.get(name) != before.fields.get(name)]
+        recipes, fields = changed.count("recipe"), len(changed)
+        for role in after.inputs.keys() | before.inputs.keys():
+            further = self[after.inputs.get(role, ""), before.inputs.get(role, "")]
+            recipes, fields = recipes + further[0], fields + further[1]
+        return recipes, fields
+
+
+class Novelties:
+    """Compares the stages of a plan with what is in the store.
+
+    The nearest artifact is one of the same kind and, as far as there are such, of the same recipe, that
+    differs in the fewest fields, those of all that it was made from included: an evaluation under a new
+    eps is compared with one under another eps, not with that of another recipe.
+    """
+
+    def __init__(self, planned: Iterable[Stage], stored: Iterable[Manifest]) -> None:
+        self._origins: dict[str, _Origin] = {}
+        self._stored: dict[str, list[str]] = defaultdict(list)
+        for manifest in stored:
+            self._origins[manifest.digest] = _origin(manifest)
+            self._stored[manifest.stage].append(manifest.digest)
+        self._origins |= {stage.digest: _origin(stage) for stage in planned}
+        self._distances = _Distances(self._origins)
+
+    def of(self, stage: Stage) -> str:
+        """Say in what a planned stage differs from the nearest artifact."""
+        if not (candidates := self._stored[stage.kind]):
+            return f"the store holds no {stage.kind} yet"
+        nearest = min(candidates, key=lambda digest: self._distances[stage.digest, digest])
+        changes = self._origins[stage.digest].changes_from(self._origins[nearest])
+        return "new: " + ", ".join(changes[:3]) + (", …" if len(changes) > 3 else "")
+
+
+def _origin(made: Stage | Manifest) -> _Origin:
+    fields = {"version": str(made.version)} if made.version else {}
+    pending: list[tuple[str, Any]] = list(made.parameters.items())
+    while pending:
+        name, value = pending.pop()
+        if isinstance(value, dict):
+            pending += [(f"{name}.{key}", entry) for key, entry in value.items()]
+        else:
+            fields[name] = str(value)
+    return _Origin(fields, made.inputs)

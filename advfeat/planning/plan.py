@@ -1,0 +1,152 @@
+"""Spec -> plan: the DAG of unique stages, each with its digest, and what the store has of them."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from advfeat.errors import InputError
+from advfeat.planning.grid import Point
+from advfeat.planning.layout import ImagesOnce, ImportedOnce, Layout, Stages
+from advfeat.planning.novelty import Novelties
+from advfeat.recipes import RECIPES
+from advfeat.spec import Experiment, RecipeName
+from advfeat.storage import Stage, Store
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Unique stages in an order in which each comes after what it needs."""
+
+    stages: tuple[Stage, ...]
+
+    @property
+    def report(self) -> Stage:
+        """The stage that everything else leads to."""
+        return self.stages[-1]
+
+
+@dataclass(frozen=True)
+class GridPlan:
+    """Unique stages of many experiments, and what each experiment is made of: digests by role."""
+
+    stages: tuple[Stage, ...]
+    made_of: tuple[dict[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What will become of a stage, and why; ``loss`` says what befell an artifact that was there."""
+
+    stage: Stage
+    state: Literal["cached", "compute"]
+    why: str
+    loss: str | None = None
+
+
+def build_plan(experiment: Experiment, *, on_gpus: bool = False) -> Plan:
+    """Lay out the stages of an experiment; a stage that several recipes need appears once.
+
+    ``on_gpus`` makes larger shards, as those are done sooner on a GPU; the data sets are the same.
+    Raises ``InputError`` if the data cannot be used. Hashes the input data where they are files,
+    reads nothing else and computes nothing.
+    """
+    stages = Stages()
+    layouts = _layouts(experiment, on_gpus, stages)
+    made_of = {"images": layouts[experiment.recipes[0]].images.digest}
+    for seed in experiment.seeds:
+        for recipe in experiment.recipes:
+            roles = layouts[recipe].add_recipe(RECIPES[recipe], seed)
+            made_of |= {f"{recipe}/{seed}/{role}": digest for role, digest in roles.items()}
+    described = experiment.model_dump(
+        mode="json", exclude={"shards": True, "data": {"root"}, "other_data": {"root"}}
+    )
+    stages.add(Stage(kind="report", title="report", parameters={"experiment": described}, inputs=made_of))
+    return Plan(tuple(stages))
+
+
+def _layouts(experiment: Experiment, on_gpus: bool, stages: Stages) -> dict[RecipeName, Layout]:
+    """Return one layout for all recipes, and one of its own for each that has own settings."""
+    images, imported = ImagesOnce(), ImportedOnce()
+    shared = Layout(experiment, images, imported, on_gpus, stages)
+    layouts = dict.fromkeys(experiment.recipes, shared)
+    for recipe in experiment.only:
+        try:
+            layouts[recipe] = Layout(experiment.of(recipe), images, imported, on_gpus, stages, recipe)
+        except InputError as error:
+            raise error.further_in(f"only.{recipe}") from None
+    return layouts
+
+
+def build_grid_plan(points: Sequence[Point], *, on_gpus: bool = False) -> GridPlan:
+    """Lay out the stages of a grid, without a report; one that several points need appears once.
+
+    Raises ``InputError`` like ``build_plan``.
+    """
+    stages = Stages()
+    images, imported = ImagesOnce(), ImportedOnce()
+    made_of, users = [], defaultdict(list)
+    for point in points:
+        experiment = point.experiment
+        stages_of_point = Stages()
+        layout = Layout(experiment, images, imported, on_gpus, stages_of_point)
+        (recipe,), (seed,) = experiment.recipes, experiment.seeds
+        made_of.append({"images": layout.images.digest, **layout.add_recipe(RECIPES[recipe], seed)})
+        for stage in stages_of_point:
+            users[stages.add(stage)].append(point)
+    return GridPlan(tuple(_titled(stage, users[stage.digest], points) for stage in stages), tuple(made_of))
+
+
+def grid_report(
+    title: str, points: Sequence[Point], made_of: Sequence[dict[str, str]], *, missing: int = 0
+) -> Stage:
+    """Return the stage that compares the finished points of a grid, of which ``missing`` more failed."""
+    described = [point.model_dump(mode="json") for point in points]
+    return Stage(
+        kind="grid_report",
+        title="report",
+        parameters={"title": title, "points": described, "missing": missing},
+        inputs={
+            f"{number}/{role}": digest
+            for number, roles in enumerate(made_of)
+            for role, digest in roles.items()
+        },
+    )
+
+
+def _titled(stage: Stage, users: Sequence[Point], points: Sequence[Point]) -> Stage:
+    """Add to a title where in the grid a stage belongs: the values that all points which need it share."""
+    if stage.kind == "images":
+        return stage
+    place = [
+        f"{axis} {value}"
+        for axis, value in users[0].axes.items()
+        if axis != "seed"
+        and all(point.axes[axis] == value for point in users)
+        and any(point.axes[axis] != value for point in points)
+    ]
+    return stage.model_copy(update={"title": ", ".join([stage.title, *place])})
+
+
+def outlook(plan: Plan, store: Store) -> list[Outlook]:
+    """Say of every stage whether its artifact is in the store, and why it will be computed if not.
+
+    Parts of a stage that is there already are left out, unless they are there too.
+    """
+    states = store.states([stage.digest for stage in plan.stages])
+    needless = {part for stage in plan.stages if states[stage.digest][0] for part in stage.parts}
+    novelties: Novelties | None = None
+    result: list[Outlook] = []
+    for stage in plan.stages:
+        manifest, loss = states[stage.digest]
+        if manifest is not None:
+            result.append(Outlook(stage, "cached", f"{manifest.bytes:,} bytes of {manifest.created}"))
+        elif stage.digest in needless:
+            continue
+        elif loss is not None:
+            result.append(Outlook(stage, "compute", loss, loss))
+        else:
+            if novelties is None:
+                novelties = Novelties(plan.stages, store.manifests())
+            result.append(Outlook(stage, "compute", novelties.of(stage)))
+    return result

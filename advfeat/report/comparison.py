@@ -1,0 +1,175 @@
+"""Two runs side by side: in which parameters they differ, and what came of it."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from scipy import stats
+
+from advfeat.errors import DamagedArtifactError, first_line
+from advfeat.planning.grid import AXES, Point, axis_value
+from advfeat.report.groups import varying_axes
+from advfeat.report.rows import Row, read_rows
+from advfeat.spec import Experiment
+from advfeat.storage import Manifest, Store
+
+
+class Change(BaseModel):
+    """A field of the experiments, dots between its parts, and the values it has in each run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    field: str
+    first: tuple[str, ...]
+    second: tuple[str, ...]
+
+
+class Side(BaseModel):
+    """Test accuracies at one place of one run, as fractions, by seed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    accuracies: dict[int, float]
+
+    @property
+    def mean(self) -> float:
+        """Mean test accuracy over seeds."""
+        return sum(self.accuracies.values()) / len(self.accuracies)
+
+
+class Difference(BaseModel):
+    """What two runs found at the same place: recipe and values of the axes on which either varies.
+
+    ``ci95`` is the interval of second minus first, as fractions: of the paired differences where both
+    have the same seeds, else Welch's; None where one of them has a single seed.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    recipe: str
+    place: dict[str, bool | str | int | float]
+    first: Side | None
+    second: Side | None
+    difference: float | None
+    ci95: tuple[float, float] | None
+
+
+class Comparison(BaseModel):
+    """Differences in parameters and in results of two runs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    changes: tuple[Change, ...]
+    differences: tuple[Difference, ...]
+
+
+def compare(store: Store, first: str, second: str) -> Comparison:
+    """Compare two reports, given by their digests, of single experiments or of grids.
+
+    A grid's report holds what its points set; the rest is taken from the presets of the installed package.
+    """
+    runs = [_Run(store, digest) for digest in (first, second)]
+    axes = [axis for axis in AXES if any(axis in run.varying for run in runs)]
+    sides = [run.by_place(axes) for run in runs]
+    return Comparison(
+        changes=tuple(_changes(*(run.settings() for run in runs))),
+        differences=tuple(
+            _difference(key, axes, *(found.get(key) for found in sides))
+            for key in dict.fromkeys(key for found in sides for key in found)
+        ),
+    )
+
+
+Key = tuple[Any, ...]
+
+
+class _Run:
+    """A report, and the experiment behind each of its rows."""
+
+    def __init__(self, store: Store, digest: str) -> None:
+        manifest = store.manifest(digest)
+        self.rows: Sequence[Row] = read_rows(store, digest)
+        self.varying = varying_axes(self.rows)
+        whole = _experiments(manifest, len(self.rows))
+        self._experiments = [each.of(row.recipe) for each, row in zip(whole, self.rows, strict=True)]
+
+    def settings(self) -> dict[str, dict[str, None]]:
+        """Return the values of every field, over all experiments, in their order."""
+        found: dict[str, dict[str, None]] = defaultdict(dict)
+        for experiment in self._experiments:
+            described = experiment.model_dump(mode="json", exclude={"name": True, "shards": True})
+            recipes, seeds = described.pop("recipes"), described.pop("seeds")
+            found["recipes"] |= dict.fromkeys(map(str, recipes))
+            found["seeds"] |= dict.fromkeys(map(str, seeds))
+            for field, value in _leaves(described):
+                found[field][str(value)] = None
+        return found
+
+    def by_place(self, axes: Sequence[str]) -> dict[Key, Side]:
+        """Return accuracies by seed at each recipe and place on the axes."""
+        found: dict[Key, dict[int, float]] = defaultdict(dict)
+        for row, experiment in zip(self.rows, self._experiments, strict=True):
+            key = (row.recipe, *(axis_value(experiment, row.recipe, axis) for axis in axes))
+            found[key] |= zip(row.seeds, row.test_accuracies, strict=True)
+        return {key: Side(accuracies=accuracies) for key, accuracies in found.items()}
+
+
+def _experiments(manifest: Manifest, rows: int) -> list[Experiment]:
+    """Return the experiment of each row; raises ``DamagedArtifactError``."""
+    try:
+        if manifest.stage == "report":
+            return [Experiment.model_validate(manifest.parameters["experiment"])] * rows
+        found = [Point.model_validate(point).experiment for point in manifest.parameters["points"]]
+    except (ValidationError, KeyError, TypeError) as error:
+        raise DamagedArtifactError(
+            f"the experiments of report {manifest.digest[:12]} cannot be read ({first_line(error)})"
+        ) from None
+    if len(found) != rows:
+        raise DamagedArtifactError(
+            f"report {manifest.digest[:12]} has {rows} rows of {len(found)} experiments"
+        )
+    return found
+
+
+def _leaves(fields: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _changes(first: dict[str, dict[str, None]], second: dict[str, dict[str, None]]) -> list[Change]:
+    return [
+        Change(field=field, first=tuple(first.get(field, ())), second=tuple(second.get(field, ())))
+        for field in dict.fromkeys([*first, *second])
+        if set(first.get(field, ())) != set(second.get(field, ()))
+    ]
+
+
+def _difference(key: Key, axes: Sequence[str], first: Side | None, second: Side | None) -> Difference:
+    recipe, *values = key
+    difference, interval = None, None
+    if first is not None and second is not None:
+        difference = second.mean - first.mean
+        interval = _interval(first.accuracies, second.accuracies)
+    return Difference(
+        recipe=recipe,
+        place=dict(zip(axes, values, strict=True)),
+        first=first,
+        second=second,
+        difference=difference,
+        ci95=interval,
+    )
+
+
+def _interval(first: dict[int, float], second: dict[int, float]) -> tuple[float, float] | None:
+    if min(len(first), len(second)) < 2:
+        return None
+    if first.keys() == second.keys():
+        result = stats.ttest_rel([second[seed] for seed in first], list(first.values()))
+    else:
+        result = stats.ttest_ind(list(second.values()), list(first.values()), equal_var=False)
+    interval = result.confidence_interval(0.95)
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,143 @@
+"""What a store knows of the runs that used it: a small record each and the stages of its plan.
+
+They need no Prefect server to be read: whichever server a run belonged to, its results are here. The
+plan says which artifacts a run needs, and how each of them is computed.
+"""
+
+import contextlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from advfeat.errors import DamagedArtifactError, InputError
+from advfeat.storage.manifest import PlainName, Sha256, Time
+from advfeat.storage.stage import Stage
+from advfeat.storage.store import Store
+
+RunState = Literal["running", "completed", "failed", "cancelled", "interrupted"]
+_STAGES = TypeAdapter(tuple[Stage, ...])
+
+_MOST_RECORD_BYTES = 1 << 20
+_MOST_PLAN_BYTES = 256 << 20
+_PARALLEL_READS = 16
+
+
+def _printable(text: str) -> str:
+    """Return a text without the control characters that a terminal would obey."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+Line = Annotated[str, AfterValidator(_printable)]
+
+
+class StageCounts(BaseModel):
+    """How many stages the plan has, and what became of them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    total: int
+    computed: int
+    cached: int
+
+
+class RunRecord(BaseModel):
+    """One flow run; ``report`` is a digest.
+
+    While it goes on its record is written again every minute. One that was killed stays ``running``, and
+    its record grows old.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    run: PlainName
+    flow: Line
+    title: Line
+    state: RunState
+    began: Time
+    seconds: float | None = None
+    stages: StageCounts | None = None
+    report: Sha256 | None = None
+
+
+def keep_record(store: Store, record: RunRecord) -> None:
+    """Write the record of a run, in place of an earlier one."""
+    store.put(record_path(store, record.run), record.model_dump_json().encode())
+
+
+def read_records(store: Store) -> list[RunRecord]:
+    """Read the records of all runs, the oldest first; what is no record is left out."""
+    read = records_in(store, store.fs.glob(record_path(store, "*")))
+    return sorted(filter(None, read.values()), key=lambda record: (record.began, record.run))
+
+
+def records_in(store: Store, paths: Iterable[str]) -> dict[str, RunRecord | None]:
+    """Read these files side by side; None is what is no record, left out what is gone by now."""
+
+    def record_at(path: str) -> RunRecord | None:
+        with contextlib.suppress(ValidationError, DamagedArtifactError):
+            return RunRecord.model_validate_json(store.get(path, _MOST_RECORD_BYTES))
+        return None
+
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        reading = {path: pool.submit(record_at, path) for path in paths}
+    read: dict[str, RunRecord | None] = {}
+    for path, record in reading.items():
+        with contextlib.suppress(FileNotFoundError):
+            read[path] = record.result()
+    return read
+
+
+def keep_plan(store: Store, run: str, stages: Iterable[Stage]) -> None:
+    """Write which stages a run needs, in place of what was written earlier."""
+    content = _STAGES.dump_json(tuple(stages), exclude_defaults=True)
+    store.put(plan_path(store, run), content)
+
+
+def read_plan(store: Store, run: str) -> tuple[Stage, ...] | None:
+    """Read which stages a run needs; None if nothing readable says so."""
+    with contextlib.suppress(FileNotFoundError, DamagedArtifactError, ValueError):
+        stages = _STAGES.validate_json(store.get(plan_path(store, run), _MOST_PLAN_BYTES))
+        if all(stage.digest for stage in stages):  # of parameters that are no JSON it raises ValueError
+            return stages
+    return None
+
+
+def planned_stages(store: Store) -> dict[str, Stage]:
+    """Read the stages of all runs that the store knows, by digest."""
+    stages: dict[str, Stage] = {}
+    for path in store.fs.glob(plan_path(store, "*")):
+        run = str(path).rpartition("/")[2].removesuffix(".json")
+        stages |= {stage.digest: stage for stage in read_plan(store, run) or ()}
+    return stages
+
+
+def report_named(store: Store, name: str) -> str:
+    """Return the digest of the report that the start of a run's id, or of a digest, names.
+
+    Raises ``InputError`` if it names none, or several.
+    """
+    runs = [record for record in read_records(store) if record.run.startswith(name)]
+    digests = [digest for digest in store.digests() if digest.startswith(name)]
+    if len(runs) + len(digests) != 1:
+        found = f"fits {len(runs)} runs and {len(digests)} artifacts" if runs or digests else "names no run"
+        raise InputError("run", name, f"{found} in {store.uri}", "list them with: advfeat runs")
+    if digests:
+        stage = store.manifest(digests[0]).stage
+        if stage not in ("report", "grid_report"):
+            raise InputError("run", name, f"is a {stage}, not a report", "list runs with: advfeat runs")
+        return digests[0]
+    if runs[0].report is None:
+        raise InputError("run", name, f"has no report, it is {runs[0].state}", "list all: advfeat runs")
+    return runs[0].report
+
+
+def record_path(store: Store, run: str) -> str:
+    """Return where the record of a run lies, as the store's file system names it."""
+    return f"{store.root}/runs/{run}.json"
+
+
+def plan_path(store: Store, run: str) -> str:
+    """Return where the plan of a run lies, as the store's file system names it."""
+    return f"{store.root}/plans/{run}.json"

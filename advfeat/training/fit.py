@@ -1,0 +1,274 @@
+"""Training: SGD with Nesterov momentum under a one-cycle schedule, a window of data on the device.
+
+In the manner of the fast CIFAR-10 trainers (Page 2019, "How to train your ResNet"; Jordan 2024,
+airbench): images stay on the device as uint8, augmentation happens there, channels_last, bf16 where the
+processor has it, compiled where the work pays for it.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
+from math import prod
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from advfeat import models
+from advfeat.attacks import Engine, perturb, step_flop
+from advfeat.digest import canonical_json, derived_seed
+from advfeat.errors import StageFailedError
+from advfeat.files.parts import PART_BYTES, WINDOW_PARTS
+from advfeat.hardware import can_compile, choose_precision, device, keep_freed_memory, sent
+from advfeat.progress import Progress
+from advfeat.spec import Attack, Schedule, TrainSpec
+from advfeat.training.checkpoint import Checkpoint, TrainingState
+from advfeat.training.windows import TrainingSet, Window
+
+_WARM_UP = 0.2
+"""Share of the steps in which the learning rate rises; at least one step."""
+
+_ANNEALING: dict[Schedule, Literal["cos", "linear"]] = {"one-cycle": "cos", "triangular": "linear"}
+
+_COMPILATION_PAYS_FROM_FLOP = {("cpu", "bf16"): 3e14, ("cuda", "bf16"): 5e15}
+
+
+def as_pixels(images: Tensor) -> Tensor:
+    """Return images as float32 in [0, 1]: uint8 is divided by 255, float32 passes through."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def mean_and_std(pieces: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the mean and the standard deviation of each channel over all pieces, float32 (C,).
+
+    A piece is images (n, C, H, W), uint8 or float32 in [0, 1]; the result is in units of the latter. Pieces
+    are joined in float64 (Chan et al. 1983, "Algorithms for Computing the Sample Variance").
+    """
+    count, mean, squares = 0, torch.zeros(()), torch.zeros(())
+    for piece in pieces:
+        std, own_mean = (value.double() for value in torch.std_mean(as_pixels(piece), dim=(0, 2, 3)))
+        own_count = piece[:, 0].numel()
+        joined = count + own_count
+        distance = own_mean - mean
+        squares = squares + std.square() * (own_count - 1) + distance.square() * (count * own_count / joined)
+        mean = mean + distance * (own_count / joined)
+        count = joined
+    return mean.float(), (squares / (count - 1)).sqrt().float()
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """Compute by deterministic algorithms, and as the process had it before afterwards."""
+    memory: Any = torch.utils.deterministic  # a module with a property, which no stub shows
+    algorithms, warns = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    filled = memory.fill_uninitialized_memory
+    # Some CUDA kernels have no deterministic twin: there a warning, not an error.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    try:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        memory.fill_uninitialized_memory = False  # for finding bugs; it writes every tensor once more
+        yield
+    finally:
+        torch.use_deterministic_algorithms(algorithms, warn_only=warns)
+        memory.fill_uninitialized_memory = filled
+
+
+@_repeatable()
+def fit(
+    data: TrainingSet,
+    spec: TrainSpec,
+    *,
+    classes: int,
+    seed: int,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress | None = None,
+    losses: list[float] | None = None,
+) -> models.Normalized:
+    """Train a fresh network, a window of the data after the other, and return it in evaluation mode.
+
+    The same arguments give the same weights on the same machine, also if the training was interrupted and
+    goes on from ``checkpoint``. With ``spec.adversarial`` the network sees adversarial examples only (Madry
+    et al. 2018), with ``spec.ema_decay`` the returned weights are the moving average. Labels that are
+    probabilities are learned as such (distillation, Hinton et al. 2015). ``progress`` counts images over
+    all epochs, and ``losses`` is filled with each epoch's mean loss.
+
+    In a process group of ``spec.workers`` processes each trains on its share of every batch, with
+    DistributedDataParallel, and all return the same network. The first one keeps the checkpoints, and
+    one at the end: from it a process alone has the network without training. Raises
+    ``StageFailedError`` where there is neither that checkpoint nor such a group, and what reading the
+    data raises.
+    """
+    keep_freed_memory()
+    torch.set_num_threads(spec.threads)
+    where = device()
+    identity = "" if checkpoint is None else _identity(data, spec, classes, seed)
+    model = _initialized(data.image_shape, spec, classes, seed).to(where)
+    model = model.to(memory_format=torch.channels_last)
+    model.set_statistics(*mean_and_std(_pieces(data)))
+    average = None if spec.ema_decay is None else _moving_average(model, spec.ema_decay)
+    windows = [data.of_epoch(seed, epoch) for epoch in range(spec.epochs)]
+    steps = sum(-(-data.rows(window) // spec.batch_size) for window in chain.from_iterable(windows))
+    optimizer, schedule = _optimizer(model, spec, steps)
+    generator = torch.Generator().manual_seed(derived_seed(seed, "batches"))
+    networks: dict[str, nn.Module] = {"model": model} | ({} if average is None else {"average": average})
+    state = TrainingState(identity, networks, optimizer, schedule, generator)
+    first_epoch = 0 if checkpoint is None else state.restore(checkpoint.load())
+    last_kept = time.monotonic()
+    rank, workers = _place_among_workers()
+    if workers != spec.workers and first_epoch < spec.epochs:
+        raise StageFailedError(
+            f"training.workers: {spec.workers} processes have to train together, here are {workers}; "
+            "start them as one process group, or on Ray as a stage of a run does"
+        )
+    share = slice(rank, None, workers)
+
+    precision, network = _fast_forward(model, data, spec, where)
+    seen = first_epoch * len(data)
+    losses = [] if losses is None else losses
+    losses[:] = state.losses
+    model.train()
+    stream = data.stream(chain.from_iterable(windows[first_epoch:]))
+    for epoch in range(first_epoch, spec.epochs):
+        total_loss, trained_on = torch.zeros((), device=where), 0
+        batches = _shuffled_batches(islice(stream, len(windows[epoch])), spec.batch_size, workers, generator)
+        for number, (window, rows) in enumerate(batches):
+            here = sent(rows[share], where)
+            if spec.augmentation == "flip-crop":
+                batch = as_pixels(window.flipped_and_shifted.batch(rows, generator, share))
+            else:
+                batch = as_pixels(window.images[here])
+            batch = batch.contiguous(memory_format=torch.channels_last)
+            if spec.adversarial is not None:
+                attack_seed = derived_seed(seed, "adversarial", epoch, number * workers + rank)
+                engine = _attacking(spec.adversarial, precision, len(batch))
+                hard_labels = window.hard_labels[here]
+                batch = perturb(model, batch, hard_labels, spec.adversarial, seed=attack_seed, engine=engine)
+            with torch.autocast(where.type, torch.bfloat16, enabled=precision == "bf16"):
+                # A last, smaller batch is not worth a compilation of its own; workers need their wrapper.
+                logits = (network if len(rows) == spec.batch_size or workers > 1 else model)(batch)
+            labels = window.labels[here]
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=spec.label_smoothing)
+            loss = loss * (workers * len(here) / len(rows))  # gradients are averaged over workers
+            total_loss += loss.detach() * (len(rows) / workers)
+            trained_on += len(rows)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            if average is not None:
+                average.update_parameters(model)
+            seen += len(rows)
+            if progress is not None:
+                progress(seen, spec.epochs * len(data))
+        if workers > 1:
+            distributed.all_reduce(total_loss)
+        state.losses.append(float(total_loss) / max(1, trained_on))
+        losses[:] = state.losses
+        if checkpoint is not None and rank == 0:
+            result_of_workers = workers > 1 and epoch + 1 == spec.epochs
+            if result_of_workers or time.monotonic() - last_kept >= checkpoint.seconds_between:
+                checkpoint.save(state.to_bytes(epoch + 1))
+                last_kept = time.monotonic()
+    trained: models.Normalized = model if average is None else average.module
+    return trained.eval().to(memory_format=torch.contiguous_format)
+
+
+def _optimizer(
+    model: nn.Module, spec: TrainSpec, steps: int
+) -> tuple[torch.optim.SGD, torch.optim.lr_scheduler.OneCycleLR]:
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=spec.learning_rate,
+        momentum=spec.momentum,
+        weight_decay=spec.weight_decay,
+        nesterov=spec.momentum > 0,
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        spec.learning_rate,
+        total_steps=1 + steps,
+        pct_start=max(_WARM_UP, 2 / (1 + steps)),
+        anneal_strategy=_ANNEALING[spec.schedule],
+        cycle_momentum=False,
+    )
+    return optimizer, schedule
+
+
+def _place_among_workers() -> tuple[int, int]:
+    """Return this process's rank and the number of processes that train together."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def _fast_forward(
+    model: models.Normalized, data: TrainingSet, spec: TrainSpec, where: torch.device
+) -> tuple[Literal["bf16", "fp32"], Callable[[Tensor], Tensor]]:
+    """Choose the precision, share the gradients, and compile the model if the whole training pays for it."""
+    flop = step_flop(model, torch.zeros(1, *data.image_shape, device=where))
+    precision = choose_precision(spec.precision, where, flop)
+    # Weight gradients cost half as much again as forward and input gradient.
+    work = 1.5 * flop * spec.epochs * len(data)
+    pays = work >= _COMPILATION_PAYS_FROM_FLOP.get((where.type, precision), float("inf"))
+    _, workers = _place_among_workers()
+    network = model if workers == 1 else DistributedDataParallel(model)
+    if not pays or not can_compile(where):
+        return precision, network
+    compiled: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False)
+    return precision, compiled
+
+
+def _attacking(attack: Attack, precision: Literal["bf16", "fp32"], rows: int) -> Engine:
+    """Choose how a batch is attacked: in the training's precision, if the attack leaves that open.
+
+    Not folded: weights change from batch to batch, and to trace the network each time would cost more.
+    """
+    return Engine(precision if attack.precision == "auto" else attack.precision, tile=rows)
+
+
+def _initialized(image_shape: tuple[int, ...], spec: TrainSpec, classes: int, seed: int) -> models.Normalized:
+    with torch.random.fork_rng():
+        torch.manual_seed(derived_seed(seed, "weights"))
+        return models.build(spec.model, **shape_arguments(image_shape, spec, classes))
+
+
+def shape_arguments(image_shape: tuple[int, ...], spec: TrainSpec, classes: int) -> dict[str, Any]:
+    """Return what ``models.build`` needs to know besides the architecture's name."""
+    return {"width": spec.width, "image_shape": list(image_shape), "classes": classes}
+
+
+def _moving_average(model: models.Normalized, decay: float) -> Any:
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def _pieces(data: TrainingSet) -> Iterator[Tensor]:
+    """Yield all images, as many at a time as would fill a window as float32."""
+    rows = max(1, WINDOW_PARTS * PART_BYTES // (4 * prod(data.image_shape)))
+    for window in data.stream(data.in_order()):
+        yield from window.images.split(rows)
+
+
+def _shuffled_batches(
+    windows: Iterable[Window], batch_size: int, workers: int, generator: torch.Generator
+) -> Iterator[tuple[Window, Tensor]]:
+    """Yield the rows of each batch of an epoch; a last one that leaves a worker one image is left out."""
+    for window in windows:
+        for rows in torch.randperm(len(window), generator=generator).split(batch_size):
+            if len(rows) >= 2 * workers:  # batch norm needs two
+                yield window, rows
+
+
+def _identity(data: TrainingSet, spec: TrainSpec, classes: int, seed: int) -> str:
+    """Name a training by everything that its result depends on."""
+    named = [spec.model_dump(mode="json"), classes, seed, data.identity()]
+    return hashlib.sha256(canonical_json(named)).hexdigest()

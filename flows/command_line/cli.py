@@ -1,0 +1,262 @@
+"""The command line. It starts flows, so it lives above them; heavy imports wait until needed."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from advfeat.errors import AdvfeatError, InputError
+from advfeat.flows.command_line import cluster_commands, dataset_commands, store_commands, upkeep_commands
+from advfeat.flows.command_line.options import (
+    DEFAULT_STORE,
+    AsJSON,
+    Assignments,
+    RayAddress,
+    Source,
+    StageTimeout,
+    StoreURI,
+)
+from advfeat.flows.command_line.store_commands import local_copy
+
+if TYPE_CHECKING:
+    from advfeat.flows.result import RunResult
+    from advfeat.spec import Experiment
+    from advfeat.storage import Store
+
+app = typer.Typer(
+    help="Experiments on learning from errors, as distributed workflows.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+
+@app.command()
+def run(
+    source: Source = "digits",
+    assignments: Assignments = None,
+    store: StoreURI = DEFAULT_STORE,
+    ray: RayAddress = None,
+    stage_timeout: StageTimeout = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Train source models, build a data set per recipe, train target models on them, report."""
+    from advfeat.planning import load_experiment
+
+    experiment = load_experiment(source, assignments or [])
+    result, place = _run(experiment, store, ray, stage_timeout)
+    from advfeat.flows.command_line.table import print_rows
+
+    _print_result(result, place, experiment.name, as_json, print_rows)
+
+
+@app.command()
+def reproduce(
+    setting: Annotated[
+        str, typer.Argument(metavar="SETTING", help="digits, mnist, cifar10 or cifar10-paper")
+    ] = "digits",
+    assignments: Assignments = None,
+    store: StoreURI = DEFAULT_STORE,
+    ray: RayAddress = None,
+    stage_timeout: StageTimeout = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Run every experiment of the discussion and hold what is found against what was published."""
+    from advfeat.planning import load_reproduction
+
+    experiment = load_reproduction(setting, assignments or [])
+    result, place = _run(experiment, store, ray, stage_timeout)
+    from advfeat.flows.command_line.table import print_reproduction
+
+    _print_result(result, place, experiment.name, as_json, print_reproduction)
+
+
+@app.command()
+def grid(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="clean, d_rand, d_det, …")],
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="AXIS=[VALUES]",
+            help="values of an axis, such as eps=[0.5,1.0]; names with dots are fields of all experiments, "
+            r"others go into settings=\[leakage_eps=0.5]",
+        ),
+    ] = None,
+    store: StoreURI = DEFAULT_STORE,
+    ray: RayAddress = None,
+    at_once: Annotated[
+        int | None, typer.Option("--at-once", metavar="STAGES", min=1, help="stages computed at a time")
+    ] = None,
+    stage_timeout: StageTimeout = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Run one recipe over a grid: every combination of the values given, shared parts once."""
+    from advfeat.planning import load_grid, recipe_named, title_of
+    from advfeat.storage import Store
+
+    if ray is not None:
+        os.environ["RAY_ADDRESS"] = ray
+    name = recipe_named(recipe)
+    form = load_grid(name, assignments or [])
+    place = Store(store)
+    place.check_writable()
+    with _standard_output_kept_for_result():
+        from advfeat.flows.launch import launch_grid
+
+        result = launch_grid(name, form, place, at_once, stage_timeout)
+    from advfeat.flows.command_line.table import print_grid
+
+    _print_result(result, place, f"grid-{name}", as_json, lambda rows: print_grid(title_of(name, form), rows))
+
+
+@app.command()
+def plan(
+    source: Source = "digits",
+    assignments: Assignments = None,
+    store: StoreURI = DEFAULT_STORE,
+    as_json: AsJSON = False,
+) -> None:
+    """Show every stage, its digest, and whether it is cached or to be computed, and why."""
+    from advfeat.planning import build_plan, load_experiment, outlook
+    from advfeat.storage import Store
+
+    place = Store(store)
+    experiment = load_experiment(source, assignments or [])
+    place.check_readable()
+    entries = outlook(build_plan(experiment), place)
+    if as_json:
+        print(
+            json.dumps(
+                [
+                    {
+                        "digest": entry.stage.digest,
+                        "stage": entry.stage.kind,
+                        "title": entry.stage.title,
+                        "state": entry.state,
+                        "why": entry.why,
+                    }
+                    for entry in entries
+                ]
+            )
+        )
+        return
+    width = max(len(entry.stage.title) for entry in entries)
+    for entry in entries:
+        print(f"{entry.stage.digest[:12]}  {entry.state:7}  {entry.stage.title:{width}}  {entry.why}")
+    cached = sum(entry.state == "cached" for entry in entries)
+    print(f"{len(entries)} stages: {cached} cached, {len(entries) - cached} to compute")
+
+
+@app.command()
+def deploy(
+    pool: Annotated[str, typer.Argument(metavar="POOL", help="work pool that runs them")],
+    store: StoreURI = DEFAULT_STORE,
+    image: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="container image, for pools of containers")
+    ] = None,
+) -> None:
+    """Offer the main job, the regression check and a form for each recipe on your Prefect server."""
+    from advfeat.flows.deployments import deploy_to
+    from advfeat.storage import Store
+
+    for name in deploy_to(pool, Store(store).uri, image):
+        print(name)
+
+
+store_commands.register(app)
+upkeep_commands.register(app)
+dataset_commands.register(app)
+cluster_commands.register(app)
+
+
+def main() -> None:
+    """Run the command line; errors raised on purpose are one line and an exit code."""
+    came = _signals_that_came()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except BaseException as error:
+        # A library that a signal interrupted may raise an error of its own instead.
+        if came() & {signal.SIGINT, signal.SIGTERM}:
+            code, message = EXIT_INTERRUPTED, "interrupted; what was finished is kept"
+        elif isinstance(error, AdvfeatError):
+            code, message = EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILURE, str(error)
+        else:
+            raise
+        print(f"advfeat: {message}", file=sys.stderr)
+        sys.exit(code)
+
+
+def _run(
+    experiment: "Experiment", store: str, ray: str | None, stage_timeout: float | None
+) -> "tuple[RunResult, Store]":
+    """Run an experiment, after all checks; return its result and its store."""
+    from advfeat.data import fetch
+    from advfeat.storage import Store
+
+    if ray is not None:
+        os.environ["RAY_ADDRESS"] = ray
+    place = Store(store)
+    place.check_writable()
+    for spec in experiment.data_specs:
+        fetch(spec)
+    with _standard_output_kept_for_result():
+        from advfeat.flows.launch import launch
+
+        return launch(experiment, place, stage_timeout), place
+
+
+def _signals_that_came() -> Callable[[], set[int]]:
+    """Return a function that tells which signals came, also those that a library handled."""
+    reading, writing = os.pipe()
+    for end in (reading, writing):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    def came() -> set[int]:
+        with contextlib.suppress(BlockingIOError):
+            return set(os.read(reading, 4096))
+        return set()
+
+    return came
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _print_result(
+    result: "RunResult", place: "Store", name: str, as_json: bool, print_table: Callable[[Any], None]
+) -> None:
+    """Print a run's result, with its report copied to where a browser can open it."""
+    page = local_copy(place, result.report, name)
+    result = result.model_copy(update={"report": str(page)})
+    if as_json:
+        print(result.model_dump_json())
+        return
+    print_table(result.rows)
+    stages = result.stages
+    print(f"{stages.total} stages, {stages.computed} computed, {stages.cached} cached, {result.seconds} s")
+    print(f"report: {page}")
+
+
+@contextlib.contextmanager
+def _standard_output_kept_for_result() -> Any:
+    """Send what libraries and child processes print to standard error."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)

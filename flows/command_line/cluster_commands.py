@@ -1,0 +1,81 @@
+"""``advfeat up``, ``down`` and ``status``: a whole cluster on this machine."""
+
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from advfeat.flows.command_line.options import AsJSON
+
+if TYPE_CHECKING:
+    from advfeat.cluster.control import ClusterStatus
+
+
+def up(
+    workers: Annotated[int | None, typer.Option(min=1, help="Ray nodes that work", show_default="2")] = None,
+    cores_per_worker: Annotated[
+        int | None, typer.Option(min=1, help="cores of each", show_default="this machine's, shared out")
+    ] = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Start a cluster on this machine: Prefect server, S3, Ray nodes, a deployment for the UI."""
+    from advfeat.cluster import control
+    from advfeat.cluster.embedded import HOME
+
+    status = control.up(HOME, workers, cores_per_worker, _say)
+    if as_json:
+        _print_json(status)
+        return
+    print(f"Prefect  {status.prefect}   (user and password: PREFECT_API_AUTH_STRING in the file below)")
+    print(f"S3       {status.s3}")
+    print(f"store    {status.store}")
+    print(f"Ray      {status.ray}")
+    print("To run on it:   source .advfeat/cluster/env && advfeat run")
+
+
+def down(
+    delete: Annotated[bool, typer.Option("--delete", help="also delete its data and credentials")] = False,
+) -> None:
+    """Stop the cluster of this folder; artifacts and credentials are kept."""
+    from advfeat.cluster import control
+    from advfeat.cluster.embedded import HOME
+
+    print("stopped" if control.down(HOME, delete, _say) else "no cluster is running")
+
+
+def status(as_json: AsJSON = False) -> None:
+    """Show each service of the cluster; exit code 1 if one is down or none runs."""
+    from advfeat.cluster import control
+    from advfeat.cluster.embedded import HOME
+
+    found = control.status(HOME)
+    if found is None:
+        print(json.dumps({"services": []}) if as_json else "no cluster is running")
+        raise typer.Exit(1)
+    if as_json:
+        _print_json(found)
+    else:
+        for service in found.services:
+            since = f"since {service.since}" if service.since else ""
+            print(
+                f"{service.name:13}  {service.state:15}  {since:25}  "
+                f"pid {service.pid or '–':<8}  {service.address}"
+            )
+    if not found.healthy:
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (up, down, status):
+        app.command()(command)
+
+
+def _print_json(status: "ClusterStatus") -> None:
+    print(json.dumps({**asdict(status), "healthy": status.healthy}))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,102 @@
+"""Commands that look into a store: what is there, what runs found."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from advfeat.flows.command_line.options import DEFAULT_STORE, AsJSON, Digest, Run, StoreURI
+
+if TYPE_CHECKING:
+    from advfeat.storage import Store
+
+
+def ls(store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:
+    """List the artifacts in the store."""
+    place = readable_store(store)
+    references = sorted(
+        (manifest.reference(place.artifact_uri(manifest.digest)) for manifest in place.manifests()),
+        key=lambda reference: (reference.created, reference.stage, reference.digest),
+    )
+    if as_json:
+        shown = {"digest", "stage", "uri", "bytes", "created"}
+        print(json.dumps([reference.model_dump(include=shown) for reference in references]))
+        return
+    for reference in references:
+        print(
+            f"{reference.digest[:12]}  {reference.stage:12}  {reference.bytes:>13,} B  "
+            f"{reference.created}  {reference.uri}"
+        )
+
+
+def show(digest: Digest, store: StoreURI = DEFAULT_STORE) -> None:
+    """Print the manifest of an artifact and where it lies."""
+    place = readable_store(store)
+    manifest = place.manifest(place.resolve(digest))
+    content: dict[str, Any] = {"uri": place.artifact_uri(manifest.digest), **manifest.model_dump()}
+    print(json.dumps(content, indent=2))
+
+
+def runs(store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:
+    """List the runs that used the store, the last one at the end."""
+    from advfeat.storage.runs import read_records
+
+    records = read_records(readable_store(store))
+    if as_json:
+        print(json.dumps([record.model_dump() for record in records]))
+        return
+    from advfeat.flows.command_line.table import print_runs
+
+    print_runs(records)
+
+
+def report(run: Run, store: StoreURI = DEFAULT_STORE) -> None:
+    """Copy the report of a run out of the store and print where it is."""
+    from advfeat.storage.runs import report_named
+
+    place = readable_store(store)
+    digest = report_named(place, run)
+    print(local_copy(place, digest, place.manifest(digest).stage.replace("_", "-")))
+
+
+def compare(first: Run, second: Run, store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:
+    """Show in which parameters two runs differ, and what came of it."""
+    from advfeat.report.comparison import compare as compared
+    from advfeat.storage.runs import report_named
+
+    place = readable_store(store)
+    comparison = compared(place, *(report_named(place, run) for run in (first, second)))
+    if as_json:
+        print(comparison.model_dump_json())
+        return
+    from advfeat.flows.command_line.table import print_comparison
+
+    print_comparison(comparison)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (runs, report, compare, ls, show):
+        app.command()(command)
+
+
+def local_copy(place: "Store", digest: str, name: str) -> Path:
+    """Copy a report out of the store, to where a browser can open it; return the page's path."""
+    from advfeat.cluster.embedded import HOME
+
+    page = HOME.resolve() / "reports" / f"{name}-{digest[:12]}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    for file in place.manifest(digest).files:
+        if file.name.startswith("report."):
+            page.with_suffix(Path(file.name).suffix).write_bytes(place.read(digest, file.name))
+    return page
+
+
+def readable_store(store: str) -> "Store":
+    """Open a store that can be read; raises ``InputError``."""
+    from advfeat.storage import Store
+
+    place = Store(store)
+    place.check_readable()
+    return place

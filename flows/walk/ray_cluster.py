@@ -1,0 +1,113 @@
+"""The Ray cluster that the user configured: how to reach it, and what its workers are given.
+
+Workers get this code and the settings of Prefect and the store from the run, so that their image needs
+neither. Settings may be secrets: they reach a worker as a function that it runs at its start, not as
+the variables of a runtime environment, which Ray writes to logs and shows on its dashboard.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import advfeat
+from advfeat.cluster.embedded import RAY_NAMESPACE, local_ray_arguments
+from advfeat.errors import InputError, first_line
+
+if TYPE_CHECKING:
+    from prefect_ray import RayTaskRunner
+
+_FORWARDED_PREFIXES = ("PREFECT_", "AWS_", "ADVFEAT_")
+
+
+def configured_address() -> str | None:
+    """Return the address in ``RAY_ADDRESS``; raises ``InputError`` if it cannot be a cluster's."""
+    address = os.environ.get("RAY_ADDRESS") or None
+    if address is not None and address.startswith("ray://"):
+        raise InputError(
+            "ray",
+            address,
+            "is Ray Client, which gives up the work when the network fails for 30 s",
+            "run on a node of the cluster and give HOST:PORT of its head (it may be a node without cores)",
+        )
+    return address
+
+
+def configured_runner() -> "RayTaskRunner[Any]":
+    """Return a task runner on the configured cluster; without one, on a Ray of the run's own.
+
+    A process that is connected to a Ray stays with it: its workers, which import flows too, would take
+    another token and no longer be let in.
+    """
+    if _is_connected():
+        arguments: dict[str, Any] = {"address": None}
+    elif (address := configured_address()) is not None:
+        arguments = {"address": address, **init_arguments()}
+    else:
+        arguments = local_ray_arguments()
+    from prefect_ray import RayTaskRunner
+
+    return RayTaskRunner(arguments.pop("address"), arguments)
+
+
+def _is_connected() -> bool:
+    if "ray._raylet" not in sys.modules:  # "ray" may be a name that stands for what is not loaded yet
+        return False
+    import ray
+
+    return bool(ray.is_initialized())
+
+
+def has_gpus() -> bool:
+    """Tell whether the cluster that this process is connected to has GPUs."""
+    import ray
+
+    return ray.is_initialized() and bool(ray.cluster_resources().get("GPU"))
+
+
+@contextlib.contextmanager
+def connection(address: str) -> Iterator[None]:
+    """Connect this process to a cluster for a while; raises ``InputError`` in one line if that fails."""
+    import ray
+
+    try:
+        ray.init(address, **init_arguments())
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        problem = first_line(error)
+        raise InputError(
+            "ray",
+            address,
+            f"cannot be reached ({problem})",
+            "check the address, and that RAY_AUTH_TOKEN_PATH names the cluster's token",
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def init_arguments() -> dict[str, Any]:
+    """Return what ``ray.init`` is told besides the address."""
+    environment = {
+        "py_modules": [advfeat.__path__[0]],
+        "worker_process_setup_hook": _settings_of_this_process(),
+    }
+    return {
+        "namespace": RAY_NAMESPACE,
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+        "runtime_env": environment,
+    }
+
+
+def _settings_of_this_process() -> Callable[[], None]:
+    settings = {name: value for name, value in os.environ.items() if name.startswith(_FORWARDED_PREFIXES)}
+
+    def take_settings_of_the_run() -> None:
+        import os
+
+        os.environ.update(settings)
+
+    return take_settings_of_the_run

@@ -1,0 +1,99 @@
+"""Notes in the store what a run needs and what becomes of it, for ``advfeat runs`` and ``advfeat gc``."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+
+from prefect.runtime import flow_run
+
+from advfeat.errors import RunCancelledError
+from advfeat.flows.walk.patience import patiently
+from advfeat.storage import Stage, Store
+from advfeat.storage.runs import RunRecord, RunState, StageCounts, keep_plan, keep_record
+from advfeat.upkeep.garbage import wait_while_collected
+
+_SECONDS_BETWEEN_SIGNS_OF_LIFE = 60.0
+
+
+class Recording:
+    """What is known of a run so far."""
+
+    def __init__(self, store: Store, record: RunRecord, stages: Iterable[Stage]) -> None:
+        self.record = record
+        self._store = store
+        self._stages: dict[str, Stage] = {}
+        self._began = time.monotonic()
+        self.needs(stages)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began, to a tenth."""
+        return round(time.monotonic() - self._began, 1)
+
+    def needs(self, stages: Iterable[Stage]) -> None:
+        """Note stages of the run, besides those noted before; from now on nobody deletes their artifacts."""
+        self._stages |= {stage.digest: stage for stage in stages}
+        patiently(lambda: keep_plan(self._store, self.record.run, self._stages.values()))
+
+    def results(self, report: str, total: int, computed: int) -> None:
+        """Note the report's digest, and how many stages there were and were computed."""
+        counts = StageCounts(total=total, computed=computed, cached=total - computed)
+        self.record = self.record.model_copy(update={"report": report, "stages": counts})
+
+    def ended(self, state: RunState) -> RunRecord:
+        """Return the record of the run, which ends now."""
+        return self.record.model_copy(update={"state": state, "seconds": self.seconds})
+
+
+@contextmanager
+def recorded(store: Store, flow: str, title: str, stages: Iterable[Stage]) -> Iterator[Recording]:
+    """Keep a record of this flow run: which stages it needs, that it goes on, and how it ended.
+
+    What the store holds of the stages is looked up inside: only there nobody deletes it.
+    """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    run = str(flow_run.get_id())
+    record = RunRecord(run=run, flow=flow, title=title, state="running", began=now)
+    recording = Recording(store, record, stages)
+    patiently(lambda: keep_record(store, record))
+    patiently(lambda: wait_while_collected(store, tell=_say))
+    try:
+        with _signs_of_life(store, record):
+            yield recording
+    except BaseException as error:
+        with suppress(Exception):  # why the run ended matters more than this note of it
+            keep_record(store, recording.ended(_state_after(error)))
+        raise
+    patiently(lambda: keep_record(store, recording.ended("completed")))
+
+
+@contextmanager
+def _signs_of_life(store: Store, record: RunRecord) -> Iterator[None]:
+    """Write the record of a running run again and again, so that its age tells that the run goes on."""
+    ended = threading.Event()
+
+    def give() -> None:
+        while not ended.wait(_SECONDS_BETWEEN_SIGNS_OF_LIFE):
+            with suppress(Exception):  # a store that is away for a moment gets the next one
+                keep_record(store, record)
+
+    thread = threading.Thread(target=give, daemon=True, name="signs-of-life")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _state_after(error: BaseException) -> RunState:
+    if isinstance(error, RunCancelledError):
+        return "cancelled"
+    return "failed" if isinstance(error, Exception) else "interrupted"
