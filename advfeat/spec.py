@@ -5,20 +5,16 @@ Pixels are in [0, 1] throughout; eps and step sizes are in those units.
 
 from itertools import combinations
 from math import isclose
-from operator import not_
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-
-from advfeat.planning.own_settings import further_in, merged, refused
 
 Norm = Literal["l2", "linf", "l1", "l0"]
 AttackLoss = Literal["cross-entropy", "margin", "logit"]
@@ -36,31 +32,6 @@ ModelName = Literal[
 ]
 Augmentation = Literal["none", "flip-crop"]
 Schedule = Literal["one-cycle", "triangular"]
-RecipeName = Literal[
-    "clean",
-    "d_rand",
-    "d_det",
-    "least_likely",
-    "most_confused",
-    "robust_features",
-    "non_robust_features",
-    "transfer",
-    "transfer_d_rand",
-    "mislabeled",
-    "cross_domain",
-    "two_dimensional",
-    "bugs_only",
-    "leakage",
-    "leakage_d_det",
-    "perturbation_on_noise",
-    "label_noise",
-    "shuffled",
-    "distillation",
-    "imported",
-]
-Noise = Literal["uniform", "gaussian"]
-FinishedSet = Annotated[str, Field(pattern="^(torch|numpy|parquet):.")]
-"""Where a finished data set lies."""
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 NAMED_SOURCES = ("digits", "photo-patches", "cifar10", "mnist", "fashion-mnist")
@@ -279,68 +250,6 @@ class TrainSpec(Spec):
         return self.epochs * (1 if self.adversarial is None else 1 + self.adversarial.passes)
 
 
-class Rebuilding(Spec):
-    """How images are rebuilt from a source model's representation (Ilyas et al. 2019, section 3.1)."""
-
-    steps: int = Field(default=200, ge=1, le=100_000, description="gradient steps")
-    step_size: float = Field(default=0.1, gt=0, le=1000, description="L2 length of a step, pixels in [0, 1]")
-
-
-class CrossDomain(Spec):
-    """How the source model labels images of another domain (Wallace 2019)."""
-
-    normalized: bool = Field(
-        default=True, description="give them the mean and standard deviation of the source model's images"
-    )
-    balanced: bool = Field(
-        default=False, description="draw as many images of each label that the source model gives"
-    )
-
-
-class TwoDimensionalSpec(Spec):
-    """Random points of the unit square, two networks, and the attack on the first."""
-
-    planes: int = Field(default=8, ge=1, le=1000, description="planes a seed; their mean is its figure")
-    points: int = Field(default=32, ge=8, le=1000, description="points, uniform in the unit square")
-    eps: float = Field(
-        default=0.12, gt=0, le=1, description="radius of the l-infinity ball around each point"
-    )
-    steps: int = Field(default=40, ge=1, le=10_000, description="gradient steps of the attack")
-    hidden: int = Field(default=128, ge=1, le=4096, description="units of each of the two hidden layers")
-    epochs: int = Field(default=400, ge=1, le=100_000, description="steps of Adam, each on all points")
-    learning_rate: float = Field(default=0.01, gt=0, le=1, description="learning rate of Adam")
-
-
-class RecipeSettings(Spec):
-    """What single recipes let one choose; a data set's digest knows those of its own recipe alone."""
-
-    permutation: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
-        default=None,
-        description="d_det: the class that the images of each class are perturbed towards; the next one if "
-        "unset",
-    )
-    label_noise: float = Field(
-        default=0.4, ge=0, le=1, description="label_noise: the share of images under a random other label"
-    )
-    noise: Noise = Field(
-        default="uniform",
-        description="perturbation_on_noise: pixels uniform in [0, 1], or Gaussian around 0.5",
-    )
-    rebuilding: Rebuilding = Field(
-        default=Rebuilding(), description="robust_features, non_robust_features: how images are rebuilt"
-    )
-    cross_domain: CrossDomain = Field(
-        default=CrossDomain(), description="cross_domain: how the other domain's images are labelled"
-    )
-
-    @field_validator("permutation")
-    @classmethod
-    def _each_class_once(cls, permutation: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if permutation is not None and sorted(permutation) != list(range(len(permutation))):
-            raise ValueError(f"does not name each of the classes 0 to {len(permutation) - 1} once")
-        return permutation
-
-
 class EvaluationSpec(Spec):
     """What target models are tested on besides clean images."""
 
@@ -376,135 +285,3 @@ class EvaluationSpec(Spec):
     def radii(self) -> tuple[float, ...]:
         """The radii at which robust accuracy is measured, that of the attack first."""
         return () if self.attack is None else (self.attack.eps, *self.further_eps)
-
-
-OF_ALL_RECIPES = ("name", "data", "other_data", "imported", "recipes", "seeds", "shards", "only")
-"""The fields of an experiment that no recipe can have for itself."""
-
-
-class Experiment(RecipeSettings):
-    """One run of the main job: source models, a data set per recipe, target models, evaluation."""
-
-    name: str = Field(default="experiment", min_length=1, max_length=80, description="heading of the report")
-    data: DataSpec = Field(description="the real images")
-    other_data: DataSpec | None = Field(
-        default=None, description="cross_domain: images of another domain, of the same size and channels"
-    )
-    imported: FinishedSet | None = Field(
-        default=None,
-        description="imported: the finished data set, torch:FOLDER-OR-URI (CIFAR_ims and CIFAR_lab), "
-        "numpy:PATH-OR-URI or parquet:PATH-OR-URI, of images like those of data and of their classes",
-    )
-    source: TrainSpec = Field(description="training of the source model that is attacked")
-    weak_source: TrainSpec = Field(
-        description="training of the weak source model whose errors label the images of mislabeled"
-    )
-    robust_source: TrainSpec | None = Field(
-        default=None,
-        description="training of the robust source model of robust_features, with an adversarial attack; "
-        "without that attack it is the standard source model of non_robust_features",
-    )
-    guards: int = Field(
-        default=4,
-        ge=1,
-        le=100,
-        description="bugs_only: how many further source models the examples must not transfer to",
-    )
-    target: TrainSpec = Field(description="training of the target models")
-    attack: TargetedAttack = Field(description="how adversarial examples are made")
-    evaluation: EvaluationSpec = Field(
-        default=EvaluationSpec(), description="what target models are tested on besides clean images"
-    )
-    two_dimensional: TwoDimensionalSpec = Field(
-        default=TwoDimensionalSpec(), description="two_dimensional: points, networks and attack"
-    )
-    leakage_eps: float = Field(
-        default=0.25,
-        gt=0,
-        le=1_000_000,
-        description="leakage: linear features count that stay useful within this L2 ball",
-    )
-    recipes: tuple[RecipeName, ...] = Field(
-        default=("clean", "d_rand", "d_det", "mislabeled", "shuffled"),
-        min_length=1,
-        description="the data sets to build and learn from",
-    )
-    seeds: tuple[Seed, ...] = Field(
-        default=(0, 1, 2), min_length=1, max_length=1000, description="one repetition a seed"
-    )
-    shards: int | None = Field(
-        default=None,
-        ge=1,
-        le=100_000,
-        description="parts in which adversarial examples are generated; by size if unset; the "
-        "result does not depend on it",
-    )
-    only: dict[RecipeName, dict[str, Any]] = Field(
-        default={},
-        exclude_if=not_,  # an experiment without it has the digests that it always had
-        description="settings of one recipe alone, in place of those above: "
-        f"{{mislabeled: {{target: {{epochs: 50}}}}}}; any but {', '.join(OF_ALL_RECIPES[:-1])}",
-    )
-
-    @field_validator("recipes", "seeds")
-    @classmethod
-    def _entries_are_unique(cls, entries: tuple[object, ...]) -> tuple[object, ...]:
-        if len(set(entries)) != len(entries):
-            raise ValueError("names an entry twice")
-        return entries
-
-    def of(self, recipe: RecipeName) -> "Experiment":
-        """Return the experiment with one recipe, and with its own settings in place of those of all."""
-        shared = self.model_dump(exclude={"only"})
-        return Experiment.model_validate(merged(shared, self.only.get(recipe, {}) | {"recipes": (recipe,)}))
-
-    @property
-    def standard_source(self) -> TrainSpec | None:
-        """The robust source model's training without its attack."""
-        return self.robust_source and self.robust_source.model_copy(update={"adversarial": None})
-
-    @property
-    def data_specs(self) -> tuple[DataSpec, ...]:
-        """All real images that take part."""
-        other = self.other_data if "cross_domain" in self.recipes else None
-        return (self.data,) if other is None else (self.data, other)
-
-    @model_validator(mode="after")
-    def _recipes_have_what_they_need(self) -> Self:
-        shared = set(self.recipes) - set(self.only)  # the others are looked at with their own settings
-        robust = self.robust_source is not None and self.robust_source.adversarial is not None
-        if {"robust_features", "non_robust_features"} & shared and not robust:
-            raise ValueError(
-                "needs a robust_source with an adversarial attack for robust_features, non_robust_features"
-            )
-        if "imported" in shared and self.imported is None:
-            raise ValueError("needs the field imported, a finished data set, for imported")
-        if "cross_domain" in shared and self.other_data is None:
-            raise ValueError("needs other_data, images of another domain, for cross_domain")
-        if "cross_domain" in shared and self.cross_domain.normalized and self.target.adversarial:
-            raise ValueError(
-                "cannot have target.adversarial in cross_domain: its normalized images leave [0, 1]"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _single_recipes_can_have_their_settings(self) -> Self:
-        for recipe, settings in self.only.items():
-            place = ("only", recipe)
-            if recipe not in self.recipes:
-                raise refused(
-                    place,
-                    settings,
-                    "is for a recipe that is not run",
-                    f"add {recipe} to recipes, or leave it out",
-                )
-            for name in settings:
-                if name in OF_ALL_RECIPES:
-                    own = [field for field in Experiment.model_fields if field not in OF_ALL_RECIPES]
-                    problem, remedy = "is one for all recipes", f"a recipe may have its own {', '.join(own)}"
-                    raise refused((*place, name), settings[name], problem, remedy)
-            try:
-                self.of(recipe)
-            except ValidationError as error:
-                raise further_in(place, error) from None
-        return self

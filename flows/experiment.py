@@ -14,8 +14,7 @@ from advfeat.flows.result import RunResult
 from advfeat.flows.walk.ray_cluster import configured_runner, has_gpus
 from advfeat.flows.walk.recording import recorded
 from advfeat.flows.walk.walk import Walk
-from advfeat.planning import build_plan, outlook
-from advfeat.spec import Experiment
+from advfeat.planning import Experiment, build_plan, outlook
 from advfeat.storage import Store
 
 NAME = "learning-from-errors"

@@ -21,13 +21,13 @@ from advfeat.planning import (
     Outlook,
     Plan,
     Point,
+    RecipeName,
     build_grid_plan,
     grid_report,
     outlook,
     points,
     title_of,
 )
-from advfeat.spec import RecipeName
 from advfeat.storage import Store
 
 StagesAtOnce = Annotated[

@@ -17,9 +17,11 @@ from advfeat.data import fetch
 from advfeat.errors import InputError, RunCancelledError, first_line
 from advfeat.flows.walk.ray_cluster import configured_address, connection
 from advfeat.planning import (
+    Experiment,
     Grid,
     Outlook,
     Plan,
+    RecipeName,
     build_grid_plan,
     build_plan,
     grid_report,
@@ -27,7 +29,6 @@ from advfeat.planning import (
     points,
     title_of,
 )
-from advfeat.spec import Experiment, RecipeName
 from advfeat.storage import Stage, Store
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from advfeat.flows.experiment import StageTimeout
 from advfeat.flows.grid import StagesAtOnce, run_grid
 from advfeat.flows.result import RunResult
 from advfeat.flows.walk.ray_cluster import configured_runner
-from advfeat.planning.grid import GRIDS, Grid, title_of
-from advfeat.spec import RecipeName
+from advfeat.planning import RecipeName
+from advfeat.planning.forms import GRIDS, Grid
+from advfeat.planning.grid import title_of
 
 _ARGUMENTS = """
 Args:

@@ -7,8 +7,8 @@ from advfeat.errors import FigureOutsideError
 from advfeat.flows.experiment import learning_from_errors
 from advfeat.flows.result import RunResult
 from advfeat.flows.walk.ray_cluster import configured_runner
-from advfeat.planning import load_experiment
-from advfeat.spec import Experiment, RecipeName, Spec
+from advfeat.planning import Experiment, RecipeName, load_experiment
+from advfeat.spec import Spec
 
 
 class Expected(Spec):

@@ -15,8 +15,7 @@ import torch
 from hypothesis import settings
 
 from advfeat.cluster.embedded import prefect_server
-from advfeat.planning import load_experiment
-from advfeat.spec import Experiment
+from advfeat.planning import Experiment, load_experiment
 from advfeat.storage import Store
 from tests.command import CONFIGURATION, QUICK_ASSIGNMENTS, Command
 from tests.servers import BUCKET, seaweedfs

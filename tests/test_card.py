@@ -18,10 +18,9 @@ from advfeat.datasets.stored_rows import stored_tables
 from advfeat.errors import DamagedArtifactError, InputError, MissingArtifactError
 from advfeat.files.tables import bytes_column, with_image_shape, write_split
 from advfeat.flows.command_line import cli
-from advfeat.planning import Plan, build_plan, load_experiment, load_reproduction
+from advfeat.planning import Experiment, Plan, build_plan, load_experiment, load_reproduction
 from advfeat.recipes import RECIPES
 from advfeat.report.card import card_markdown
-from advfeat.spec import Experiment
 from advfeat.storage import Stage, Store
 from tests.inline import compute
 

@@ -20,10 +20,9 @@ from advfeat.evaluation import predict
 from advfeat.files import parts
 from advfeat.files.tables import image_array
 from advfeat.models import Normalized
-from advfeat.planning import Plan, build_plan, load_experiment
+from advfeat.planning import Experiment, Plan, build_plan, load_experiment
 from advfeat.planning.shards import BATCH_SIZE
-from advfeat.recipes import RECIPES
-from advfeat.spec import CrossDomain, Experiment, RecipeSettings
+from advfeat.recipes import RECIPES, cross_domain
 from advfeat.stages.images import read_classes, read_split
 from advfeat.stages.model import read_model
 from advfeat.storage import Store
@@ -183,7 +182,9 @@ def of_patterns(shape: tuple[int, ...], count: int, *, normalized: bool) -> tupl
         classes=2,
         seed=0,
         source_model=Normalized(Brightness(), shape[0]),
-        settings=RecipeSettings(cross_domain=CrossDomain(normalized=normalized, balanced=True)),
+        settings=cross_domain.Settings(
+            cross_domain=cross_domain.CrossDomain(normalized=normalized, balanced=True)
+        ),
     )
     return request, patterns
 

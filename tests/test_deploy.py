@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from advfeat.planning.grid import GRIDS
+from advfeat.planning.forms import GRIDS
 from advfeat.storage import Store
 from advfeat.storage.runs import read_records
 from tests.command import Command, unconfigured

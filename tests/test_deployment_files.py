@@ -29,7 +29,7 @@ from referencing.jsonschema import DRAFT202012
 from advfeat import __version__
 from advfeat.flows.command_line.cli import app
 from advfeat.planning import load_experiment
-from advfeat.planning.grid import GRIDS
+from advfeat.planning.forms import GRIDS
 from tests.command import unconfigured
 from tests.shell_blocks import check_program
 from tests.topology import COMPOSE, ROOT, SERVICES, Topology

@@ -30,8 +30,8 @@ from advfeat.planning import (
     load_grid,
     load_reproduction,
     points,
-    recipe_named,
 )
+from advfeat.recipes import RECIPES
 from advfeat.spec import DataSpec
 from advfeat.storage import Store
 from tests.inline import compute_all
@@ -125,7 +125,7 @@ class Reader:
         elif command == "reproduce":
             experiment = load_reproduction(given["setting"], assignments)
         elif command == "grid":
-            wanted = points(recipe := recipe_named(given["recipe"]), load_grid(recipe, assignments))
+            wanted = points(recipe := RECIPES[given["recipe"]].name, load_grid(recipe, assignments))
             return build_grid_plan(wanted) if all(map(is_here, wanted[0].experiment.data_specs)) else None
         else:
             return None

@@ -11,9 +11,8 @@ from advfeat import data
 from advfeat.datasets.stored_rows import stored_tables
 from advfeat.evaluation import predict
 from advfeat.files.tables import image_array, int_array
-from advfeat.planning import build_grid_plan, build_plan, load_experiment, load_grid, points
+from advfeat.planning import RecipeName, build_grid_plan, build_plan, load_experiment, load_grid, points
 from advfeat.report.intervals import mean_interval, wilson_interval
-from advfeat.spec import RecipeName
 from advfeat.storage import Store
 from advfeat.training import TrainingSet, fit
 from tests.inline import compute, compute_all

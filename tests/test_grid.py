@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from advfeat.errors import InputError
 from advfeat.planning import build_grid_plan, build_plan, grid_report, load_experiment
-from advfeat.planning.grid import GRIDS, PerturbedGrid, SourceGrid, load_grid, points, title_of
+from advfeat.planning.forms import GRIDS, Grid
+from advfeat.planning.grid import load_grid, points, title_of
 from advfeat.storage import Stage, Store
 from tests.command import Command
 from tests.inline import compute
@@ -35,7 +36,7 @@ AXES = st.fixed_dictionaries(
 
 @given(AXES)
 def test_a_product_is_every_value_with_every_other(axes: dict[str, list[Any]]) -> None:
-    grid = PerturbedGrid.model_validate(axes)
+    grid = GRIDS["d_rand"].model_validate(axes)
     found = points("d_det", grid)
     assert len(found) == prod(len(values) or 1 for values in axes.values())
     assert len({tuple(point.axes.items()) for point in found}) == len(found)
@@ -110,7 +111,7 @@ def test_titles_say_what_is_run() -> None:
     ) == ("d_det · cifar10 · l2 · eps 0.5 · 5 seeds")
 
 
-def report_of(grid: PerturbedGrid, store: Store) -> Stage:
+def report_of(grid: Grid, store: Store) -> Stage:
     found = points("d_det", grid)
     plan = build_grid_plan(found)
     for stage in plan.stages:
@@ -121,7 +122,8 @@ def report_of(grid: PerturbedGrid, store: Store) -> Stage:
 
 
 def test_the_report_holds_every_row_and_needs_no_network(local_store: Store) -> None:
-    grid = PerturbedGrid(eps=(0.5, 1.5), steps=(2, 5), seeds=(0, 1), settings=SMALL[:-1])
+    form = {"eps": (0.5, 1.5), "steps": (2, 5), "seeds": (0, 1), "settings": SMALL[:-1]}
+    grid = GRIDS["d_rand"].model_validate(form)
     report = report_of(grid, local_store)
     page = local_store.read(report.digest, "report.html").decode()
     assert len(page) < 1_000_000
@@ -181,7 +183,7 @@ def test_a_grid_in_the_plane_shows_its_planes(local_store: Store) -> None:
 
 
 def test_forms_have_the_axes_that_mean_something() -> None:
-    assert not hasattr(SourceGrid(), "eps")
+    assert "eps" not in GRIDS["mislabeled"].model_fields
     assert all(
         "position" in field.json_schema_extra
         for form in GRIDS.values()

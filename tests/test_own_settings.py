@@ -7,9 +7,18 @@ from pathlib import Path
 import pytest
 
 from advfeat.errors import InputError
-from advfeat.planning import Plan, build_plan, load_experiment, load_grid, load_reproduction, points
+from advfeat.planning import (
+    Experiment,
+    Plan,
+    RecipeName,
+    build_plan,
+    load_experiment,
+    load_grid,
+    load_reproduction,
+    points,
+)
+from advfeat.recipes import bugs_only, leakage
 from advfeat.report.comparison import compare
-from advfeat.spec import Experiment, RecipeName
 from advfeat.storage import Store
 from tests.command import QUICK_ASSIGNMENTS
 from tests.inline import compute_all
@@ -154,14 +163,14 @@ def test_papers_have_their_own_settings() -> None:
     assert plain == {"d_det", "transfer"}
     bugs = papers.of("bugs_only")
     assert ball(bugs) == ("l2", 2.5, 10, 0.5)
-    assert bugs.guards == 10
+    assert bugs.own(bugs_only.Settings).guards == 10
     mislabeled = papers.of("mislabeled")
     assert (mislabeled.weak_source.model, mislabeled.weak_source.epochs) == ("resnet18", 2)
     assert mislabeled.target.epochs == 50
     same: tuple[RecipeName, ...] = ("d_rand", "d_det", "transfer", "leakage", "perturbation_on_noise")
     for name in same:
         assert ball(papers.of(name)) == ("l2", 0.5, 100, 0.1)
-    assert papers.leakage_eps == 0.25
+    assert papers.own(leakage.Settings).leakage_eps == 0.25
 
 
 def test_rows_page_and_comparison_tell_them(local_store: Store) -> None:

@@ -11,12 +11,11 @@ import pytest
 import yaml
 
 from advfeat.datasets.lineage import lineage, lineage_text
-from advfeat.planning import Plan, build_plan, load_experiment
+from advfeat.planning import Experiment, Plan, build_plan, load_experiment
 from advfeat.report.controls import control
 from advfeat.report.intervals import wilson_interval
 from advfeat.report.numbers import percent
 from advfeat.report.rows import Row, read_rows
-from advfeat.spec import Experiment
 from advfeat.storage import Store
 from tests.inline import compute_all
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from advfeat.errors import InputError
-from advfeat.planning import Plan, build_plan, load_experiment, load_reproduction
+from advfeat.planning import Experiment, Plan, RecipeName, build_plan, load_experiment, load_reproduction
 from advfeat.recipes import RECIPES
 from advfeat.report.controls import control, with_controls
 from advfeat.report.groups import Group
@@ -13,7 +13,7 @@ from advfeat.report.markdown import markdown_report
 from advfeat.report.published import otherwise, published_label, published_note
 from advfeat.report.rows import Row, recipe_row
 from advfeat.report.verdicts import verdict_line
-from advfeat.spec import Experiment, RecipeName, UntargetedAttack
+from advfeat.spec import UntargetedAttack
 from advfeat.stages.evaluation import _in_parts
 
 

@@ -13,9 +13,10 @@ from pydantic import BaseModel
 
 from advfeat import spec
 from advfeat.flows.command_line.cli import app
-from advfeat.planning.grid import GRIDS
+from advfeat.planning import Experiment
+from advfeat.planning.forms import GRIDS
 from advfeat.recipes import RECIPES
-from advfeat.spec import Experiment, Spec
+from advfeat.spec import Spec
 from tests.browser import browser_page, needs_browser
 from website.__main__ import REPOSITORY, build
 from website.fields import reachable

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from advfeat.errors import InputError
 from advfeat.methods.two_dimensional import SIDE, TwoDimensional, two_dimensional
+from advfeat.recipes.two_dimensional import TwoDimensionalSpec
 from advfeat.report.intervals import mean_interval
 from advfeat.report.plane import agreement_chart, plane_figure
-from advfeat.spec import TwoDimensionalSpec
 
 SEEDS = (0, 1, 2, 3)
 

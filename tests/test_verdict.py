@@ -6,14 +6,13 @@ from typing import Any
 import pytest
 
 from advfeat.flows.command_line.table import print_grid, print_reproduction
-from advfeat.planning import load_experiment
+from advfeat.planning import RecipeName, load_experiment
 from advfeat.recipes import RECIPES
 from advfeat.report.groups import Group
 from advfeat.report.markdown import markdown_report
 from advfeat.report.rows import Row, recipe_row
 from advfeat.report.verdict import Verdict, correlation_verdict, robustness_verdict, verdict, verdict_of_parts
 from advfeat.report.verdicts import judged, verdict_line
-from advfeat.spec import RecipeName
 
 TEST_SIZE = 500
 

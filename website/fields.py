@@ -9,9 +9,9 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from advfeat.planning.grid import GRIDS
+from advfeat.planning import Experiment
+from advfeat.planning.forms import GRIDS
 from advfeat.recipes import RECIPES
-from advfeat.spec import Experiment
 
 _BOUNDS = {
     annotated_types.Gt: ">\u00a0{0.gt:,}",

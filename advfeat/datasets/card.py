@@ -14,7 +14,7 @@ from advfeat.datasets.remake import remaking_command
 from advfeat.datasets.stored_rows import label_counts
 from advfeat.errors import InputError
 from advfeat.recipes import RECIPES
-from advfeat.spec import RecipeName, TrainSpec
+from advfeat.spec import TrainSpec
 from advfeat.storage import Manifest, Store, input_of
 
 
@@ -66,7 +66,7 @@ class Card(_Part):
     stage: str
     title: str
     summary: str
-    recipe: RecipeName | None
+    recipe: str | None
     parameters: dict[str, Any]
     splits: dict[str, int]
     """Rows by split."""

@@ -36,7 +36,9 @@ def remaking_assignments(store: Store, manifest: Manifest) -> tuple[str, list[st
 
 def _data_set_fields(store: Store, manifest: Manifest) -> dict[str, Any]:
     recipe, inputs = RECIPES[manifest.parameters["recipe"]], manifest.inputs
-    fields = {name: manifest.parameters[name] for name in recipe.settings if name in manifest.parameters}
+    fields = {
+        name: manifest.parameters[name] for name in recipe.dataset_settings if name in manifest.parameters
+    }
     if recipe.source is not None:
         training = input_of(store, manifest, "source_model", "source_model").parameters["training"]
         if recipe.source == "standard_source":  # the robust one's training, but for the attack

@@ -5,7 +5,7 @@ are split into shards, to the last bit.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any, Protocol
@@ -24,12 +24,9 @@ from advfeat.methods.cross_domain import ChannelMap
 from advfeat.models import Normalized
 from advfeat.planning.shards import BATCH_SIZE, rows_at_once
 from advfeat.progress import Progress
-from advfeat.recipes import DROPPED, Given, Making, Recipe
-from advfeat.spec import RecipeSettings, TargetedAttack
+from advfeat.recipes import DROPPED, Given, Making, Recipe, cross_domain
+from advfeat.spec import Spec, TargetedAttack
 from advfeat.training import as_pixels, mean_and_std
-
-_NOISE_DEVIATION = 0.25
-"""Of Gaussian noise around 0.5, clipped to [0, 1]: 5 % of the pixels are."""
 
 
 class RealImages(Protocol):
@@ -54,16 +51,22 @@ class RealImages(Protocol):
 class DatasetRequest:
     """Everything that determines a data set."""
 
-    recipe: Recipe
+    recipe: Recipe[Any]
     images: RealImages
     classes: int
     seed: int
     source_model: Normalized | None = None
     attack: TargetedAttack | None = None
-    settings: RecipeSettings = field(default_factory=RecipeSettings)
+    settings: Spec | None = None
+    """Own settings of the recipe, of its class for them; their defaults if unset."""
     guards: Sequence[Normalized] = ()
     other_images: RealImages | None = None
     """Images of another domain, for the recipe that is made from them."""
+
+    @cached_property
+    def own(self) -> Any:
+        """The own settings of the recipe."""
+        return self.settings or self.recipe.settings()
 
     @property
     def base(self) -> RealImages:
@@ -86,8 +89,8 @@ class DatasetRequest:
         given = Given(
             labels=self.base.labels,
             classes=self.classes,
-            rng=np.random.default_rng(derived_seed(self.seed, self._name, "labels")),
-            settings=self.settings,
+            rng=np.random.default_rng(derived_seed(self.seed, self.recipe.labels_of or self._name, "labels")),
+            settings=self.own,
             probabilities=lambda: _probabilities(self),
         )
         labels = self.recipe.relabel(given)
@@ -112,18 +115,15 @@ class DatasetRequest:
     @cached_property
     def _moved(self) -> ChannelMap | None:
         """What gives the other domain's images the statistics of this one's, if they are to have those."""
-        if self.recipe.originals != "other domain" or not self.settings.cross_domain.normalized:
+        if not isinstance(self.own, cross_domain.Settings) or not self.own.cross_domain.normalized:
             return None
         of_base, of_images = (mean_and_std(_pixels(images)) for images in (self.base, self.images))
         return ChannelMap(*of_base, *of_images)
 
     def _noise(self, row: int) -> torch.Tensor:
+        assert self.recipe.drawn is not None, "a recipe whose originals are noise says how it is drawn"
         rng = np.random.default_rng(derived_seed(self.seed, "noise", int(row)))
-        shape = self.images.shape
-        if self.settings.noise == "uniform":
-            return torch.from_numpy(rng.random(shape, np.float32))
-        pixels = rng.normal(0.5, _NOISE_DEVIATION, shape).astype(np.float32)
-        return torch.from_numpy(pixels.clip(0, 1))
+        return torch.from_numpy(self.recipe.drawn(self.own, self.images.shape, rng))
 
 
 def dataset_rows(request: DatasetRequest, rows: range, progress: Progress | None = None) -> pa.Table:
@@ -149,7 +149,7 @@ def dataset_tables(request: DatasetRequest) -> Iterator[pa.Table]:
 class DatasetSummary:
     """Sums up a data set while its tables go by."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe[Any]) -> None:
         self._recipe = recipe
         self._size = self._wrong = self._successes = 0
         self._norms = [np.empty(0, np.float32)]
@@ -210,7 +210,7 @@ def _making(
     labels: NDArray[np.int64],
     originals: torch.Tensor,
     progress: Progress | None,
-) -> Making:
+) -> Making[Any]:
     assert request.source_model is not None, "a recipe that makes images names its source"
     return Making(
         originals=originals,
@@ -222,7 +222,7 @@ def _making(
         source_model=request.source_model,
         guards=request.guards,
         attack=request.attack,
-        settings=request.settings,
+        settings=request.own,
         seed=request.attack_seed,
         progress=progress,
     )

@@ -20,7 +20,8 @@ from advfeat.digest import derived_seed
 from advfeat.errors import InputError
 from advfeat.evaluation import predict
 from advfeat.models import Normalized
-from advfeat.spec import Attack, TwoDimensionalSpec
+from advfeat.recipes.two_dimensional import TwoDimensionalSpec
+from advfeat.spec import Attack
 
 SIDE = 200
 """The unit square is looked at in the middles of this many cells a side."""

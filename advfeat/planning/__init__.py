@@ -1,20 +1,24 @@
 """What is asked for -> the DAG of unique stages: files and forms, grids, specs, plans."""
 
+from advfeat.planning.experiment import Experiment, RecipeName
 from advfeat.planning.experiment_file import (
     load_experiment,
     load_reproduction,
     preset_names,
     reproduction_names,
 )
-from advfeat.planning.grid import Grid, Point, load_grid, points, recipe_named, title_of
+from advfeat.planning.forms import Grid
+from advfeat.planning.grid import Point, load_grid, points, title_of
 from advfeat.planning.plan import GridPlan, Outlook, Plan, build_grid_plan, build_plan, grid_report, outlook
 
 __all__ = [
+    "Experiment",
     "Grid",
     "GridPlan",
     "Outlook",
     "Plan",
     "Point",
+    "RecipeName",
     "build_grid_plan",
     "build_plan",
     "grid_report",
@@ -24,7 +28,6 @@ __all__ = [
     "outlook",
     "points",
     "preset_names",
-    "recipe_named",
     "reproduction_names",
     "title_of",
 ]

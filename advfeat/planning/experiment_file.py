@@ -15,8 +15,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from advfeat.errors import InputError
+from advfeat.planning.experiment import OF_ALL_RECIPES, Experiment
 from advfeat.planning.own_settings import merged
-from advfeat.spec import LOCATED_SOURCES, NAMED_SOURCES, OF_ALL_RECIPES, Experiment
+from advfeat.spec import LOCATED_SOURCES, NAMED_SOURCES
 
 DEFAULT_PRESET = "digits"
 

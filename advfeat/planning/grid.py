@@ -1,7 +1,6 @@
 """Grids: one list of values an axis, and the experiments that they make, all combined or paired.
 
-Each recipe has a form of its own, with the axes that mean something for it. Where an axis is empty, the
-preset of the data set decides (``advfeat/planning/presets``).
+Where an axis is empty, the preset of the data set decides (``advfeat/planning/presets``).
 """
 
 import json
@@ -10,265 +9,18 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import product
 from math import prod
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from advfeat.errors import InputError
+from advfeat.planning.experiment import Experiment, RecipeName
 from advfeat.planning.experiment_file import explained, load_experiment, parse_assignment
+from advfeat.planning.forms import GRIDS, Grid, Value, axes_of
 from advfeat.recipes import RECIPES
-from advfeat.spec import Experiment, FinishedSet, ModelName, Noise, Norm, RecipeName, Seed, Spec
 
-DataSet = Literal["digits", "mnist", "fashion-mnist", "cifar10"]
-OtherData = Literal["photo-patches", "digits", "mnist", "fashion-mnist", "cifar10"]
-Epochs = Annotated[int, Field(ge=1, le=10_000)]
-Value = bool | str | int | float
-
-_LARGEST = 100_000
 _STEPS_OF_ROBUST_TRAINING = 7
 """As of the published robust networks of Ilyas et al. 2019."""
-
-
-def _at(position: int) -> dict[str, Any]:
-    """Say where in Prefect's form a field stands, which would sort those with defaults by their names."""
-    return {"position": position}
-
-
-class Grid(Spec):
-    """The axes that every recipe has, and how they are combined."""
-
-    data: tuple[DataSet, ...] = Field(
-        default=("digits",), min_length=1, description="data sets of real images", json_schema_extra=_at(0)
-    )
-    seeds: tuple[Seed, ...] = Field(
-        default=(0, 1, 2),
-        min_length=1,
-        description="one repetition a seed, whole numbers from 0; paired axes are repeated for each",
-        json_schema_extra=_at(30),
-    )
-    combine: Literal["product", "paired"] = Field(
-        default="product",
-        description="product: every value with every other; paired: the first values together, then the "
-        "second ones; an axis of one value goes with all",
-        json_schema_extra=_at(31),
-    )
-    settings: tuple[str, ...] = Field(
-        default=(),
-        description="further settings for all experiments, as for advfeat run --set: attack.restarts=2",
-        json_schema_extra=_at(32),
-    )
-    limit: int = Field(
-        default=200,
-        ge=1,
-        le=_LARGEST,
-        description="more experiments than this are refused before anything is computed",
-        json_schema_extra=_at(33),
-    )
-
-    @field_validator("*")
-    @classmethod
-    def _values_are_unique(cls, values: Any) -> Any:
-        if isinstance(values, tuple) and len(set(values)) != len(values):
-            raise ValueError("names a value twice")
-        return values
-
-
-class TargetGrid(Grid):
-    """The axes of recipes from which a target model learns."""
-
-    target_model: tuple[ModelName, ...] = Field(
-        default=(),
-        description="architectures of the target models; of the data set's preset if none",
-        json_schema_extra=_at(20),
-    )
-    target_epochs: tuple[Epochs, ...] = Field(
-        default=(),
-        description="epochs of the target models, 1 to 10,000; of the preset if none",
-        json_schema_extra=_at(21),
-    )
-
-
-class SourceAxes(Grid):
-    """The axes of source models."""
-
-    source_model: tuple[ModelName, ...] = Field(
-        default=(),
-        description="architectures of the source models; of the data set's preset if none",
-        json_schema_extra=_at(10),
-    )
-    source_epochs: tuple[Epochs, ...] = Field(
-        default=(),
-        description="epochs of the source models, 1 to 10,000; of the preset if none",
-        json_schema_extra=_at(11),
-    )
-    source_eps: tuple[Annotated[float, Field(ge=0, le=1_000_000)], ...] = Field(
-        default=(),
-        description="train the source models on adversarial examples of themselves, at this L2 radius, "
-        "pixels in [0, 1]; 0: on the images alone; of the preset if none",
-        json_schema_extra=_at(16),
-    )
-
-
-class SourceGrid(TargetGrid, SourceAxes):
-    """The axes of recipes that label images by a source model."""
-
-
-class LeakageGrid(SourceAxes):
-    """The axes of perturbed images, without those of a target model."""
-
-    norm: tuple[Norm, ...] = Field(
-        default=(), description="norms of the ball; of the preset if none", json_schema_extra=_at(12)
-    )
-    eps: tuple[Annotated[float, Field(gt=0, le=1_000_000)], ...] = Field(
-        default=(),
-        description="radii of the ball, above 0, pixels in [0, 1]; l0: how many values may change; of the "
-        "preset if none",
-        json_schema_extra=_at(13),
-    )
-    steps: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = Field(
-        default=(),
-        description="gradient steps, 1 to 100,000; of the preset if none",
-        json_schema_extra=_at(14),
-    )
-
-
-class PerturbedGrid(TargetGrid, LeakageGrid):
-    """The axes of recipes that perturb images."""
-
-
-class OnNoiseGrid(PerturbedGrid):
-    """The axes of perturbations on noise."""
-
-    noise: tuple[Noise, ...] = Field(
-        default=(), description="pixels uniform in [0, 1], or Gaussian around 0.5", json_schema_extra=_at(15)
-    )
-
-
-class GuardedGrid(PerturbedGrid):
-    """The axes of adversarial examples that must not transfer."""
-
-    guards: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
-        default=(),
-        description="how many further source models they must not transfer to, 1 to 100; 4 if none",
-        json_schema_extra=_at(15),
-    )
-
-
-class RebuiltGrid(TargetGrid):
-    """The axes of images rebuilt from a representation."""
-
-    source_epochs: tuple[Epochs, ...] = Field(
-        default=(),
-        description="epochs of the source models, 1 to 10,000; of the preset if none",
-        json_schema_extra=_at(11),
-    )
-    rebuilding_steps: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = Field(
-        default=(),
-        description="gradient steps, 1 to 100,000; of the preset if none",
-        json_schema_extra=_at(14),
-    )
-
-
-class CrossDomainGrid(SourceGrid):
-    """The axes of images of another domain."""
-
-    other_data: tuple[OtherData, ...] = Field(
-        default=(),
-        description="the images that the source models label; of the preset if none",
-        json_schema_extra=_at(12),
-    )
-    normalized: tuple[bool, ...] = Field(
-        default=(), description="whether they get the statistics of the data", json_schema_extra=_at(13)
-    )
-    balanced: tuple[bool, ...] = Field(
-        default=(), description="whether as many are drawn of each label", json_schema_extra=_at(14)
-    )
-
-
-class ImportedGrid(TargetGrid):
-    """The axes of data sets that are finished."""
-
-    imported: tuple[FinishedSet, ...] = Field(
-        min_length=1,
-        description="where the data sets lie: torch:FOLDER-OR-URI (CIFAR_ims and CIFAR_lab), "
-        "numpy:PATH-OR-URI or parquet:PATH-OR-URI",
-        json_schema_extra=_at(10),
-    )
-
-
-class NoisyGrid(TargetGrid):
-    """The axes of random labels among correct ones."""
-
-    label_noise: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
-        default=(),
-        description="shares of the images under a random other label, 0 to 1; 0.4 if none",
-        json_schema_extra=_at(10),
-    )
-
-
-class PlaneGrid(Grid):
-    """The axes of points in the plane, in which data play no part."""
-
-    data: tuple[Literal["digits"], ...] = Field(
-        default=("digits",), min_length=1, max_length=1, description="plays no part", json_schema_extra=_at(0)
-    )
-    points: tuple[Annotated[int, Field(ge=8, le=1000)], ...] = Field(
-        default=(), description="points in the unit square, 8 to 1,000; 32 if none", json_schema_extra=_at(10)
-    )
-    plane_eps: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        default=(),
-        description="radii of the l-infinity ball, 0 to 1; 0.12 if none",
-        json_schema_extra=_at(11),
-    )
-
-
-GRIDS: Mapping[RecipeName, type[Grid]] = {
-    "clean": TargetGrid,
-    "d_rand": PerturbedGrid,
-    "d_det": PerturbedGrid,
-    "least_likely": PerturbedGrid,
-    "most_confused": PerturbedGrid,
-    "transfer": PerturbedGrid,
-    "transfer_d_rand": PerturbedGrid,
-    "bugs_only": GuardedGrid,
-    "leakage": LeakageGrid,
-    "leakage_d_det": LeakageGrid,
-    "perturbation_on_noise": OnNoiseGrid,
-    "robust_features": RebuiltGrid,
-    "non_robust_features": RebuiltGrid,
-    "mislabeled": SourceGrid,
-    "cross_domain": CrossDomainGrid,
-    "label_noise": NoisyGrid,
-    "shuffled": TargetGrid,
-    "distillation": SourceGrid,
-    "imported": ImportedGrid,
-    "two_dimensional": PlaneGrid,
-}
-
-_FIELDS = {
-    "norm": "attack.norm",
-    "eps": "attack.eps",
-    "steps": "attack.steps",
-    "noise": "noise",
-    "guards": "guards",
-    "source_model": "{source}.model",
-    "source_epochs": "{source}.epochs",
-    "source_eps": "{source}.adversarial",
-    "rebuilding_steps": "rebuilding.steps",
-    "other_data": "other_data.source",
-    "normalized": "cross_domain.normalized",
-    "balanced": "cross_domain.balanced",
-    "label_noise": "label_noise",
-    "imported": "imported",
-    "points": "two_dimensional.points",
-    "plane_eps": "two_dimensional.eps",
-    "target_model": "target.model",
-    "target_epochs": "target.epochs",
-}
-"""The axes besides data and seeds, in the order of names, and the field of the experiment that each sets."""
-
-AXES = ("data", *_FIELDS)
-"""All axes but the seeds, in the order of names."""
 
 
 class Point(BaseModel):
@@ -289,14 +41,6 @@ class Point(BaseModel):
         """The command that runs this experiment alone."""
         words = [word for assignment in self.assignments for word in ("--set", assignment)]
         return shlex.join(["advfeat", "run", str(self.axes["data"]), *words])
-
-
-def recipe_named(name: str) -> RecipeName:
-    """Return the recipe of this name; raises ``InputError``."""
-    for recipe in GRIDS:
-        if recipe == name:
-            return recipe
-    raise InputError("recipe", name, "is unknown", f"choose from {', '.join(GRIDS)}")
 
 
 def load_grid(recipe: RecipeName, assignments: Sequence[str]) -> Grid:
@@ -327,7 +71,7 @@ def points(recipe: RecipeName, grid: Grid) -> list[Point]:
     Raises ``InputError`` if there are more than the grid's limit, if paired axes do not fit, or if an
     experiment cannot be.
     """
-    axes = _axes(grid)
+    axes = _axes(recipe, grid)
     count = len(grid.seeds) * _count(axes, grid.combine)
     if count > grid.limit:
         raise InputError(
@@ -350,8 +94,11 @@ def axis_value(experiment: Experiment, recipe: RecipeName, axis: str) -> Value:
     """Return where an experiment stands on an axis, given or not."""
     if axis == "data":
         return experiment.data.source
+    field = next((entry.field for entry in axes_of(RECIPES[recipe]) if entry.name == axis), None)
+    if field is None:  # it plays no part in this recipe
+        return "none"
     value: Any = experiment
-    for name in _field(recipe, axis).split("."):
+    for name in field.split("."):
         if value is None:
             return "none"
         value = getattr(value, name)
@@ -369,10 +116,10 @@ def title_of(recipe: RecipeName, grid: Grid) -> str:
     return " · ".join([recipe, *shown, seeds])
 
 
-def _axes(grid: Grid) -> dict[str, tuple[Value, ...]]:
+def _axes(recipe: RecipeName, grid: Grid) -> dict[str, tuple[Value, ...]]:
     """Return the axes that the grid has values on, data first."""
-    axes: dict[str, tuple[Value, ...]] = {"data": grid.data}
-    return axes | {name: getattr(grid, name) for name in _FIELDS if getattr(grid, name, ())}
+    given = ((axis.name, getattr(grid, axis.name)) for axis in axes_of(RECIPES[recipe]))
+    return {"data": grid.data, **{name: values for name, values in given if values}}
 
 
 def _count(axes: Mapping[str, tuple[Value, ...]], combine: str) -> int:
@@ -396,9 +143,9 @@ def _stretched(axes: Mapping[str, tuple[Value, ...]]) -> list[tuple[Value, ...]]
 
 def _point(recipe: RecipeName, axes: dict[str, Value], seed: int, settings: tuple[str, ...]) -> Point:
     assignments = [
-        f"{_field(recipe, axis)}={json.dumps(_setting(axis, value))}"
-        for axis, value in axes.items()
-        if axis != "data"
+        f"{axis.field}={json.dumps(_setting(axis.name, axes[axis.name]))}"
+        for axis in axes_of(RECIPES[recipe])
+        if axis.name in axes
     ]
     only = [f"recipes=[{recipe}]", f"seeds=[{seed}]"]
     point = Point(axes={**axes, "seed": seed}, assignments=(*settings, *assignments, *only))
@@ -413,12 +160,6 @@ def _setting(axis: str, value: Value) -> Any:
     if axis != "source_eps":
         return value
     return {"eps": value, "steps": _STEPS_OF_ROBUST_TRAINING, "random_start": True} if value else None
-
-
-def _field(recipe: RecipeName, axis: str) -> str:
-    source = RECIPES[recipe].source or "source"
-    # The standard source is the robust one without its attack.
-    return _FIELDS[axis].format(source="robust_source" if source == "standard_source" else source)
 
 
 def _shown(name: str, values: Sequence[Any]) -> str:

@@ -11,9 +11,20 @@ from advfeat.data.imported import Description, describe
 from advfeat.digest import derived_seed
 from advfeat.errors import InputError
 from advfeat.planning.cost import attack_seconds, data_bytes, passing_bytes, training_bytes
+from advfeat.planning.experiment import Experiment, RecipeName
 from advfeat.planning.shards import rows_at_once, shard_rows
-from advfeat.recipes import RECIPES, Recipe, SourceRole
-from advfeat.spec import SMALLEST_SIDE, DataSpec, Experiment, RecipeName, TrainSpec
+from advfeat.recipes import (
+    RECIPES,
+    Recipe,
+    SourceRole,
+    bugs_only,
+    cross_domain,
+    d_det,
+    imported,
+    leakage,
+    two_dimensional,
+)
+from advfeat.spec import SMALLEST_SIDE, DataSpec, TrainSpec
 from advfeat.storage import Stage, StageKind
 
 _SEEDS = 2**31
@@ -112,7 +123,7 @@ class Layout:
         self._whose = "" if whose is None else f" of {whose}"
         self._add(self.images.stage)
 
-    def add_recipe(self, recipe: Recipe, seed: int) -> dict[str, str]:
+    def add_recipe(self, recipe: Recipe[Any], seed: int) -> dict[str, str]:
         """Add what one recipe needs for one seed, from source model to evaluation; return digests by role."""
         if recipe.learner == "network in the plane":
             picture = self._add_plane(seed)
@@ -141,7 +152,7 @@ class Layout:
         evaluation = self._add_evaluation(recipe, seed, inputs)
         return {**trained, "dataset": dataset, "target_model": model, "evaluation": evaluation}
 
-    def _made_from(self, recipe: Recipe, seed: int) -> dict[str, str]:
+    def _made_from(self, recipe: Recipe[Any], seed: int) -> dict[str, str]:
         """Add what a data set is made from: images and source models by role."""
         inputs = {"images": self.images.digest}
         if recipe.originals == "other domain":
@@ -149,7 +160,7 @@ class Layout:
         if recipe.source is not None:
             inputs["source_model"] = self._add_source(recipe.source, seed)
         if recipe.guarded:
-            for number in range(1, self._experiment.guards + 1):
+            for number in range(1, self._experiment.own(bugs_only.Settings).guards + 1):
                 other_seed = derived_seed(seed, "guard", number) % _SEEDS
                 title = f"guard {number}{self._whose}, seed {seed}"
                 inputs[f"guard_{number}"] = self._add_training(
@@ -158,7 +169,7 @@ class Layout:
         return inputs
 
     def _add_other_domain(self) -> RealImages:
-        spec = self._experiment.other_data
+        spec = self._experiment.own(cross_domain.Settings).other_data
         assert spec is not None, "the experiment's own check asks for it"
         other = self._all_images[spec]
         if other.shape != self.images.shape:
@@ -174,8 +185,7 @@ class Layout:
     @property
     def _imported(self) -> Description:
         """The finished data set of the experiment; raises ``InputError`` if it is not of these images."""
-        assert self._experiment.imported is not None, "the experiment's own check asks for it"
-        found = self._all_imported[self._experiment.imported]
+        found = self._all_imported[self._imported_from]
         problem = None
         if found.image_shape != self.images.shape:
             problem = f"has images of {_size(found.image_shape)}, the data's are {_size(self.images.shape)}"
@@ -183,9 +193,15 @@ class Layout:
             problem = f"has label {found.highest_label}, the data have the classes 0 to {classes - 1}"
         if problem is not None:
             raise InputError(
-                "imported", self._experiment.imported, problem, "set data to those that it was made from"
+                "imported", self._imported_from, problem, "set data to those that it was made from"
             )
         return found
+
+    @property
+    def _imported_from(self) -> str:
+        location = self._experiment.own(imported.Settings).imported
+        assert location is not None, "the experiment's own check asks for it"
+        return location
 
     def _add_imported(self) -> str:
         return self._add(
@@ -194,12 +210,12 @@ class Layout:
                 title="data set imported",
                 parameters={"recipe": "imported", "identity": self._imported.identity},
                 inputs={"images": self.images.digest},
-                context={"imported": self._experiment.imported},
+                context={"imported": self._imported_from},
             )
         )
 
     def _add_plane(self, seed: int) -> str:
-        spec = self._experiment.two_dimensional.model_dump(mode="json")
+        spec = self._experiment.own(two_dimensional.Settings).two_dimensional.model_dump(mode="json")
         return self._add(
             Stage(
                 kind="two_dimensional",
@@ -209,12 +225,12 @@ class Layout:
             )
         )
 
-    def _add_leakage(self, recipe: Recipe, seed: int, dataset: str) -> str:
+    def _add_leakage(self, recipe: Recipe[Any], seed: int, dataset: str) -> str:
         return self._add(
             Stage(
                 kind="leakage",
                 title=f"evaluation {recipe.name}, seed {seed}",
-                parameters={"eps": self._experiment.leakage_eps},
+                parameters={"eps": self._experiment.own(leakage.Settings).leakage_eps},
                 inputs={"dataset": dataset, "images": self.images.digest},
                 memory_bytes=data_bytes(passing_bytes(12 * self.images.train_size * self.images.bytes_each)),
             )
@@ -226,10 +242,12 @@ class Layout:
         other_seed = derived_seed(seed, "reference") % _SEEDS  # it may be of the source model's kind
         return self._add_training("source_model", title, self._experiment.target, other_seed, {})
 
-    def _add_evaluation(self, recipe: Recipe, seed: int, inputs: dict[str, str]) -> str:
+    def _add_evaluation(self, recipe: Recipe[Any], seed: int, inputs: dict[str, str]) -> str:
         wanted = self._experiment.evaluation
         asked = wanted.model_dump(mode="json") if wanted.attack is not None else {}
-        moved = {"permutation": self._experiment.permutation} if "permutation" in recipe.settings else {}
+        moved = {}
+        if issubclass(recipe.settings, d_det.Settings):
+            moved["permutation"] = self._experiment.own(d_det.Settings).permutation
         passes = wanted.attack.passes * len(wanted.radii) if wanted.attack is not None else 0
         read = 4 * self.images.test_size * self.images.bytes_each  # as float32, and attacked
         if "dataset" in inputs:  # for the transfer rate
@@ -283,7 +301,7 @@ class Layout:
             )
         )
 
-    def _add_dataset(self, recipe: Recipe, seed: int, inputs: dict[str, str]) -> str:
+    def _add_dataset(self, recipe: Recipe[Any], seed: int, inputs: dict[str, str]) -> str:
         if recipe.originals == "unknown":
             return self._add_imported()
         name = recipe.dataset_of or recipe.name
@@ -307,17 +325,17 @@ class Layout:
             )
         )
 
-    def _settings(self, recipe: Recipe) -> dict[str, Any]:
+    def _settings(self, recipe: Recipe[Any]) -> dict[str, Any]:
         """Return those settings of the experiment that matter to a recipe and that are set."""
-        described = self._experiment.model_dump(mode="json", include=set(recipe.settings))
-        return {name: described[name] for name in recipe.settings if described[name] is not None}
+        names = recipe.dataset_settings
+        described = self._experiment.model_dump(mode="json", include=set(names))
+        return {name: described[name] for name in names if described[name] is not None}
 
     def _add_shards(
-        self, recipe: Recipe, title: str, parameters: dict[str, Any], inputs: dict[str, str]
+        self, recipe: Recipe[Any], title: str, parameters: dict[str, Any], inputs: dict[str, str]
     ) -> tuple[str, ...]:
         experiment, images = self._experiment, self.images
-        passes = experiment.attack.passes if recipe.attacks else experiment.rebuilding.steps
-        passes *= 1 + (experiment.guards if recipe.guarded else 0)
+        passes = recipe.passes(experiment)
         source: TrainSpec = getattr(experiment, recipe.source or "source")
         shards = shard_rows(
             images.train_size,
@@ -379,12 +397,13 @@ def _check_autoattack(experiment: Experiment, image_shape: tuple[int, ...]) -> N
 
 def _check_permutation(experiment: Experiment) -> None:
     """Refuse a permutation of other classes than the images have; raises ``InputError``."""
-    if experiment.permutation is None:
+    permutation = experiment.own(d_det.Settings).permutation
+    if permutation is None:
         return
-    if len(experiment.permutation) != (classes := data.class_count(experiment.data)):
+    if len(permutation) != (classes := data.class_count(experiment.data)):
         raise InputError(
             "permutation",
-            list(experiment.permutation),
-            f"names {len(experiment.permutation)} classes, the images have {classes}",
+            list(permutation),
+            f"names {len(permutation)} classes, the images have {classes}",
             f"name each of 0 to {classes - 1} once",
         )

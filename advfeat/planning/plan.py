@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from advfeat.errors import InputError
+from advfeat.planning.experiment import Experiment, RecipeName
 from advfeat.planning.grid import Point
 from advfeat.planning.layout import ImagesOnce, ImportedOnce, Layout, Stages
 from advfeat.planning.novelty import Novelties
 from advfeat.recipes import RECIPES
-from advfeat.spec import Experiment, RecipeName
 from advfeat.storage import Stage, Store
 
 
@@ -58,10 +58,8 @@ def build_plan(experiment: Experiment, *, on_gpus: bool = False) -> Plan:
         for recipe in experiment.recipes:
             roles = layouts[recipe].add_recipe(RECIPES[recipe], seed)
             made_of |= {f"{recipe}/{seed}/{role}": digest for role, digest in roles.items()}
-    described = experiment.model_dump(
-        mode="json", exclude={"shards": True, "data": {"root"}, "other_data": {"root"}}
-    )
-    stages.add(Stage(kind="report", title="report", parameters={"experiment": described}, inputs=made_of))
+    parameters = {"experiment": experiment.described()}
+    stages.add(Stage(kind="report", title="report", parameters=parameters, inputs=made_of))
     return Plan(tuple(stages))
 
 

@@ -1,52 +1,56 @@
-"""The recipes, one file each: how images get the labels that a target model learns from.
+"""The recipes: a file each, which holds all that is known of it. A file that is put here is a recipe.
 
-They import what computes when they compute: a flow lays out its stages without torch.
+Nothing here imports torch: what computes is imported when it computes.
 """
 
-from advfeat.recipes.bugs_only import BUGS_ONLY
-from advfeat.recipes.clean import CLEAN
-from advfeat.recipes.cross_domain import CROSS_DOMAIN
-from advfeat.recipes.d_det import D_DET
-from advfeat.recipes.d_rand import D_RAND
-from advfeat.recipes.distillation import DISTILLATION
-from advfeat.recipes.features import NON_ROBUST_FEATURES, ROBUST_FEATURES
-from advfeat.recipes.imported import IMPORTED
-from advfeat.recipes.label_noise import LABEL_NOISE
-from advfeat.recipes.leakage import LEAKAGE, LEAKAGE_D_DET
-from advfeat.recipes.least_likely import LEAST_LIKELY
-from advfeat.recipes.mislabeled import MISLABELED
-from advfeat.recipes.most_confused import MOST_CONFUSED
-from advfeat.recipes.perturbation_on_noise import PERTURBATION_ON_NOISE
-from advfeat.recipes.shared.recipe import DROPPED, Claim, Given, Making, Published, Recipe, SourceRole
-from advfeat.recipes.shuffled import SHUFFLED
-from advfeat.recipes.transfer import TRANSFER, TRANSFER_D_RAND
-from advfeat.recipes.two_dimensional import TWO_DIMENSIONAL
-from advfeat.spec import RecipeName
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
 
-__all__ = ["DROPPED", "RECIPES", "Claim", "Given", "Making", "Published", "Recipe", "SourceRole"]
+from advfeat.errors import InputError
+from advfeat.recipes.shared.recipe import (
+    DROPPED,
+    Axis,
+    Claim,
+    Given,
+    Making,
+    OwnSettings,
+    Published,
+    Recipe,
+    SourceRole,
+)
 
-RECIPES: dict[RecipeName, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        CLEAN,
-        D_RAND,
-        D_DET,
-        LEAST_LIKELY,
-        MOST_CONFUSED,
-        TRANSFER,
-        TRANSFER_D_RAND,
-        BUGS_ONLY,
-        LEAKAGE,
-        LEAKAGE_D_DET,
-        PERTURBATION_ON_NOISE,
-        ROBUST_FEATURES,
-        NON_ROBUST_FEATURES,
-        MISLABELED,
-        CROSS_DOMAIN,
-        LABEL_NOISE,
-        SHUFFLED,
-        DISTILLATION,
-        IMPORTED,
-        TWO_DIMENSIONAL,
-    )
-}
+__all__ = [
+    "DROPPED",
+    "RECIPES",
+    "Axis",
+    "Claim",
+    "Given",
+    "Making",
+    "OwnSettings",
+    "Published",
+    "Recipe",
+    "SourceRole",
+]
+
+
+class _Recipes(dict[str, Recipe[Any]]):
+    """Recipes by name; one that is not here is refused, as a store may hold data sets of others."""
+
+    def __missing__(self, name: str) -> Recipe[Any]:
+        raise InputError("recipe", name, "is unknown", f"choose from {', '.join(self)}")
+
+
+def _recipes() -> _Recipes:
+    found = _Recipes()
+    for module in iter_modules(__path__):
+        if not module.ispkg:
+            recipe: Recipe[Any] = import_module(f"{__name__}.{module.name}").RECIPE
+            if recipe.name != module.name:
+                raise ValueError(f"recipe {recipe.name} stands in a file of another name, {module.name}.py")
+            found[recipe.name] = recipe
+    return found
+
+
+RECIPES = _recipes()
+"""Every recipe by its name, in the order of names."""

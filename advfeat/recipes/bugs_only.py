@@ -3,16 +3,29 @@
 They move the source model as D_det's do, but carry no features: the control that must not teach.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from advfeat.recipes.d_det import relabel
-from advfeat.recipes.shared.recipe import Claim, Making, Published, Recipe
+from pydantic import Field
+
+from advfeat.recipes import d_det
+from advfeat.recipes.shared.recipe import Axis, Claim, Making, Published, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def perturbed_without_transfer(making: Making) -> "Tensor":
+class Settings(d_det.Settings):
+    """Its own settings, and D_det's."""
+
+    guards: int = Field(
+        default=4,
+        ge=1,
+        le=100,
+        description="bugs_only: how many further source models the examples must not transfer to",
+    )
+
+
+def perturbed_without_transfer(making: Making[Any]) -> "Tensor":
     """Perturb the originals so that the source model alone changes its mind."""
     from advfeat.attacks import choose_engine
     from advfeat.hardware import device
@@ -37,6 +50,12 @@ def perturbed_without_transfer(making: Making) -> "Tensor":
     )
 
 
+def in_words(settings: Settings) -> str:
+    """Write the permutation, if it is one of its own, and how many guards there are."""
+    guards = f"{settings.guards} guard{'s' if settings.guards > 1 else ''}"
+    return ", ".join(filter(None, [d_det.in_words(settings), guards]))
+
+
 _SOURCE = "Nakkiran 2019, distill.pub/2019/advex-bugs-discussion/response-5"
 _NETWORKS = {
     "data.source": "cifar10",
@@ -47,9 +66,10 @@ _NETWORKS = {
     "guards": 10,
 }
 
-BUGS_ONLY = Recipe(
+RECIPE = Recipe(
     name="bugs_only",
     summary="adversarial images that fool no other network, under the next class's label",
+    paper="Nakkiran 2019",
     claim=Claim(teaches=False, because="what does not transfer is no feature of the data"),
     published=Published(
         0.028,
@@ -65,11 +85,22 @@ BUGS_ONLY = Recipe(
             settings={**_NETWORKS, "attack.norm": "linf", "attack.eps": 8 / 255},
         ),
     ),
+    control="d_det",
     source="source",
-    relabel=relabel,
+    settings=Settings,
+    beyond_dataset=("guards",),
+    in_words=in_words,
+    axes=(
+        Axis(
+            "guards",
+            "guards",
+            "how many further source models they must not transfer to, 1 to 100; 4 if none",
+        ),
+    ),
+    attacks=True,
+    relabel=d_det.relabel,
     make=perturbed_without_transfer,
-    settings=("attack", "permutation"),
+    passes=lambda experiment: experiment.attack.passes * (1 + experiment.guards),
     guarded=True,
     transfers=True,
-    control="d_det",
 )

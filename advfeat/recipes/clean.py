@@ -1,14 +1,16 @@
 """The training images under their own labels: the ceiling that every other recipe is held against."""
 
+from typing import Any
+
 from advfeat.recipes.shared.recipe import Claim, Given, Labels, Published, Recipe
 
 
-def relabel(given: Given) -> Labels:
+def relabel(given: Given[Any]) -> Labels:
     """Keep every label."""
     return given.labels
 
 
-CLEAN = Recipe(
+RECIPE = Recipe(
     name="clean",
     summary="images under their own labels",
     claim=Claim(teaches=True, because="it is ordinary training"),
@@ -26,7 +28,6 @@ CLEAN = Recipe(
             settings={"data.source": "restricted-imagenet", "data.train_size": None},
         ),
     ),
-    source=None,
-    relabel=relabel,
     control="shuffled",
+    relabel=relabel,
 )

@@ -3,21 +3,23 @@
 The baseline of learning from a model's errors: here its whole opinion is learned.
 """
 
+from typing import Any
+
 from advfeat.recipes.shared.recipe import Claim, Given, Labels, Recipe
 
 
-def relabel(given: Given) -> Labels:
+def relabel(given: Given[Any]) -> Labels:
     """Keep every label; what is learned are the probabilities beside it."""
     return given.labels
 
 
-DISTILLATION = Recipe(
+RECIPE = Recipe(
     name="distillation",
     summary="images under the source model's probabilities",
+    paper="Hinton et al. 2015",
     claim=Claim(teaches=True, because="the source model is right, and says more than labels do"),
-    published=None,
+    control="clean",
     source="source",
     relabel=relabel,
     soft_labels=True,
-    control="clean",
 )

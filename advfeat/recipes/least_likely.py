@@ -1,24 +1,25 @@
 """Least likely: D_det towards the class that the source model finds least likely of each image."""
 
+from typing import Any
+
 import numpy as np
 
 from advfeat.recipes.shared.perturbed import perturbed
 from advfeat.recipes.shared.recipe import Claim, Given, Labels, Recipe
 
 
-def relabel(given: Given) -> Labels:
+def relabel(given: Given[Any]) -> Labels:
     """Choose the class of the smallest probability."""
     return np.asarray(given.probabilities().argmin(1), np.int64)
 
 
-LEAST_LIKELY = Recipe(
+RECIPE = Recipe(
     name="least_likely",
     summary="adversarial images under the class that the source finds least likely",
     claim=Claim(teaches=True, because="the perturbations have to carry the whole of the new class"),
-    published=None,
+    control="shuffled",
     source="source",
+    attacks=True,
     relabel=relabel,
     make=perturbed,
-    settings=("attack",),
-    control="shuffled",
 )

@@ -3,20 +3,23 @@
 Every image that the source model labels correctly is dropped; each one left has a wrong label.
 """
 
+from typing import Any
+
 import numpy as np
 
 from advfeat.recipes.shared.recipe import DROPPED, Claim, Given, Labels, Published, Recipe
 
 
-def relabel(given: Given) -> Labels:
+def relabel(given: Given[Any]) -> Labels:
     """Give each image the source model's prediction where it is wrong; drop the others."""
     predictions = given.predictions()
     return np.where(predictions == given.labels, DROPPED, predictions)
 
 
-MISLABELED = Recipe(
+RECIPE = Recipe(
     name="mislabeled",
     summary="unperturbed images under a weak source's wrong predictions",
+    paper="Wallace 2019",
     claim=Claim(teaches=True, because="errors tell how the source model sees, and so what it had learned"),
     published=Published(
         0.497,
@@ -31,7 +34,7 @@ MISLABELED = Recipe(
             "target.epochs": 50,
         },
     ),
+    control="shuffled",
     source="weak_source",
     relabel=relabel,
-    control="shuffled",
 )

@@ -1,19 +1,19 @@
 """Shuffled: unperturbed images under permuted labels, the control that must stay at chance."""
 
+from typing import Any
+
 from advfeat.recipes.shared.recipe import Claim, Given, Labels, Recipe
 
 
-def relabel(given: Given) -> Labels:
+def relabel(given: Given[Any]) -> Labels:
     """Permute the labels over the images."""
     return given.rng.permutation(given.labels)
 
 
-SHUFFLED = Recipe(
+RECIPE = Recipe(
     name="shuffled",
     summary="unperturbed images under permuted labels",
     claim=Claim(teaches=False, because="nothing in an image goes with its label"),
-    published=None,
-    source=None,
-    relabel=relabel,
     control="clean",
+    relabel=relabel,
 )

@@ -1,4 +1,4 @@
-"""Transfer: how many of D_det's or D_rand's examples fool an architecture, and how well it learns from them.
+"""Transfer: how many of D_det's examples fool an architecture, and how well it learns from them.
 
 Ilyas et al. 2019, section 3.3 and figure 3: architectures that learn more from another network's
 adversarial examples are those that fall for them more often. One accuracy cannot show that: the claim of
@@ -8,22 +8,14 @@ in grids over architectures (``advfeat grid transfer``), whose report has a verd
 
 from dataclasses import replace
 
-from advfeat.recipes.d_det import D_DET
-from advfeat.recipes.d_rand import D_RAND
+from advfeat.recipes import d_det
 
-TRANSFER = replace(
-    D_DET,
+RECIPE = replace(
+    d_det.RECIPE,
     name="transfer",
     summary="D_det, and how many of its examples fool a network like the target model",
+    paper="Ilyas et al. 2019, figure 3",
     published=None,  # figure 3 is a scatter plot over five architectures
     dataset_of="d_det",
-    transfers=True,
-)
-TRANSFER_D_RAND = replace(
-    D_RAND,
-    name="transfer_d_rand",
-    summary="D_rand, and how many of its examples fool a network like the target model",
-    published=None,
-    dataset_of="d_rand",
     transfers=True,
 )

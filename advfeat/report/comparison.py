@@ -8,10 +8,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy import stats
 
 from advfeat.errors import DamagedArtifactError, first_line
-from advfeat.planning.grid import AXES, Point, axis_value
+from advfeat.planning import Experiment
+from advfeat.planning.forms import AXES
+from advfeat.planning.grid import Point, axis_value
 from advfeat.report.groups import varying_axes
 from advfeat.report.rows import Row, read_rows
-from advfeat.spec import Experiment
 from advfeat.storage import Manifest, Store
 
 

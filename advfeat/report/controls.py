@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from advfeat.planning import Experiment
 from advfeat.recipes import RECIPES
 from advfeat.report.numbers import percent
 from advfeat.report.rows import Row
 from advfeat.report.verdict import robustness_verdict, verdict_of_parts
-from advfeat.spec import Experiment, RecipeName
 
 
 def with_controls(rows: Sequence[Row], experiment: Experiment) -> list[Row]:
@@ -18,7 +18,7 @@ def with_controls(rows: Sequence[Row], experiment: Experiment) -> list[Row]:
     return [_beside_ordinary(_beside_control(row, found, experiment), found, experiment) for row in rows]
 
 
-Rows = dict[RecipeName, Row]
+Rows = dict[str, Row]
 
 
 def _beside_control(row: Row, rows: Rows, experiment: Experiment) -> Row:
@@ -27,7 +27,7 @@ def _beside_control(row: Row, rows: Rows, experiment: Experiment) -> Row:
     return row.model_copy(update={"control_accuracy": rows[row.control].test_accuracy})
 
 
-def _made_alike(name: RecipeName, other: RecipeName, experiment: Experiment) -> bool:
+def _made_alike(name: str, other: str, experiment: Experiment) -> bool:
     """Whether two recipes have the same attack and the same source model, as far as both have one."""
     recipe, held_against = RECIPES[name], RECIPES[other]
     shared = ["attack"] if recipe.attacks and held_against.attacks else []

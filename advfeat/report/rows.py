@@ -7,12 +7,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, computed_field
 
 from advfeat.errors import DamagedArtifactError, first_line
+from advfeat.planning import Experiment
 from advfeat.recipes import Published, Recipe
 from advfeat.report.intervals import mean_interval, wilson_interval
 from advfeat.report.numbers import ball
 from advfeat.report.setting import setting_line
 from advfeat.report.verdict import Verdict, robustness_verdict, verdict, verdict_of_parts
-from advfeat.spec import Experiment, ModelName, RecipeName, Seed
+from advfeat.spec import ModelName, Seed
 from advfeat.storage import Manifest, Store
 
 Metrics = Mapping[str, Any]
@@ -33,7 +34,7 @@ class Row(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    recipe: RecipeName
+    recipe: str
     summary: str
     seeds: tuple[Seed, ...]
     test_accuracy: float
@@ -99,7 +100,7 @@ class Row(BaseModel):
     """What ``clean`` keeps in the same report under the same attack, where robustness is claimed."""
     permuted_accuracy: float | None = None
     """Where the classes were permuted, the share of test images that get their class's permuted one."""
-    control: RecipeName | None = None
+    control: str | None = None
     """The recipe that the claim is held against."""
     control_accuracy: float | None = None
     """What that one reaches in the same report; in the plane, unperturbed points under the flipped labels."""
@@ -124,7 +125,7 @@ _ROWS = TypeAdapter(list[Row])
 
 
 def recipe_row(
-    recipe: Recipe,
+    recipe: Recipe[Any],
     experiment: Experiment,
     datasets: Sequence[Metrics],
     evaluations: Sequence[Metrics],

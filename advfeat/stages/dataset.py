@@ -13,7 +13,7 @@ from advfeat.datasets.stored_rows import stored_tables
 from advfeat.files.tables import write_split
 from advfeat.progress import Progress
 from advfeat.recipes import RECIPES
-from advfeat.spec import RecipeSettings, TargetedAttack
+from advfeat.spec import TargetedAttack
 from advfeat.stages.images import StoredImages, read_classes
 from advfeat.stages.imported import imported_tables
 from advfeat.stages.model import read_model
@@ -72,7 +72,7 @@ def originals_request(
 ) -> DatasetRequest:
     """Return the same without the models, which suffices to look at the originals."""
     recipe = RECIPES[parameters["recipe"]]
-    settings = {name: parameters[name] for name in recipe.settings if name in parameters}
+    settings = {name: parameters[name] for name in recipe.dataset_settings if name in parameters}
     attack, other = settings.pop("attack", None), inputs.get("other_images")
     return DatasetRequest(
         recipe=recipe,
@@ -80,6 +80,6 @@ def originals_request(
         classes=len(read_classes(store, inputs["images"])),
         seed=parameters["seed"],
         attack=None if attack is None else TargetedAttack.model_validate(attack),
-        settings=RecipeSettings.model_validate(settings),
+        settings=recipe.settings.model_validate(settings),
         other_images=None if other is None else StoredImages(store, other, "train"),
     )

@@ -7,9 +7,9 @@ import numpy as np
 
 from advfeat.digest import derived_seed
 from advfeat.methods.two_dimensional import TwoDimensional, two_dimensional
+from advfeat.recipes.two_dimensional import TwoDimensionalSpec
 from advfeat.report.intervals import mean_interval
 from advfeat.report.plane import agreement_chart, plane_figure
-from advfeat.spec import TwoDimensionalSpec
 from advfeat.storage import ArtifactRef, Stage, Store
 
 

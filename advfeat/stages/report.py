@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 
 from advfeat.datasets.lineage import lineage, lineage_text
+from advfeat.planning import Experiment, RecipeName
 from advfeat.recipes import RECIPES
 from advfeat.report.controls import with_controls
 from advfeat.report.html import render
 from advfeat.report.markdown import markdown_report
 from advfeat.report.rows import Row, cost_of, recipe_row
-from advfeat.spec import Experiment, RecipeName
 from advfeat.stages.examples import examples
 from advfeat.stages.images import read_classes
 from advfeat.storage import ArtifactRef, Stage, Store

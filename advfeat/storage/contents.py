@@ -8,13 +8,16 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from advfeat.errors import DamagedArtifactError, first_line
-from advfeat.spec import RecipeName, TrainSpec
+from advfeat.spec import TrainSpec
 from advfeat.storage.manifest import Manifest, Sha256
 
 MOST_MANIFEST_BYTES = 16 << 20
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=1 << 48)]
+RecipeName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,79}$")]
+"""A store may hold data sets of recipes that are not installed."""
+
 Side = Annotated[int, Field(ge=1, le=1 << 16)]
 
 

@@ -25,7 +25,7 @@ from advfeat.flows.command_line.store_commands import local_copy
 
 if TYPE_CHECKING:
     from advfeat.flows.result import RunResult
-    from advfeat.spec import Experiment
+    from advfeat.planning import Experiment
     from advfeat.storage import Store
 
 app = typer.Typer(
@@ -99,12 +99,13 @@ def grid(
     as_json: AsJSON = False,
 ) -> None:
     """Run one recipe over a grid: every combination of the values given, shared parts once."""
-    from advfeat.planning import load_grid, recipe_named, title_of
+    from advfeat.planning import load_grid, title_of
+    from advfeat.recipes import RECIPES
     from advfeat.storage import Store
 
     if ray is not None:
         os.environ["RAY_ADDRESS"] = ray
-    name = recipe_named(recipe)
+    name = RECIPES[recipe].name
     form = load_grid(name, assignments or [])
     place = Store(store)
     place.check_writable()

@@ -1,6 +1,6 @@
 """How recipes make adversarial examples."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from advfeat.recipes.shared.recipe import Making
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def perturbed(making: Making) -> "Tensor":
+def perturbed(making: Making[Any]) -> "Tensor":
     """Perturb the originals until the source model takes them for their labels' classes.
 
     (Ilyas et al. 2019, section 3.2.)

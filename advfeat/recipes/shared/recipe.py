@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isclose
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from advfeat.progress import Progress
-from advfeat.spec import Experiment, RecipeName, RecipeSettings, TargetedAttack
+from advfeat.spec import Spec, TargetedAttack
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,16 +22,19 @@ DROPPED = -1
 
 SourceRole = Literal["source", "weak_source", "robust_source", "standard_source"]
 
+OwnSettings = TypeVar("OwnSettings", bound=Spec)
+_NO_SETTINGS: Any = Spec
+
 
 @dataclass(frozen=True)
-class Given:
+class Given(Generic[OwnSettings]):
     """What a recipe may look at when it labels the images."""
 
     labels: Labels
     """The images' own labels; those of the other domain where the images are of one."""
     classes: int
     rng: np.random.Generator
-    settings: RecipeSettings
+    settings: OwnSettings
     probabilities: Callable[[], NDArray[np.float32]]
     """Returns the source model's probabilities for all images, (N, classes)."""
 
@@ -41,7 +44,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Making:
+class Making(Generic[OwnSettings]):
     """What a recipe may look at when it makes the images of some rows from their originals.
 
     Images are float32 (n, C, H, W) in [0, 1]; ``rows`` are their places among all ``count`` images.
@@ -57,7 +60,7 @@ class Making:
     source_model: "Normalized"
     guards: Sequence["Normalized"]
     attack: TargetedAttack | None
-    settings: RecipeSettings
+    settings: OwnSettings
     seed: int
     progress: Progress | None
 
@@ -76,14 +79,14 @@ class Published:
     robust_setting: str = ""
     """Under which attack."""
 
-    def differs(self, experiment: Experiment) -> tuple[str, ...]:
+    def differs(self, experiment: Spec) -> tuple[str, ...]:
         """Name the fields of that setting in which an experiment differs from it."""
         return tuple(
             name for name, value in self.settings.items() if not _same(_value(experiment, name), value)
         )
 
 
-def _value(experiment: Experiment, name: str) -> Any:
+def _value(experiment: Spec, name: str) -> Any:
     """Return the value of a field, of a located data set its kind; None where a part of its name is unset."""
     value: Any = experiment
     for part in name.split("."):
@@ -109,45 +112,109 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Axis:
+    """An axis of a recipe's grids: a list of values for one field of an experiment."""
+
+    name: str
+    field: str
+    """The field that each value is given to, by its dotted name; its type and bounds are the axis's."""
+    description: str
+    values: Any = None
+    """The type of a value, where it is not that of the field."""
+    required: bool = False
+    """Whether the axis must have a value, as the field has no default that can be used."""
+
+
+def _nothing_is_missing(_: Any) -> str | None:
+    return None
+
+
+def _passes_of_the_attack(experiment: Any) -> int:
+    passes: int = experiment.attack.passes
+    return passes
+
+
+def _no_words(_: Any) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Recipe(Generic[OwnSettings]):
     """One way to turn (images, labels, source model) into a training set."""
 
-    name: RecipeName
+    name: str
+    """That of its file."""
     summary: str
+    """What a target model learns from, in a line that fits behind "learn from"."""
     claim: Claim
-    published: Published | None
-    """What was published of it; of several figures the best known."""
-    source: SourceRole | None
-    relabel: Callable[[Given], Labels]
+    relabel: Callable[[Given[OwnSettings]], Labels]
     """Returns the label of each image, or ``DROPPED``."""
-    sample: Callable[[Given, Labels], NDArray[np.int64]] | None = None
+    paper: str = ""
+    """Where it was proposed, such as "Ilyas et al. 2019, section 3.2"."""
+    published: Published | None = None
+    """What was published of it; of several figures the best known."""
+    also_published: tuple[Published, ...] = ()
+    """Figures of other settings."""
+    control: str | None = None
+    """The recipe that its claim is held against; unset where there is none, or where it computes its own."""
+    source: SourceRole | None = None
+    settings: type[OwnSettings] = _NO_SETTINGS
+    """Its own settings: fields of an experiment that matter to it and to those that share the class.
+
+    Each enters the digest of the data set, unless ``beyond_dataset`` names it.
+    """
+    beyond_dataset: tuple[str, ...] = ()
+    """Own settings that the data set does not depend on: its inputs hold them, or what is made of it."""
+    in_words: Callable[[OwnSettings], str] = _no_words
+    """Writes its own settings in the line of a row; nothing where there is nothing to say."""
+    missing: Callable[[Any], str | None] = _nothing_is_missing
+    """Says what an experiment does not have, or must not have, for this recipe."""
+    axes: tuple[Axis, ...] = ()
+    """Its own axes, besides those of source model, attack and target model."""
+    attacks: bool = False
+    """Whether its images are perturbed within the ball of the experiment's attack."""
+    sample: Callable[[Given[OwnSettings], Labels], NDArray[np.int64]] | None = None
     """Returns the rows that are used, ascending, some of them perhaps repeatedly; all once if unset."""
-    make: Callable[[Making], "Tensor"] | None = None
+    make: Callable[[Making[OwnSettings]], "Tensor"] | None = None
     """Returns the images of some rows; the originals if unset."""
-    settings: tuple[str, ...] = ()
-    """The settings that matter to it: ``attack``, and fields of ``RecipeSettings``."""
+    passes: Callable[[Any], int] = _passes_of_the_attack
+    """How often an image goes through networks when it is made, in an experiment."""
     originals: Literal["images", "other domain", "noise", "unknown"] = "images"
     """What the images are made from; unknown of a data set that is finished already."""
+    drawn: Callable[[OwnSettings, tuple[int, ...], np.random.Generator], NDArray[np.float32]] | None = None
+    """Draws the original of a row, (C, H, W) in [0, 1], where originals are noise."""
     guarded: bool = False
     """Whether further source models take part, which the examples must not transfer to."""
     soft_labels: bool = False
     """Whether images carry the source model's probabilities besides their labels."""
     learner: Literal["network", "robust linear features", "network in the plane"] = "network"
-    dataset_of: RecipeName | None = None
+    labels_of: str | None = None
+    """The recipe whose random labels it has, row by row; its own if unset."""
+    dataset_of: str | None = None
     """The recipe whose data set it learns from; its own if unset."""
     transfers: bool = False
     """Whether it also measures how many of its examples fool a network like the target model."""
-    control: RecipeName | None = None
-    """The recipe that its claim is held against; unset where there is none, or where it computes its own."""
-    also_published: tuple[Published, ...] = ()
-    """Figures of other settings."""
+    page: str = ""
+    """Its page in ``docs/recipes/``, where it shares one; that of its name if unset."""
 
     @property
-    def attacks(self) -> bool:
-        """Whether its images are adversarial examples."""
-        return "attack" in self.settings
+    def dataset_settings(self) -> tuple[str, ...]:
+        """The fields of an experiment that its data set depends on, besides images, models and seed."""
+        own = (name for name in self.settings.model_fields if name not in self.beyond_dataset)
+        return (*(("attack",) if self.attacks else ()), *own)
 
-    def published_for(self, experiment: Experiment) -> Published | None:
+    @property
+    def description(self) -> str:
+        """What it is and what is said of it, in a few sentences."""
+        where = f" ({self.paper})" if self.paper else ""
+        verb = "teaches" if self.claim.teaches else "does not teach"
+        text = f"Learn from {self.summary}{where}. Claim: it {verb}; {self.claim.because}."
+        if self.published is not None:
+            accuracy = f"{100 * self.published.test_accuracy:.4g} %"
+            text += f" Published: {accuracy} on clean test images ({self.published.setting})."
+        return text
+
+    def published_for(self, experiment: Spec) -> Published | None:
         """Return the figure of the experiment's data, if there is one, and of those what fits it best."""
         if self.published is None:
             return None

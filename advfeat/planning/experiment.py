@@ -1,0 +1,173 @@
+"""An experiment: one run of the main job, its fields those of all recipes and those that single ones add.
+
+Pixels are in [0, 1] throughout; eps and step sizes are in those units.
+"""
+
+from itertools import combinations
+from operator import not_
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
+
+from pydantic import Field, ValidationError, create_model, field_validator, model_validator
+
+from advfeat.planning.own_settings import further_in, merged, refused
+from advfeat.recipes import RECIPES, OwnSettings, cross_domain
+from advfeat.spec import DataSpec, EvaluationSpec, Seed, Spec, TargetedAttack, TrainSpec
+
+if TYPE_CHECKING:
+    RecipeName = str
+else:
+    RecipeName = Literal[tuple(RECIPES)]
+
+OF_ALL_RECIPES = ("name", "data", "other_data", "imported", "recipes", "seeds", "shards", "only")
+"""The fields of an experiment that no recipe can have for itself."""
+
+
+_IN_EVERY_REPORT = dict.fromkeys(
+    (
+        *("permutation", "label_noise", "noise", "rebuilding", "cross_domain", "other_data"),
+        *("imported", "guards", "two_dimensional", "leakage_eps"),
+    )
+)
+"""Own settings that every report's digest holds, whether their recipe is run or not.
+
+Those of later recipes enter it where they are set, so that a new recipe changes no digest of before.
+"""
+
+
+class SharedFields(Spec):
+    """One run of the main job: source models, a data set per recipe, target models, evaluation."""
+
+    name: str = Field(default="experiment", min_length=1, max_length=80, description="heading of the report")
+    data: DataSpec = Field(description="the real images")
+    source: TrainSpec = Field(description="training of the source model that is attacked")
+    weak_source: TrainSpec = Field(
+        description="training of the weak source model whose errors label the images of mislabeled"
+    )
+    robust_source: TrainSpec | None = Field(
+        default=None,
+        description="training of the robust source model of robust_features, with an adversarial attack; "
+        "without that attack it is the standard source model of non_robust_features",
+    )
+    target: TrainSpec = Field(description="training of the target models")
+    attack: TargetedAttack = Field(description="how adversarial examples are made")
+    evaluation: EvaluationSpec = Field(
+        default=EvaluationSpec(), description="what target models are tested on besides clean images"
+    )
+    recipes: tuple[RecipeName, ...] = Field(
+        default=("clean", "d_rand", "d_det", "mislabeled", "shuffled"),
+        min_length=1,
+        description="the data sets to build and learn from",
+    )
+    seeds: tuple[Seed, ...] = Field(
+        default=(0, 1, 2), min_length=1, max_length=1000, description="one repetition a seed"
+    )
+    shards: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="parts in which adversarial examples are generated; by size if unset; the "
+        "result does not depend on it",
+    )
+    only: dict[RecipeName, dict[str, Any]] = Field(
+        default={},
+        exclude_if=not_,  # an experiment without it has the digests that it always had
+        description="settings of one recipe alone, in place of those above: "
+        f"{{mislabeled: {{target: {{epochs: 50}}}}}}; any but {', '.join(OF_ALL_RECIPES[:-1])}",
+    )
+
+    @field_validator("recipes", "seeds")
+    @classmethod
+    def _entries_are_unique(cls, entries: tuple[object, ...]) -> tuple[object, ...]:
+        if len(set(entries)) != len(entries):
+            raise ValueError("names an entry twice")
+        return entries
+
+    def of(self, recipe: RecipeName) -> Self:
+        """Return the experiment with one recipe, and with its own settings in place of those of all."""
+        shared = self.model_dump(exclude={"only"})
+        return type(self).model_validate(merged(shared, self.only.get(recipe, {}) | {"recipes": (recipe,)}))
+
+    def own(self, settings: type[OwnSettings]) -> OwnSettings:
+        """Return the settings of this class that recipes added to the experiment."""
+        fields = {name: getattr(self, name) for name in settings.model_fields}
+        return cast("OwnSettings", settings.model_construct(**fields))
+
+    @property
+    def standard_source(self) -> TrainSpec | None:
+        """The robust source model's training without its attack."""
+        return self.robust_source and self.robust_source.model_copy(update={"adversarial": None})
+
+    @property
+    def data_specs(self) -> tuple[DataSpec, ...]:
+        """All real images that take part."""
+        if not any(RECIPES[name].originals == "other domain" for name in self.recipes):
+            return (self.data,)
+        other = self.own(cross_domain.Settings).other_data
+        return (self.data,) if other is None else (self.data, other)
+
+    def described(self) -> dict[str, Any]:
+        """Return the fields that a report's digest holds, as JSON: not where images lie, nor shards."""
+        later = {
+            name: True
+            for name, field in type(self).model_fields.items()
+            if name not in SharedFields.model_fields | _IN_EVERY_REPORT
+            and getattr(self, name) == field.default
+        }
+        return self.model_dump(
+            mode="json", exclude={"shards": True, "data": {"root"}, "other_data": {"root"}, **later}
+        )
+
+    @model_validator(mode="after")
+    def _recipes_have_what_they_need(self) -> Self:
+        for name in self.recipes:
+            # The others are looked at with their own settings.
+            if name not in self.only and (problem := RECIPES[name].missing(self)) is not None:
+                raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _single_recipes_can_have_their_settings(self) -> Self:
+        for recipe, settings in self.only.items():
+            place = ("only", recipe)
+            if recipe not in self.recipes:
+                raise refused(
+                    place,
+                    settings,
+                    "is for a recipe that is not run",
+                    f"add {recipe} to recipes, or leave it out",
+                )
+            for name in settings:
+                if name in OF_ALL_RECIPES:
+                    own = [field for field in type(self).model_fields if field not in OF_ALL_RECIPES]
+                    problem, remedy = "is one for all recipes", f"a recipe may have its own {', '.join(own)}"
+                    raise refused((*place, name), settings[name], problem, remedy)
+            try:
+                self.of(recipe)
+            except ValidationError as error:
+                raise further_in(place, error) from None
+        return self
+
+
+def _with_settings_of_recipes() -> type[SharedFields]:
+    """Return the model of an experiment, with the own settings of every recipe as fields."""
+    classes: list[type[Spec]] = list(dict.fromkeys(recipe.settings for recipe in RECIPES.values()))
+    bases = {base for one in classes for base in one.__mro__[1:]}
+    own = [one for one in classes if one not in bases]
+    parts: tuple[type[Spec], ...] = (SharedFields, *own)
+    for one, other in combinations(parts, 2):
+        _check_alike(one, other)
+    made: Any = create_model("Experiment", __base__=parts, __module__=__name__, __doc__=SharedFields.__doc__)
+    return cast("type[SharedFields]", made)
+
+
+def _check_alike(one: type[Spec], other: type[Spec]) -> None:
+    """Raise ``ValueError`` if two classes of settings mean different things by one name."""
+    for name in one.model_fields.keys() & other.model_fields.keys():
+        if repr(one.model_fields[name]) != repr(other.model_fields[name]):
+            raise ValueError(f"{name} is a setting of {one.__module__} and another one of {other.__module__}")
+
+
+if TYPE_CHECKING:
+    Experiment = SharedFields
+else:
+    Experiment = _with_settings_of_recipes()

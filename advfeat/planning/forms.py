@@ -1,0 +1,190 @@
+"""The form of a grid: which axes a recipe has, told from what it says of itself.
+
+Every form is a pydantic model: a form in Prefect's user interface, and what ``advfeat grid`` reads.
+"""
+
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, Field, create_model, field_validator
+
+from advfeat.planning.experiment import Experiment
+from advfeat.recipes import RECIPES, Axis, Recipe
+from advfeat.spec import Seed, Spec
+
+Value = bool | str | int | float
+
+_LARGEST = 100_000
+_OWN_AXES = 15
+"""Where in a form a recipe's own axes begin."""
+
+
+def _at(position: int) -> dict[str, Any]:
+    """Say where in Prefect's form a field stands, which would sort those with defaults by their names."""
+    return {"position": position}
+
+
+class Grid(Spec):
+    """The axes that every recipe has, and how they are combined."""
+
+    data: tuple[Literal["digits", "mnist", "fashion-mnist", "cifar10"], ...] = Field(
+        default=("digits",), min_length=1, description="data sets of real images", json_schema_extra=_at(0)
+    )
+    seeds: tuple[Seed, ...] = Field(
+        default=(0, 1, 2),
+        min_length=1,
+        description="one repetition a seed, whole numbers from 0; paired axes are repeated for each",
+        json_schema_extra=_at(60),
+    )
+    combine: Literal["product", "paired"] = Field(
+        default="product",
+        description="product: every value with every other; paired: the first values together, then the "
+        "second ones; an axis of one value goes with all",
+        json_schema_extra=_at(61),
+    )
+    settings: tuple[str, ...] = Field(
+        default=(),
+        description="further settings for all experiments, as for advfeat run --set: attack.restarts=2",
+        json_schema_extra=_at(62),
+    )
+    limit: int = Field(
+        default=200,
+        ge=1,
+        le=_LARGEST,
+        description="more experiments than this are refused before anything is computed",
+        json_schema_extra=_at(63),
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _values_are_unique(cls, values: Any) -> Any:
+        if isinstance(values, tuple) and len(set(values)) != len(values):
+            raise ValueError("names a value twice")
+        return values
+
+
+_ATTACK = {
+    12: Axis("norm", "attack.norm", "norms of the ball; of the preset if none"),
+    13: Axis(
+        "eps",
+        "attack.eps",
+        "radii of the ball, above 0, pixels in [0, 1]; l0: how many values may change; of the preset if none",
+    ),
+    14: Axis("steps", "attack.steps", "gradient steps, 1 to 100,000; of the preset if none"),
+}
+_TARGET = {
+    50: Axis(
+        "target_model",
+        "target.model",
+        "architectures of the target models; of the data set's preset if none",
+    ),
+    51: Axis(
+        "target_epochs", "target.epochs", "epochs of the target models, 1 to 10,000; of the preset if none"
+    ),
+}
+"""By their positions in a form."""
+
+
+def _source_axes(recipe: Recipe[Any]) -> dict[int, Axis]:
+    """Return the axes of a recipe's source models; of robust ones, which are costly, their epochs alone."""
+    if recipe.source is None:
+        return {}
+    # The standard source is the robust one without its attack.
+    field = "robust_source" if recipe.source == "standard_source" else recipe.source
+    epochs = Axis(
+        "source_epochs", f"{field}.epochs", "epochs of the source models, 1 to 10,000; of the preset if none"
+    )
+    if field == "robust_source":
+        return {11: epochs}
+    model = Axis(
+        "source_model",
+        f"{field}.model",
+        "architectures of the source models; of the data set's preset if none",
+    )
+    eps = Axis(
+        "source_eps",
+        f"{field}.adversarial",
+        "train the source models on adversarial examples of themselves, at this L2 radius, pixels in "
+        "[0, 1]; 0: on the images alone; of the preset if none",
+        values=Annotated[float, Field(ge=0, le=1_000_000)],
+    )
+    return {10: model, 11: epochs, 40: eps}
+
+
+def axes_of(recipe: Recipe[Any]) -> tuple[Axis, ...]:
+    """Return all axes of a recipe but data and seeds.
+
+    Their order is that of the assignments of a point, which the digest of a grid's report holds.
+    """
+    source, attack, own, target = (axes.values() for axes in _axes_by_position(recipe))
+    return (*attack, *own, *source, *target) if recipe.attacks else (*source, *own, *target)
+
+
+def _axes_by_position(recipe: Recipe[Any]) -> tuple[dict[int, Axis], ...]:
+    """Return the axes of source models, attack, the recipe itself, and target models."""
+    return (
+        _source_axes(recipe),
+        _ATTACK if recipe.attacks else {},
+        dict(enumerate(recipe.axes, start=_OWN_AXES)),
+        _TARGET if recipe.learner == "network" else {},
+    )
+
+
+def _form(recipe: Recipe[Any]) -> type[Grid]:
+    source, attack, own, target = _axes_by_position(recipe)
+    # The title of a grid names its axes in this order, and the digest of its report holds the title.
+    first = {} if recipe.source in ("robust_source", "standard_source") else source
+    fields: dict[str, Any] = {}
+    for position, axis in (first | attack | target | source | own).items():
+        wanted = {"min_length": 1} if axis.required else {"default": ()}
+        fields[axis.name] = (
+            tuple[axis.values or _type_of(axis.field), ...],  # type: ignore[misc]  # made as it runs
+            Field(**wanted, description=axis.description, json_schema_extra=_at(position)),
+        )
+    if recipe.learner == "network in the plane":
+        of_no_part = Field(
+            default=("digits",),
+            min_length=1,
+            max_length=1,
+            description="plays no part",
+            json_schema_extra=_at(0),
+        )
+        fields["data"] = (tuple[Literal["digits"], ...], of_no_part)
+    name = "".join(word.capitalize() for word in recipe.name.split("_"))
+    return create_model(
+        f"{name}Grid",
+        __base__=Grid,
+        __module__=__name__,
+        __doc__=f"The axes of {recipe.name}, and how they are combined.",
+        **fields,
+    )
+
+
+def _type_of(field: str) -> Any:
+    """Return the type of an experiment's field, with its bounds."""
+    model: type[BaseModel] = Experiment
+    *parents, last = field.split(".")
+    for parent in parents:
+        inner = _without_none(model.model_fields[parent].annotation)
+        assert issubclass(inner, BaseModel), f"{parent} of {field} holds no fields"
+        model = inner
+    found = model.model_fields[last]
+    annotation = _without_none(found.annotation)
+    return Annotated[(annotation, *found.metadata)] if found.metadata else annotation
+
+
+def _without_none(annotation: Any) -> Any:
+    if get_origin(annotation) in (Union, UnionType):
+        (annotation,) = (one for one in get_args(annotation) if one is not NoneType)
+    return annotation
+
+
+GRIDS: Mapping[str, type[Grid]] = {name: _form(recipe) for name, recipe in RECIPES.items()}
+"""The form of each recipe."""
+
+AXES = (
+    "data",
+    *dict.fromkeys(axis.name for recipe in RECIPES.values() for axis in axes_of(recipe)),
+)
+"""All axes but the seeds, in the order of names."""
