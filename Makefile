@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: run test test-faults fuzz bench docs audit lint constraints clean
+.PHONY: run test test-faults fuzz bench deployments docs audit lint constraints clean
 
 run: .venv/.installed
 	$(BIN)/advfeat run
@@ -19,6 +19,9 @@ fuzz: .venv/.installed-dev
 
 bench: .venv/.installed-bench
 	$(BIN)/python -m benchmarks $(BENCH)
+
+deployments: .venv/.installed
+	$(BIN)/python -m deployments
 
 docs: .venv/.installed-docs
 	$(BIN)/python -m website

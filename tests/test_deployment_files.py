@@ -30,6 +30,7 @@ from advfeat import __version__
 from advfeat.flows.command_line.cli import app
 from advfeat.planning import load_experiment
 from advfeat.planning.forms import GRIDS
+from deployments.__main__ import PREFECT_FILE, with_all_recipes
 from tests.command import unconfigured
 from tests.shell_blocks import check_program
 from tests.topology import COMPOSE, ROOT, SERVICES, Topology
@@ -267,6 +268,13 @@ def test_runbook_calls_programs_that_exist() -> None:
 
 
 # Running
+
+
+def test_the_prefect_file_names_every_recipe() -> None:
+    text = PREFECT_FILE.read_text()
+    assert with_all_recipes(text) == text, "make deployments writes it anew"
+    one_gone = text.replace("  - {<<: [*grid, *docker], entrypoint: advfeat.flows.recipes.d_det}\n", "")
+    assert with_all_recipes(one_gone) == text != one_gone
 
 
 def test_deployments_on_a_prefect_server(prefect_api: dict[str, str], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from website.fields import axes_page, fields_page
 from website.library import library_page, module_page, modules
 from website.links import problems
 from website.pages import copy_written
+from website.recipes import TABLE_MARK, navigation, table_of_recipes
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGURATION = "zensical.toml"
@@ -20,7 +21,8 @@ def build(site: Path) -> int:
     """Build the site in a folder, anew; return 1 if anything in it leads nowhere, else 0."""
     with TemporaryDirectory(prefix="advfeat-site-") as name:
         folder = Path(name)
-        shutil.copyfile(REPOSITORY / CONFIGURATION, folder / CONFIGURATION)
+        configuration = navigation((REPOSITORY / CONFIGURATION).read_text(encoding="utf-8"))
+        (folder / CONFIGURATION).write_text(configuration, encoding="utf-8")
         lay_out(folder / "pages")
         command = [sys.executable, "-m", "zensical", "build", "--strict", "--config-file"]
         if subprocess.run([*command, folder / CONFIGURATION], cwd=REPOSITORY, check=False).returncode:
@@ -43,6 +45,8 @@ def lay_out(pages: Path) -> None:
         Path("advfeat/planning/grid.md"): axes_page(),
         Path("advfeat/README.md"): library_page(REPOSITORY),
     }
+    index = Path("docs/recipes/README.md")
+    generated[index] = (pages / index).read_text(encoding="utf-8").replace(TABLE_MARK, table_of_recipes())
     for file, text in generated.items():
         page = pages / file
         page.parent.mkdir(parents=True, exist_ok=True)

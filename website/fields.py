@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from advfeat.planning import Experiment
 from advfeat.planning.forms import GRIDS
 from advfeat.recipes import RECIPES
+from website.recipes import page_of
 
 _BOUNDS = {
     annotated_types.Gt: ">\u00a0{0.gt:,}",
@@ -55,23 +56,12 @@ def axes_page() -> str:
     )
     for recipe, form in GRIDS.items():
         axes = ", ".join(f"`{name}`" for name in form.model_fields if name not in _FORM_ALONE)
-        text += (
-            f"| [`{recipe}`](../docs/recipes/{_page_of(recipe)}.md) | {RECIPES[recipe].summary} | {axes} |\n"
-        )
-    return text + "\n## In Python\n\n::: advfeat.planning.grid\n"
+        page = f"../../docs/recipes/{page_of(recipe)}.md"
+        text += f"| [`{recipe}`]({page}) | {RECIPES[recipe].summary} | {axes} |\n"
+    return text + "\n## In Python\n\n::: advfeat.planning.grid\n\n::: advfeat.planning.forms\n"
 
 
 _FORM_ALONE = {"combine", "settings", "limit"}
-_SHARED_PAGES = {
-    "robust_features": "features",
-    "non_robust_features": "features",
-    "leakage_d_det": "leakage",
-    "transfer_d_rand": "transfer",
-}
-
-
-def _page_of(recipe: str) -> str:
-    return _SHARED_PAGES.get(recipe, recipe)
 
 
 def reachable(model: type[BaseModel]) -> dict[type[BaseModel], None]:

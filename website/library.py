@@ -31,7 +31,8 @@ def module_page(file: Path) -> str:
 def library_page(repository: Path) -> str:
     """Return the list of all modules, each with the first sentence of its docstring."""
     text = (
-        "# Library\n\nEvery module, by package. None imports from a package that stands below its own here.\n"
+        "# Library\n\nEvery module, by package. Who may import whom: [Contributing]"
+        "(../CONTRIBUTING.md#who-may-import-whom).\n"
     )
     folder = None
     for file in sorted(modules(repository), key=lambda file: (_order(file), file)):

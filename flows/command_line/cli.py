@@ -157,6 +157,20 @@ def plan(
 
 
 @app.command()
+def recipes(as_json: AsJSON = False) -> None:
+    """List the recipes: what a target model learns from in each, and what is claimed of that."""
+    from advfeat.recipes import RECIPES
+
+    if as_json:
+        names = ("name", "summary", "paper", "control")
+        print(json.dumps([{name: getattr(recipe, name) for name in names} for recipe in RECIPES.values()]))
+        return
+    from advfeat.flows.command_line.table import print_recipes
+
+    print_recipes(RECIPES.values())
+
+
+@app.command()
 def deploy(
     pool: Annotated[str, typer.Argument(metavar="POOL", help="work pool that runs them")],
     store: StoreURI = DEFAULT_STORE,

@@ -1,11 +1,12 @@
 """The rows of a run as a table for the terminal."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
+from advfeat.recipes import Recipe
 from advfeat.report.controls import control
 from advfeat.report.groups import Group, groups, varying_axes
 from advfeat.report.numbers import correlation, interval_note, percent, points
@@ -149,6 +150,14 @@ def print_reproduction(rows: Sequence[Row]) -> None:
         )
     console.print(table)
     _print_notes(rows)
+
+
+def print_recipes(recipes: Iterable[Recipe[Any]]) -> None:
+    """Print one line a recipe on standard output."""
+    table = Table.grid(padding=(0, 2))
+    for recipe in recipes:
+        table.add_row(recipe.name, "teaches" if recipe.claim.teaches else "control", recipe.summary)
+    Console(markup=False, highlight=False).print(table)
 
 
 def print_runs(records: Sequence[RunRecord]) -> None:

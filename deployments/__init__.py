@@ -1,0 +1,1 @@
+"""What a cluster needs; ``python -m deployments`` writes the recipes into ``prefect.yaml`` anew."""
