@@ -1,9 +1,13 @@
 """What this project offers on a Prefect server: main job, a form for each recipe, regression check."""
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from prefect import Flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
@@ -15,6 +19,9 @@ from advfeat.flows.launch import check_api
 from advfeat.flows.recipes import FLOWS
 from advfeat.flows.regression import regression
 from advfeat.planning import load_experiment
+
+_EARLIER_ENTRYPOINTS = ("flows.", "flows/")
+"""Flows were modules of a package ``flows`` of their own before they were part of ``advfeat``."""
 
 
 def main_job(name: str, store: str) -> RunnerDeployment:
@@ -49,6 +56,26 @@ def deploy_to(pool: str, store: str, image: str | None) -> list[str]:
     for deployment in found:
         deployment.apply(work_pool_name=pool, image=image)
     return [f"{deployment.flow_name}/{deployment.name}" for deployment in found]
+
+
+def outdated() -> list[str]:
+    """Name the deployments on the server that still look for flows where earlier versions had them."""
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=["advfeat"]))
+    with get_client(sync_client=True) as client:
+        found = [
+            deployment
+            for deployment in _all_pages(partial(client.read_deployments, deployment_filter=ours))
+            if (deployment.entrypoint or "").startswith(_EARLIER_ENTRYPOINTS)
+        ]
+        flows = {deployment.flow_id: client.read_flow(deployment.flow_id).name for deployment in found}
+    return sorted(f"{flows[deployment.flow_id]}/{deployment.name}" for deployment in found)
+
+
+def _all_pages(read: Callable[..., list[DeploymentResponse]]) -> Iterator[DeploymentResponse]:
+    offset = 0
+    while page := read(offset=offset):
+        yield from page
+        offset += len(page)
 
 
 def _deployment(flow: Flow[..., Any], name: str, parameters: dict[str, Any]) -> RunnerDeployment:

@@ -3,3 +3,9 @@
 Each task imports its computation when it runs, so that a flow, which only sends tasks to workers,
 starts without torch.
 """
+
+if __name__ != "advfeat.tasks":
+    raise ImportError(
+        "tasks is a part of advfeat now: import advfeat.tasks; a deployment that names "
+        "tasks.… is made anew by: advfeat deploy POOL"
+    )

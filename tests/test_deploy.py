@@ -37,6 +37,13 @@ def test_a_worker_runs_what_was_deployed(
     assert set(names) == {f"{flow}/here" for flow in ("learning-from-errors", "regression", *GRIDS)}
     with prefect_client(prefect_api) as client:
         deployment = client.read_deployment_by_name("clean/here")
+        client.create_deployment(
+            deployment.flow_id, "earlier", entrypoint="flows.recipes.clean", tags=["advfeat"]
+        )
+        told = served_command("deploy", "here", "--store", str(tmp_path / "store"))
+        (line,) = told.stderr.splitlines()
+        assert line.startswith("advfeat: clean/earlier: made by an earlier version")
+        assert "clean/here" in told.stdout.splitlines()
         grid = {"seeds": [0], "settings": QUICK}
         run = client.create_flow_run_from_deployment(deployment.id, parameters={"grid": grid})
         prefect(tmp_path, prefect_api, "worker", "start", "--pool", "here", "--run-once")
@@ -48,3 +55,13 @@ def test_a_worker_runs_what_was_deployed(
     assert record.title == "clean · digits · 1 seed"
     assert record.stages is not None
     assert record.stages.computed == record.stages.total == 5
+
+
+def test_modules_of_an_earlier_version_say_what_they_are_now() -> None:
+    repository = Path(__file__).parent.parent
+    for name in ("flows.recipes", "tasks.model"):
+        done = subprocess.run(
+            [sys.executable, "-c", f"import {name}"], cwd=repository, capture_output=True, text=True
+        )
+        package = name.partition(".")[0]
+        assert f"{package} is a part of advfeat now: import advfeat.{package}" in done.stderr.splitlines()[-1]

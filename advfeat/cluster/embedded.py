@@ -22,6 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from advfeat.cluster.private_files import private_folder, write_private
+from advfeat.cluster.search_path import users_folders_left_out, without_users_folders
 from advfeat.errors import ServerStartError
 
 HOME = Path(".advfeat")
@@ -68,17 +69,21 @@ class PrefectServer:
         # It speaks plain HTTP, but each client, two a task, would load the certificates of all authorities.
         self.certificates = folder.resolve() / "certificates.pem"
         self.certificates.write_text(_one_certificate())
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK]
+        command = [sys.executable, "-P", "-m", "prefect", "server", "start", "--host", LOOPBACK]
         environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
-        environment |= SERVER_SETTINGS | {
-            "PREFECT_HOME": str(folder.resolve()),
-            "PREFECT_SERVER_API_AUTH_STRING": self.credentials,
-            "PREFECT_SERVER_UI_API_URL": self.url,  # or its pages ask port 4200
-        }
+        environment |= (
+            SERVER_SETTINGS
+            | without_users_folders()
+            | {
+                "PREFECT_HOME": str(folder.resolve()),
+                "PREFECT_SERVER_API_AUTH_STRING": self.credentials,
+                "PREFECT_SERVER_UI_API_URL": self.url,  # or its pages ask port 4200
+            }
+        )
         with self.log.open("wb") as log:
             # A session of its own, so that Ctrl-C reaches the run alone, which then ends the server.
             self._guard = subprocess.Popen(
-                [sys.executable, "-m", "advfeat.cluster.guard", *command, "--port", str(port)],
+                [sys.executable, "-P", "-m", "advfeat.cluster.guard", *command, "--port", str(port)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -149,6 +154,8 @@ def local_ray_arguments() -> dict[str, Any]:
     os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
     if "ray._raylet" in sys.modules:  # "ray" may be a name that stands for what is not loaded yet
         _read_ray_settings_again()
+    from advfeat.cluster.ray_job import OwnModules  # Ray reads those settings when it is imported
+
     # Not below .advfeat: paths of sockets must be short. Ray itself lets everybody into its own folder.
     folder = private_folder(Path(tempfile.gettempdir()) / f"advfeat-{os.getuid()}")
     return {
@@ -160,6 +167,7 @@ def local_ray_arguments() -> dict[str, Any]:
         "logging_level": logging.ERROR,
         "log_to_driver": False,
         "_temp_dir": str(folder / "ray"),
+        "job_config": OwnModules(),
     }
 
 
@@ -179,7 +187,8 @@ def local_ray() -> Iterator[None]:
     arguments = local_ray_arguments()
     import ray
 
-    ray.init(**arguments)
+    with users_folders_left_out():
+        ray.init(**arguments)
     try:
         yield
     finally:

@@ -179,11 +179,17 @@ def deploy(
     ] = None,
 ) -> None:
     """Offer the main job, the regression check and a form for each recipe on your Prefect server."""
-    from advfeat.flows.deployments import deploy_to
+    from advfeat.flows.deployments import deploy_to, outdated
     from advfeat.storage import Store
 
     for name in deploy_to(pool, Store(store).uri, image):
         print(name)
+    if earlier := outdated():
+        print(
+            f"advfeat: {', '.join(earlier)}: made by an earlier version, their runs cannot find the flow; "
+            "deploy them to their pools again, or delete them: prefect deployment delete NAME",
+            file=sys.stderr,
+        )
 
 
 store_commands.register(app)

@@ -90,6 +90,8 @@ def connection(address: str) -> Iterator[None]:
 
 def init_arguments() -> dict[str, Any]:
     """Return what ``ray.init`` is told besides the address."""
+    from advfeat.cluster.ray_job import OwnModules
+
     environment = {
         "py_modules": [advfeat.__path__[0]],
         "worker_process_setup_hook": _settings_of_this_process(),
@@ -99,6 +101,7 @@ def init_arguments() -> dict[str, Any]:
         "logging_level": logging.ERROR,
         "log_to_driver": False,
         "runtime_env": environment,
+        "job_config": OwnModules(),
     }
 
 

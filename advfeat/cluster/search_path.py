@@ -1,0 +1,50 @@
+"""Where Python looks for modules: in what is installed first, in the user's own folders last.
+
+A ``secrets.py`` or ``tasks.py`` of the user's would else stand in for the standard library's, or another
+package's, in servers and workers that never asked for it.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_INSTALLED = {"site-packages", "dist-packages"}
+"""Folders of installed packages; clusters name theirs in PYTHONPATH too."""
+
+
+def put_users_folders_last() -> None:
+    """Look into the user's folders last, here; what this process starts does not look into them."""
+    users = [entry for entry in _entries() if not _is_installed(entry)]
+    sys.path[:] = [entry for entry in sys.path if entry not in users] + users
+    os.environ |= without_users_folders()
+
+
+@contextmanager
+def users_folders_left_out() -> Iterator[None]:
+    """Start processes meanwhile that do not look into the user's folders."""
+    before = {name: os.environ.get(name) for name in without_users_folders()}
+    os.environ |= without_users_folders()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def without_users_folders() -> dict[str, str]:
+    """Return the variables by which a Python that is started does not look into the user's folders."""
+    installed = os.pathsep.join(filter(_is_installed, _entries()))
+    return {"PYTHONPATH": installed, "PYTHONSAFEPATH": "1"}
+
+
+def _entries() -> list[str]:
+    return [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+
+
+def _is_installed(entry: str) -> bool:
+    return Path(entry).name in _INSTALLED
