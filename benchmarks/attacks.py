@@ -33,8 +33,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from advfeat.hardware import device
+from advfeat.models import as_pixels
 from advfeat.spec import DataSpec, ModelName, Spec, TrainSpec
-from advfeat.training import as_pixels
 from benchmarks import machine, measure
 from benchmarks.peers import PEERS, BallNorm, Descent, PeerAttack
 from benchmarks.table import Table, figure, mebibytes, percent

@@ -15,8 +15,8 @@ import torch
 from pydantic import Field
 
 from advfeat.hardware import device
+from advfeat.models import as_pixels
 from advfeat.spec import DataSpec, ModelName, Norm, Spec, TrainSpec
-from advfeat.training import as_pixels
 from benchmarks import measure
 from benchmarks.options import Numbers
 from benchmarks.table import Table, figure

@@ -21,8 +21,9 @@ from torch import nn
 
 from advfeat import training
 from advfeat.hardware import device, true_fp32
+from advfeat.models import as_pixels
 from advfeat.spec import DataSpec, ModelName, Spec, TrainSpec
-from advfeat.training import TrainingSet, as_pixels
+from advfeat.training import TrainingSet
 from benchmarks import measure
 from benchmarks.options import Listed, Numbers
 from benchmarks.table import Table, figure, percent

@@ -38,10 +38,10 @@ from advfeat.attacks.objectives import objective, reached
 from advfeat.attacks.pgd import attack_step, perturb
 from advfeat.attacks.step_graph import Step
 from advfeat.errors import InputError
-from advfeat.models import Normalized, build, from_bytes, to_bytes
+from advfeat.models import Normalized, as_pixels, build, from_bytes, to_bytes
 from advfeat.planning import load_experiment
 from advfeat.spec import Attack, AttackLoss, ModelName, Norm
-from advfeat.training import TrainingSet, as_pixels, fit
+from advfeat.training import TrainingSet, fit
 from benchmarks.peers import PEERS, BallNorm, Descent
 
 NORMS = get_args(Norm)

@@ -16,11 +16,11 @@ from advfeat.attacks.step_graph import trace_step
 from advfeat.errors import InputError
 from advfeat.evaluation import predict
 from advfeat.methods.bugs_only import ModelAndGuards, perturb_without_transfer
-from advfeat.models import Normalized, build
+from advfeat.models import Normalized, as_pixels, build
 from advfeat.planning import load_experiment
 from advfeat.report.intervals import wilson_interval
 from advfeat.spec import AttackLoss, Norm, TargetedAttack
-from advfeat.training import TrainingSet, as_pixels, fit
+from advfeat.training import TrainingSet, fit
 
 CHANCE = 0.1
 ATTACK = load_experiment("digits").attack.model_copy(update={"eps": 1.25})

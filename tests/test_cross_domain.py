@@ -12,9 +12,10 @@ from advfeat.digest import derived_seed
 from advfeat.errors import InputError
 from advfeat.evaluation import predict
 from advfeat.methods.cross_domain import class_balanced, with_statistics_of
+from advfeat.models import as_pixels
 from advfeat.planning import load_experiment
 from advfeat.spec import TrainSpec
-from advfeat.training import TrainingSet, as_pixels, fit
+from advfeat.training import TrainingSet, fit
 
 SPEC = TrainSpec(width=16, epochs=8)
 CHANCE = 0.1

@@ -8,10 +8,10 @@ from advfeat import data
 from advfeat.attacks import REFERENCE, Engine, perturb
 from advfeat.evaluation import predict
 from advfeat.hardware import device
-from advfeat.models import Normalized
+from advfeat.models import Normalized, as_pixels
 from advfeat.planning import load_experiment
 from advfeat.spec import Attack, TrainSpec, UntargetedAttack
-from advfeat.training import TrainingSet, as_pixels, fit
+from advfeat.training import TrainingSet, fit
 from tests.test_training import Memory
 
 pytestmark = pytest.mark.skipif(

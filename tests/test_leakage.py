@@ -20,9 +20,10 @@ from advfeat.methods.leakage import (
     robust_linear_features,
     robust_usefulness,
 )
+from advfeat.models import as_pixels
 from advfeat.planning import build_plan, load_experiment
 from advfeat.storage import Store
-from advfeat.training import TrainingSet, as_pixels, fit
+from advfeat.training import TrainingSet, fit
 from tests.inline import compute
 
 EPS = 0.25

@@ -10,10 +10,10 @@ from advfeat.digest import derived_seed
 from advfeat.errors import InputError
 from advfeat.evaluation import predict
 from advfeat.methods.representations import rebuild, representation_layer, representations
-from advfeat.models import Normalized, build
+from advfeat.models import Normalized, as_pixels, build
 from advfeat.planning import load_experiment
 from advfeat.spec import Attack, ModelName, TrainSpec, UntargetedAttack
-from advfeat.training import TrainingSet, as_pixels, fit
+from advfeat.training import TrainingSet, fit
 
 # A representation of fewer values than pixels: a larger one can only be matched by the image itself.
 STANDARD = TrainSpec(model="cnn", width=4, epochs=8)

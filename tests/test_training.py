@@ -12,9 +12,10 @@ from advfeat.attacks import Engine, perturb
 from advfeat.errors import DamagedArtifactError
 from advfeat.evaluation import predict
 from advfeat.hardware import has_bf16
+from advfeat.models import as_pixels
 from advfeat.planning import load_experiment
 from advfeat.spec import Attack, ModelName, TrainSpec, UntargetedAttack
-from advfeat.training import TrainingSet, as_pixels, fit, shape_arguments, windows
+from advfeat.training import TrainingSet, fit, shape_arguments, windows
 from advfeat.training.augmentation import FlipAndShift
 
 

@@ -17,16 +17,15 @@ from numpy.typing import NDArray
 
 from advfeat.attacks import BALLS
 from advfeat.digest import derived_seed
-from advfeat.evaluation import predict, probabilities
 from advfeat.files.parts import ROWS_PER_GROUP
 from advfeat.files.tables import image_column, int_array, with_image_shape
 from advfeat.methods.cross_domain import ChannelMap
-from advfeat.models import Normalized
+from advfeat.models import Normalized, as_pixels, predict, probabilities
 from advfeat.planning.shards import BATCH_SIZE, rows_at_once
 from advfeat.progress import Progress
 from advfeat.recipes import DROPPED, Given, Making, Recipe, cross_domain
 from advfeat.spec import Spec, TargetedAttack
-from advfeat.training import as_pixels, mean_and_std
+from advfeat.training import mean_and_std
 
 
 class RealImages(Protocol):

@@ -2,9 +2,9 @@
 
 from advfeat.evaluation.accuracy import accuracy_by_class, expected_calibration_error
 from advfeat.evaluation.agreement import Agreement, agreement
-from advfeat.evaluation.predictions import predict, probabilities
 from advfeat.evaluation.robustness import autoattack_accuracy, robust_accuracy
 from advfeat.evaluation.similarity import linear_cka, representation
+from advfeat.models import predict, probabilities
 
 __all__ = [
     "Agreement",

@@ -8,11 +8,10 @@ from torch import Tensor, nn
 from advfeat.attacks import BALLS, REFERENCE, perturb, within
 from advfeat.digest import derived_seed
 from advfeat.errors import InputError
-from advfeat.evaluation.predictions import predict
 from advfeat.hardware import device, true_fp32
+from advfeat.models import as_pixels, predict
 from advfeat.progress import Progress
 from advfeat.spec import Norm, UntargetedAttack
-from advfeat.training import as_pixels
 
 _AUTOATTACK_NORMS: dict[Norm, str] = {"l2": "L2", "linf": "Linf", "l1": "L1"}
 _AUTOATTACK_BATCH_SIZE = 512

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from advfeat.evaluation.predictions import logits
 from advfeat.methods.representations import representation_layer
+from advfeat.models import logits
 
 
 def representation(model: nn.Module, images: Tensor) -> NDArray[np.float32]:

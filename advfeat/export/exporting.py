@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from advfeat.datasets.card import Card, Exported, card_of
 from advfeat.datasets.stored_rows import stored_tables
 from advfeat.errors import InputError
-from advfeat.evaluation import predict
 from advfeat.export.destination import Destination
 from advfeat.export.formats import FORMATS, Format
 from advfeat.export.pixels import Pixels, Precision, quantized, unquantized
 from advfeat.export.split import Piece, Split, rows_per_piece
 from advfeat.files.tables import image_array, int_array, regrouped
-from advfeat.models import Normalized
+from advfeat.models import Normalized, predict
 from advfeat.progress import Progress
 from advfeat.recipes import RECIPES
 from advfeat.report.card import card_markdown

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from advfeat.errors import InputError
-from advfeat.training import as_pixels, mean_and_std
+from advfeat.models import as_pixels
+from advfeat.training import mean_and_std
 
 _CONSTANT = 1e-3
 """A standard deviation below this, a quarter of a grey level, is that of a constant channel."""

@@ -8,6 +8,7 @@ points where they were it has 69 % right (64 to 74 %), under labels that it neve
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,9 +19,7 @@ from torch import Tensor, nn
 from advfeat.attacks import perturb
 from advfeat.digest import derived_seed
 from advfeat.errors import InputError
-from advfeat.evaluation import predict
-from advfeat.models import Normalized
-from advfeat.recipes.two_dimensional import TwoDimensionalSpec
+from advfeat.models import Normalized, predict
 from advfeat.spec import Attack
 
 SIDE = 200
@@ -74,7 +73,9 @@ class TwoDimensional:
         return float(np.mean(self.source_classes == self.control_classes))
 
 
-def two_dimensional(spec: TwoDimensionalSpec, seed: int) -> TwoDimensional:
+def two_dimensional(
+    seed: int, *, points: int, eps: float, steps: int, hidden: int, epochs: int, learning_rate: float
+) -> TwoDimensional:
     """Fit random points, attack them, and fit the adversarial examples with a new network.
 
     The target learns the adversarial points that reached the flipped label, under that label, and
@@ -83,60 +84,65 @@ def two_dimensional(spec: TwoDimensionalSpec, seed: int) -> TwoDimensional:
     themselves speaks against the source, so agreement above that of the control is due to the
     perturbation, and agreement above one half is more than two unrelated networks have.
 
-    The same spec and seed give the same bits on the same machine. Raises ``InputError`` if no example
-    reaches the flipped label within eps. (Wallace 2019, distill.pub/2019/advex-bugs-discussion/response-6,
-    the two-dimensional figure.)
+    ``points`` are uniform in the unit square; eps is the radius of the l-infinity ball around each, which the
+    attack searches in ``steps`` gradient steps. Networks have two hidden layers of ``hidden`` units and learn
+    for ``epochs`` steps of Adam, each on all points. The same arguments give the same bits on the same machine.
+    Raises ``InputError`` if no example reaches the flipped label within eps.
+    (Wallace 2019, distill.pub/2019/advex-bugs-discussion/response-6, the two-dimensional figure.)
     """
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(derived_seed(seed, "points"))
-    points = torch.rand((spec.points, 2), generator=generator)
-    labels = torch.randint(0, 2, (spec.points,), generator=generator)
+    drawn = torch.rand((points, 2), generator=generator)
+    labels = torch.randint(0, 2, (points,), generator=generator)
     if labels.min() == labels.max():  # one class alone has no boundary to attack
         labels[0] = 1 - labels[0]
-    source = _fit(points, labels, spec, derived_seed(seed, "source"))
+    fit = partial(_fit, hidden=hidden, epochs=epochs, learning_rate=learning_rate)
+    source = fit(drawn, labels, derived_seed(seed, "source"))
 
-    attack = Attack(norm="linf", eps=spec.eps, steps=spec.steps, precision="fp32")
+    attack = Attack(norm="linf", eps=eps, steps=steps, precision="fp32")
     flipped = 1 - labels
-    adversarial = perturb(source, _as_images(points), flipped, attack).flatten(1)
+    adversarial = perturb(source, _as_images(drawn), flipped, attack).flatten(1)
     reached = torch.from_numpy(_classes(source, adversarial)) == flipped
     if not reached.any():
-        raise InputError("eps", spec.eps, "lets no point reach the other class", "give more eps or steps")
+        raise InputError("eps", eps, "lets no point reach the other class", "give more eps or steps")
 
     other_weights = derived_seed(seed, "target")
-    target = _fit(adversarial[reached], flipped[reached], spec, other_weights)
-    control = _fit(points[reached], flipped[reached], spec, other_weights)
+    target = fit(adversarial[reached], flipped[reached], other_weights)
+    control = fit(drawn[reached], flipped[reached], other_weights)
     return TwoDimensional(
-        eps=spec.eps,
-        points=points.numpy(),
+        eps=eps,
+        points=drawn.numpy(),
         labels=labels.numpy(),
         adversarial=adversarial.numpy(),
         reached=reached.numpy(),
         source_classes=_square(source),
         target_classes=_square(target),
         control_classes=_square(control),
-        source_accuracy=float(np.mean(_classes(source, points) == labels.numpy())),
+        source_accuracy=float(np.mean(_classes(source, drawn) == labels.numpy())),
         target_accuracy=float(np.mean(_classes(target, adversarial[reached]) == flipped[reached].numpy())),
-        points_right=float(np.mean(_classes(target, points) == labels.numpy())),
+        points_right=float(np.mean(_classes(target, drawn) == labels.numpy())),
     )
 
 
-def _fit(points: Tensor, labels: Tensor, spec: TwoDimensionalSpec, seed: int) -> Normalized:
+def _fit(
+    points: Tensor, labels: Tensor, seed: int, *, hidden: int, epochs: int, learning_rate: float
+) -> Normalized:
     """Train a fresh network on all points at once."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(2, spec.hidden),
+            nn.Linear(2, hidden),
             nn.ReLU(),
-            nn.Linear(spec.hidden, spec.hidden),
+            nn.Linear(hidden, hidden),
             nn.ReLU(),
-            nn.Linear(spec.hidden, 2),
+            nn.Linear(hidden, 2),
         )
     model = Normalized(network, channels=2)
     model.set_statistics(torch.full((2,), _MEAN), torch.full((2,), _STD))
     images = _as_images(points)
-    optimizer = torch.optim.Adam(model.parameters(), lr=spec.learning_rate, fused=True)
-    for _ in range(spec.epochs):
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+    for _ in range(epochs):
         optimizer.zero_grad(set_to_none=True)
         F.cross_entropy(model(images), labels).backward()
         optimizer.step()

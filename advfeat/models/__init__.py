@@ -6,6 +6,7 @@ where they exist. No network draws random numbers in its forward pass, and ``tor
 
 from advfeat.models.architectures import build
 from advfeat.models.files import from_bytes, to_bytes
-from advfeat.models.normalized import Normalized
+from advfeat.models.normalized import Normalized, as_pixels
+from advfeat.models.predictions import logits, predict, probabilities
 
-__all__ = ["Normalized", "build", "from_bytes", "to_bytes"]
+__all__ = ["Normalized", "as_pixels", "build", "from_bytes", "logits", "predict", "probabilities", "to_bytes"]

@@ -4,6 +4,11 @@ import torch
 from torch import Tensor, nn
 
 
+def as_pixels(images: Tensor) -> Tensor:
+    """Return images as float32 in [0, 1]: uint8 is divided by 255, float32 passes through."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
 class Normalized(nn.Module):
     """A network behind the per-channel normalization of its training images."""
 

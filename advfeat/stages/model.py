@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from advfeat import models
-from advfeat.evaluation import predict
+from advfeat.models import predict
 from advfeat.progress import Progress
 from advfeat.stages.checkpoint import StageCheckpoint
 from advfeat.stages.images import read_classes, read_split

@@ -22,7 +22,8 @@ def write_plane(stage: Stage, store: Store) -> ArtifactRef:
     def build(folder: Path) -> dict[str, Any]:
         spec = TwoDimensionalSpec.model_validate(stage.parameters["plane"])
         seeds = (derived_seed(stage.parameters["seed"], "plane", number) for number in range(spec.planes))
-        found = [two_dimensional(spec, seed) for seed in seeds]
+        setting = spec.model_dump(exclude={"planes"})
+        found = [two_dimensional(seed, **setting) for seed in seeds]
         (folder / "picture.svg").write_text(plane_figure(_median(found)))
         if len(found) > 1:
             (folder / "agreement.svg").write_text(agreement_chart(found))

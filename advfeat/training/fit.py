@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from advfeat import models
 from advfeat.attacks import Engine, perturb, step_flop
 from advfeat.digest import canonical_json, derived_seed
 from advfeat.errors import StageFailedError
 from advfeat.files.parts import PART_BYTES, WINDOW_PARTS
 from advfeat.hardware import can_compile, choose_precision, device, keep_freed_memory, sent
+from advfeat.models import Normalized, as_pixels, build
 from advfeat.progress import Progress
 from advfeat.spec import Attack, Schedule, TrainSpec
 from advfeat.training.checkpoint import Checkpoint, TrainingState
@@ -36,11 +36,6 @@ _WARM_UP = 0.2
 _ANNEALING: dict[Schedule, Literal["cos", "linear"]] = {"one-cycle": "cos", "triangular": "linear"}
 
 _COMPILATION_PAYS_FROM_FLOP = {("cpu", "bf16"): 3e14, ("cuda", "bf16"): 5e15}
-
-
-def as_pixels(images: Tensor) -> Tensor:
-    """Return images as float32 in [0, 1]: uint8 is divided by 255, float32 passes through."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 def mean_and_std(pieces: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
@@ -91,7 +86,7 @@ def fit(
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
     losses: list[float] | None = None,
-) -> models.Normalized:
+) -> Normalized:
     """Train a fresh network, a window of the data after the other, and return it in evaluation mode.
 
     The same arguments give the same weights on the same machine, also if the training was interrupted and
@@ -177,7 +172,7 @@ def fit(
             if result_of_workers or time.monotonic() - last_kept >= checkpoint.seconds_between:
                 checkpoint.save(state.to_bytes(epoch + 1))
                 last_kept = time.monotonic()
-    trained: models.Normalized = model if average is None else average.module
+    trained: Normalized = model if average is None else average.module
     return trained.eval().to(memory_format=torch.contiguous_format)
 
 
@@ -210,7 +205,7 @@ def _place_among_workers() -> tuple[int, int]:
 
 
 def _fast_forward(
-    model: models.Normalized, data: TrainingSet, spec: TrainSpec, where: torch.device
+    model: Normalized, data: TrainingSet, spec: TrainSpec, where: torch.device
 ) -> tuple[Literal["bf16", "fp32"], Callable[[Tensor], Tensor]]:
     """Choose the precision, share the gradients, and compile the model if the whole training pays for it."""
     flop = step_flop(model, torch.zeros(1, *data.image_shape, device=where))
@@ -234,18 +229,18 @@ def _attacking(attack: Attack, precision: Literal["bf16", "fp32"], rows: int) ->
     return Engine(precision if attack.precision == "auto" else attack.precision, tile=rows)
 
 
-def _initialized(image_shape: tuple[int, ...], spec: TrainSpec, classes: int, seed: int) -> models.Normalized:
+def _initialized(image_shape: tuple[int, ...], spec: TrainSpec, classes: int, seed: int) -> Normalized:
     with torch.random.fork_rng():
         torch.manual_seed(derived_seed(seed, "weights"))
-        return models.build(spec.model, **shape_arguments(image_shape, spec, classes))
+        return build(spec.model, **shape_arguments(image_shape, spec, classes))
 
 
 def shape_arguments(image_shape: tuple[int, ...], spec: TrainSpec, classes: int) -> dict[str, Any]:
-    """Return what ``models.build`` needs to know besides the architecture's name."""
+    """Return what ``advfeat.models.build`` needs to know besides the architecture's name."""
     return {"width": spec.width, "image_shape": list(image_shape), "classes": classes}
 
 
-def _moving_average(model: models.Normalized, decay: float) -> Any:
+def _moving_average(model: Normalized, decay: float) -> Any:
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

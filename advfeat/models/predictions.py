@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from advfeat.hardware import device, keep_freed_memory, true_fp32
-from advfeat.training import as_pixels
+from advfeat.models.normalized import as_pixels
 
 _BATCH_SIZES = {"cpu": 128, "cuda": 512}
 """On a processor as few as leave the activations in its cache: twice the speed of 512, the same bits."""
