@@ -3,7 +3,7 @@
 ``perturb`` is the whole of it for most; ``import advfeat.attacks`` needs torch and pydantic alone.
 """
 
-from advfeat.attacks.balls import BALLS, within
+from advfeat.attacks.balls import BALLS, movable, within
 from advfeat.attacks.engine import REFERENCE, Engine, choose_engine, fill_up, step_flop
 from advfeat.attacks.objectives import objective
 from advfeat.attacks.pgd import check_attackable, check_classes, perturb
@@ -16,6 +16,7 @@ __all__ = [
     "check_classes",
     "choose_engine",
     "fill_up",
+    "movable",
     "objective",
     "perturb",
     "step_flop",

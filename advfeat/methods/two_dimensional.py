@@ -86,9 +86,9 @@ def two_dimensional(
 
     ``points`` are uniform in the unit square; eps is the radius of the l-infinity ball around each, which the
     attack searches in ``steps`` gradient steps. Networks have two hidden layers of ``hidden`` units and learn
-    for ``epochs`` steps of Adam, each on all points. The same arguments give the same bits on the same machine.
-    Raises ``InputError`` if no example reaches the flipped label within eps.
-    (Wallace 2019, distill.pub/2019/advex-bugs-discussion/response-6, the two-dimensional figure.)
+    for ``epochs`` steps of Adam, each on all points. The same arguments give the same bits on one machine.
+    Raises ``InputError`` if no example reaches the flipped label within eps. (Wallace 2019,
+    distill.pub/2019/advex-bugs-discussion/response-6, the two-dimensional figure.)
     """
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(derived_seed(seed, "points"))
