@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from advfeat.cluster.embedded import HOME, PrefectServer, local_ray, prefect_server, usable_cores
 from advfeat.data import fetch
 from advfeat.errors import InputError, RunCancelledError, first_line
-from advfeat.flows.walk.ray_cluster import configured_address, connection
+from advfeat.flows.walk.ray_cluster import configured_address, connection, is_connected
 from advfeat.planning import (
     Experiment,
     Grid,
@@ -201,5 +201,8 @@ def _ray(computes: bool) -> Iterator["TaskRunner[Any]"]:
         return
     from prefect_ray import RayTaskRunner
 
+    if is_connected():  # to a Ray of the program that called, which stays
+        yield RayTaskRunner()
+        return
     with local_ray() if (address := configured_address()) is None else connection(address):
         yield RayTaskRunner()

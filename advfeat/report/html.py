@@ -59,6 +59,11 @@ def render(
     )
 
 
+def results_table(rows: Sequence[Row]) -> str:
+    """Render the report's table of results alone, as a piece of HTML with its style, for a notebook."""
+    return templates().get_template("results_alone.html").render(rows=rows)
+
+
 def templates() -> Environment:
     """Return the templates of reports; a name that they are not given is an error."""
     environment = Environment(

@@ -21,7 +21,6 @@ from advfeat.flows.command_line.options import (
     StageTimeout,
     StoreURI,
 )
-from advfeat.flows.command_line.store_commands import local_copy
 
 if TYPE_CHECKING:
     from advfeat.flows.result import RunResult
@@ -258,6 +257,8 @@ def _print_result(
     result: "RunResult", place: "Store", name: str, as_json: bool, print_table: Callable[[Any], None]
 ) -> None:
     """Print a run's result, with its report copied to where a browser can open it."""
+    from advfeat.flows.report_copy import local_copy
+
     page = local_copy(place, result.report, name)
     result = result.model_copy(update={"report": str(page)})
     if as_json:

@@ -1,7 +1,6 @@
 """Commands that look into a store: what is there, what runs found."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -57,6 +56,8 @@ def report(run: Run, store: StoreURI = DEFAULT_STORE) -> None:
 
     place = readable_store(store)
     digest = report_named(place, run)
+    from advfeat.flows.report_copy import local_copy
+
     print(local_copy(place, digest, place.manifest(digest).stage.replace("_", "-")))
 
 
@@ -79,18 +80,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     for command in (runs, report, compare, ls, show):
         app.command()(command)
-
-
-def local_copy(place: "Store", digest: str, name: str) -> Path:
-    """Copy a report out of the store, to where a browser can open it; return the page's path."""
-    from advfeat.cluster.embedded import HOME
-
-    page = HOME.resolve() / "reports" / f"{name}-{digest[:12]}.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    for file in place.manifest(digest).files:
-        if file.name.startswith("report."):
-            page.with_suffix(Path(file.name).suffix).write_bytes(place.read(digest, file.name))
-    return page
 
 
 def readable_store(store: str) -> "Store":

@@ -25,6 +25,7 @@ class Display:
         """Show a walk over these stages, and over so many more that are not known yet."""
         outlooks = list(outlooks)
         self.console = Console(stderr=True, highlight=False)
+        self._is_live = self.console.is_terminal or self.console.is_jupyter
         self._total = len(outlooks) + to_come
         self._finished = 0
         self._passes = sum(entry.stage.image_passes for entry in outlooks if entry.state == "compute")
@@ -38,7 +39,7 @@ class Display:
             TextColumn("{task.fields[pace]}"),
             console=self.console,
             transient=True,
-            disable=not self.console.is_terminal,
+            disable=not self._is_live,
         )
         self._overall = self._progress.add_task("stages", total=self._total, pace="")
         self._bars: dict[str, TaskID] = {}
@@ -84,7 +85,7 @@ class Display:
         for title in self._bars.keys() - active.keys():
             self._progress.remove_task(self._bars.pop(title))
         now = time.monotonic()
-        if not self.console.is_terminal and now - self._last_line > _SECONDS_BETWEEN_LINES:
+        if not self._is_live and now - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = now
             for title, stage in active.items():
                 self.say(f"    {title}: {stage.done:,} of {stage.total:,} images, {_pace(stage)}")

@@ -41,7 +41,7 @@ def configured_runner() -> "RayTaskRunner[Any]":
     A process that is connected to a Ray stays with it: its workers, which import flows too, would take
     another token and no longer be let in.
     """
-    if _is_connected():
+    if is_connected():
         arguments: dict[str, Any] = {"address": None}
     elif (address := configured_address()) is not None:
         arguments = {"address": address, **init_arguments()}
@@ -52,7 +52,8 @@ def configured_runner() -> "RayTaskRunner[Any]":
     return RayTaskRunner(arguments.pop("address"), arguments)
 
 
-def _is_connected() -> bool:
+def is_connected() -> bool:
+    """Tell whether this process is connected to a Ray already."""
     if "ray._raylet" not in sys.modules:  # "ray" may be a name that stands for what is not loaded yet
         return False
     import ray

@@ -1,0 +1,115 @@
+"""What each artifact of a store is: its recipe, seed, attack and networks, told from manifests."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from advfeat.datasets.origins import origin_of
+from advfeat.storage import Manifest, Store
+
+
+class Description(BaseModel):
+    """One artifact in the words of an experiment; ``None`` where a word does not apply, or is not known.
+
+    Accuracy, success and length of perturbations are those that its stage measured; eps is in [0, 1] pixel
+    units, of l0 a count of values.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    digest: str
+    stage: str
+    recipe: str | None
+    seed: int | None
+    data: str | None
+    norm: str | None
+    eps: float | None
+    source_model: str | None
+    target_model: str | None
+    images: int | None
+    """Rows of its training split."""
+    test_accuracy: float | None
+    attack_success: float | None
+    bytes: int
+    created: str
+    uri: str
+
+
+def described(store: Store) -> list[Description]:
+    """Describe every readable artifact of a store, the oldest first."""
+    manifests = {manifest.digest: manifest for manifest in store.manifests()}
+    found = [_Reader(manifests, manifest).description(store) for manifest in manifests.values()]
+    return sorted(found, key=lambda entry: (entry.created, entry.stage, entry.digest))
+
+
+class _Reader:
+    """Reads one manifest, and those of what it was made from as far as they are in the store."""
+
+    def __init__(self, manifests: Mapping[str, Manifest], manifest: Manifest) -> None:
+        self._manifests, self._manifest = manifests, manifest
+
+    def description(self, store: Store) -> Description:
+        """Return what is known of the artifact."""
+        manifest, metrics = self._manifest, self._manifest.metrics
+        attack = self._first("attack", ("dataset", "shard")) or {}
+        return Description(
+            digest=manifest.digest,
+            stage=manifest.stage,
+            recipe=self._recipe(),
+            seed=manifest.parameters.get("seed", self._first("seed", ("target_model", "dataset"))),
+            data=self._data(),
+            norm=attack.get("norm"),
+            eps=attack.get("eps"),
+            source_model=self._network("source_model"),
+            target_model=self._network("target_model"),
+            images=metrics.get("train_size"),
+            test_accuracy=metrics.get("test_accuracy"),
+            attack_success=metrics.get("attack_success"),
+            bytes=sum(file.bytes for file in manifest.files),
+            created=manifest.created,
+            uri=store.artifact_uri(manifest.digest),
+        )
+
+    def _recipe(self) -> str | None:
+        parameters = self._manifest.parameters
+        if self._manifest.stage == "report":
+            return ", ".join(parameters["experiment"]["recipes"])
+        if self._manifest.stage == "grid_report":
+            return str(parameters["title"]).partition(" · ")[0]
+        if self._manifest.stage == "two_dimensional":
+            return "two_dimensional"
+        recipe = self._first("recipe", ("dataset", "shard"))
+        return None if recipe is None else str(recipe)
+
+    def _data(self) -> str | None:
+        images = self._nearest(("images",))
+        return None if images is None else origin_of(images.parameters["identity"]).source
+
+    def _network(self, stage: str) -> str | None:
+        model = self._nearest((stage,))
+        return None if model is None else str(model.parameters["training"]["model"])
+
+    def _first(self, parameter: str, stages: tuple[str, ...]) -> Any:
+        """Return a parameter of the nearest artifact of these stages that has it."""
+        nearest = self._nearest(stages)
+        return None if nearest is None else nearest.parameters.get(parameter)
+
+    def _nearest(self, stages: Iterable[str]) -> Manifest | None:
+        """Return the artifact itself, or the nearest that it was made from, of one of these stages."""
+        if self._manifest.stage in ("report", "grid_report") and set(stages) != {"images"}:
+            return None  # it was made from many
+        level = [self._manifest]
+        while level:
+            for manifest in level:
+                if manifest.stage in stages:
+                    return manifest
+            made_from = dict.fromkeys(digest for manifest in level for digest in _own_inputs(manifest))
+            level = [self._manifests[digest] for digest in made_from if digest in self._manifests]
+        return None
+
+
+def _own_inputs(manifest: Manifest) -> Iterable[str]:
+    """Return what an artifact was made from, without networks that it is only compared with."""
+    beside = ("reference_model", "guard_", "other_images")
+    return (digest for role, digest in manifest.inputs.items() if not role.startswith(beside))

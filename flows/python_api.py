@@ -1,0 +1,271 @@
+"""The command line's runs as functions: ``advfeat.run``, ``grid``, ``reproduce``, ``plan`` and ``store``.
+
+Arguments have the names that they have there. A run uses the Prefect server, the Ray and the store that are
+configured, and starts its own for as long as it lasts where none are.
+"""
+
+import asyncio
+import contextvars
+import ctypes
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pandas as pd
+
+from advfeat.catalogue.catalogue import Catalogue
+from advfeat.data import fetch
+from advfeat.errors import InputError
+from advfeat.flows.launch import launch, launch_grid
+from advfeat.flows.report_copy import local_copy
+from advfeat.planning import (
+    Experiment,
+    build_plan,
+    load_experiment,
+    load_grid,
+    load_reproduction,
+    outlook,
+    title_of,
+)
+from advfeat.recipes import RECIPES
+from advfeat.report.frame import rows_frame
+from advfeat.report.html import results_table
+from advfeat.storage import Store
+
+if TYPE_CHECKING:
+    from advfeat.flows.result import RunResult
+
+DEFAULT_STORE = "./.advfeat/store"
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run found; a notebook shows it as the report's table."""
+
+    title: str
+    rows: pd.DataFrame
+    """A line a recipe, in a grid one a point; columns and units: ``advfeat.report.frame.rows_frame``."""
+    report: Path
+    """The report, one HTML file on this machine."""
+    run: str
+    """The run's id, by which ``advfeat report`` and ``advfeat compare`` know it."""
+    seconds: float
+    stages: int
+    computed: int
+    cached: int
+    """How many stages there were, were computed, and came from the store."""
+    store: Catalogue
+    table: str
+    """The report's table of results, as HTML."""
+
+    def _repr_html_(self) -> str:
+        return self.table
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """What a run would compute; a notebook shows it as a table."""
+
+    rows: pd.DataFrame
+    """A line a stage: ``digest``, ``stage``, ``title``, ``state`` (cached or compute), ``why``."""
+
+    def _repr_html_(self) -> str:
+        return str(self.rows.to_html(index=False))
+
+
+def run(
+    source: str = "digits",
+    settings: Mapping[str, Any] | None = None,
+    *,
+    store: str | None = None,
+    ray: str | None = None,
+    stage_timeout: float | None = None,
+) -> Result:
+    """Train source models, build a data set per recipe, train target models on them, report.
+
+    ``source`` is a preset or a YAML file; ``settings`` change fields by their dotted names, such as
+    ``{"attack.eps": 1.0, "recipes": ["d_rand"]}``. ``store`` is a folder or an fsspec URI (``ADVFEAT_STORE``,
+    or ``.advfeat/store`` if unset), ``ray`` the ``HOST:PORT`` of a cluster, ``stage_timeout`` in seconds.
+    What the store holds is not computed again. Raises ``InputError`` before anything starts,
+    ``StageFailedError`` when all else has been computed.
+    """
+    return _run_experiment(load_experiment(source, _assignments(settings)), store, ray, stage_timeout)
+
+
+def reproduce(
+    setting: str = "digits",
+    settings: Mapping[str, Any] | None = None,
+    *,
+    store: str | None = None,
+    ray: str | None = None,
+    stage_timeout: float | None = None,
+) -> Result:
+    """Run every experiment of the discussion; ``setting`` is digits, mnist, cifar10 or cifar10-paper.
+
+    The other arguments, and what is raised, are as of ``run``.
+    """
+    return _run_experiment(load_reproduction(setting, _assignments(settings)), store, ray, stage_timeout)
+
+
+def grid(
+    recipe: str,
+    axes: Mapping[str, Any] | None = None,
+    *,
+    store: str | None = None,
+    ray: str | None = None,
+    at_once: int | None = None,
+    stage_timeout: float | None = None,
+) -> Result:
+    """Run one recipe over a grid: every combination of the values given, shared parts once.
+
+    ``axes`` holds lists of values by axis, such as ``{"eps": [0.5, 1.0], "seeds": [0, 1, 2]}``; names with
+    dots are fields of all experiments. ``at_once`` limits how many stages are computed at a time. The other
+    arguments, and what is raised, are as of ``run``.
+    """
+    name = RECIPES[recipe].name
+    form = load_grid(name, _assignments(axes))
+    place = _writable(store)
+    result = _computed(lambda: launch_grid(name, form, place, at_once, stage_timeout), ray)
+    return _shown(result, place, title_of(name, form), f"grid-{name}")
+
+
+def plan(
+    source: str = "digits", settings: Mapping[str, Any] | None = None, *, store: str | None = None
+) -> PlanResult:
+    """Tell every stage of a run, its digest, and whether it is cached or to be computed, and why.
+
+    Arguments as of ``run``; nothing is computed.
+    """
+    experiment = load_experiment(source, _assignments(settings))
+    place = Store(_uri(store))
+    place.check_readable()
+    lines = [
+        {
+            "digest": entry.stage.digest,
+            "stage": entry.stage.kind,
+            "title": entry.stage.title,
+            "state": entry.state,
+            "why": entry.why,
+        }
+        for entry in outlook(build_plan(experiment), place)
+    ]
+    return PlanResult(pd.DataFrame.from_records(lines))
+
+
+def store(uri: str | None = None) -> Catalogue:
+    """Open a store: a folder or an fsspec URI; ``ADVFEAT_STORE``, or ``.advfeat/store``, if unset.
+
+    Raises ``InputError`` if it cannot be read.
+    """
+    place = Store(_uri(uri))
+    place.check_readable()
+    return Catalogue(place)
+
+
+def _run_experiment(
+    experiment: Experiment, store: str | None, ray: str | None, stage_timeout: float | None
+) -> Result:
+    place = _writable(store)
+    for spec in experiment.data_specs:
+        fetch(spec)
+    result = _computed(lambda: launch(experiment, place, stage_timeout), ray)
+    return _shown(result, place, experiment.name, experiment.name)
+
+
+def _shown(result: "RunResult", place: Store, title: str, name: str) -> Result:
+    return Result(
+        title=title,
+        rows=rows_frame(result.rows),
+        report=local_copy(place, result.report, name),
+        run=result.run,
+        seconds=result.seconds,
+        stages=result.stages.total,
+        computed=result.stages.computed,
+        cached=result.stages.cached,
+        store=Catalogue(place),
+        table=results_table(result.rows),
+    )
+
+
+def _uri(store: str | None) -> str:
+    return store or os.environ.get("ADVFEAT_STORE") or DEFAULT_STORE
+
+
+def _writable(store: str | None) -> Store:
+    place = Store(_uri(store))
+    place.check_writable()
+    return place
+
+
+def _assignments(settings: Mapping[str, Any] | None) -> list[str]:
+    """Write settings as ``--set`` takes them; raises ``InputError`` for a value that is no plain one."""
+    found = []
+    for name, value in (settings or {}).items():
+        try:
+            found.append(f"{name}={json.dumps(value, default=_plain)}")
+        except (TypeError, ValueError):
+            remedy = "give numbers, texts, lists or dictionaries of them"
+            raise InputError(name, value, "is no plain value", remedy) from None
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Return the plain value of a NumPy scalar or array, a range, or a pydantic model."""
+    for method in ("tolist", "model_dump"):
+        if hasattr(value, method):
+            return getattr(value, method)()
+    if isinstance(value, range):
+        return list(value)
+    raise TypeError(type(value).__name__)
+
+
+def _computed(compute: Callable[[], Answer], ray: str | None) -> Answer:
+    """Return what a run computes; the environment of this process is left as it was found.
+
+    Where an event loop runs in this thread, as in a notebook, Prefect would take the flow for a part of it:
+    there the run has a thread of its own, and an interrupt of this one reaches it.
+    """
+    before = dict(os.environ)
+    if ray is not None:
+        os.environ["RAY_ADDRESS"] = ray
+    try:
+        return compute() if not _in_event_loop() else _in_thread_of_its_own(compute)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _in_thread_of_its_own(compute: Callable[[], Answer]) -> Answer:
+    answer: Future[Answer] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(compute())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="advfeat-run")
+    thread.start()
+    try:
+        return answer.result()
+    except KeyboardInterrupt:
+        assert thread.ident is not None
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt)
+        )
+        thread.join()
+        raise
