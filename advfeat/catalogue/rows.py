@@ -79,7 +79,7 @@ class StoredDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def _frame(self, table: pa.Table) -> pd.DataFrame:
         frame: pd.DataFrame = table.drop_columns(["image"]).to_pandas()
-        frame.insert(frame.columns.get_loc("label"), "image", list(self._images(table)))
+        frame.insert(table.column_names.index("image"), "image", list(self._images(table)))
         return frame
 
 
