@@ -1,8 +1,25 @@
 """The footer of a Parquet file, looked at before Arrow gives it out.
 
 Where the statistics of sizes contradict a column's type, or a column is encrypted, Arrow ends the process as
-soon as it is asked for the column. Such footers (``FileMetaData`` of Parquet's ``parquet.thrift``) are
-refused here.
+soon as the footer is asked for the column (``row_group(0).column(0)``), though reading it raises an error.
+Its sizes must be known before it is read. So such footers (``FileMetaData`` of Parquet's ``parquet.thrift``)
+are refused here.
+
+Why files are not read in a process of its own instead, with limits of memory and time (tried with pyarrow 26
+on two cores of a shared Linux machine; 230 lines in place of the 390 here, in ``compact_protocol``,
+``page_header`` and ``parquet_pages``):
+
+- It reads what is refused here. Of 6,000 damaged files it took 23. A page that told 999 of its 1,000 values
+  gave 999 rows, and a page of an unknown kind none, both without an error.
+- It refuses what is read here: 600 rows that repeat one picture of a megabyte, in a file of 1,504 bytes.
+  Pieces that fit are known from the headers of pages alone.
+- It is slow. A part of 64 MiB took 254 ms in place of 30 (bytes) and 368 in place of 132 (float32), 40 small
+  images 3.9 in place of 1.1, with a process that is kept and tables that come back through shared memory. One
+  that only approves of a file, which is then read here, took 2.3 to 3.6 times as long for a part. A new
+  process for each file costs more than half a second.
+- The types of other packages must be looked for all the same: tables that come back build them here.
+- macOS does not enforce the limit of memory.
+- It has little to catch: reading 18,000 damaged files ended no process.
 """
 
 from typing import BinaryIO
