@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from advfeat.catalogue.descriptions import Description, described
+from advfeat.catalogue.descriptions import Description, chosen, described
 from advfeat.errors import InputError
 from advfeat.storage import Store
 from advfeat.storage.runs import RunRecord, read_records
@@ -80,16 +80,6 @@ class Catalogue:
             return StoredDataset(self._store, digest, split)
         problem = f"is of stage {stage}, which is neither rows nor network"
         raise InputError("digest", digest[:12], problem, "give that of a data set, of images or of a model")
-
-
-def chosen(found: list[Description], stage: str | None, recipe: str | None) -> list[Description]:
-    """Return the descriptions of one stage and one recipe, as far as those are given."""
-    return [
-        entry
-        for entry in found
-        if (stage is None or entry.stage == stage)
-        and (recipe is None or recipe in (entry.recipe or "").split(", "))
-    ]
 
 
 def _run(record: RunRecord) -> dict[str, Any]:

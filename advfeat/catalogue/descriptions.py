@@ -43,6 +43,16 @@ def described(store: Store) -> list[Description]:
     return sorted(found, key=lambda entry: (entry.created, entry.stage, entry.digest))
 
 
+def chosen(found: list[Description], stage: str | None, recipe: str | None) -> list[Description]:
+    """Return the descriptions of one stage and one recipe, as far as those are given."""
+    return [
+        entry
+        for entry in found
+        if (stage is None or entry.stage == stage)
+        and (recipe is None or recipe in (entry.recipe or "").split(", "))
+    ]
+
+
 class _Reader:
     """Reads one manifest, and those of what it was made from as far as they are in the store."""
 

@@ -1,7 +1,7 @@
 """Commands that look into a store: what is there, what runs found."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,23 +10,29 @@ from advfeat.flows.command_line.options import DEFAULT_STORE, AsJSON, Digest, Ru
 if TYPE_CHECKING:
     from advfeat.storage import Store
 
+RecipeFilter = Annotated[
+    str | None, typer.Option("--recipe", metavar="RECIPE", help="of one recipe alone, such as d_det")
+]
 
-def ls(store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:
-    """List the artifacts in the store."""
-    place = readable_store(store)
-    references = sorted(
-        (manifest.reference(place.artifact_uri(manifest.digest)) for manifest in place.manifests()),
-        key=lambda reference: (reference.created, reference.stage, reference.digest),
-    )
+
+def ls(
+    store: StoreURI = DEFAULT_STORE,
+    stage: Annotated[
+        str | None, typer.Option("--stage", metavar="STAGE", help="of one stage alone, such as dataset")
+    ] = None,
+    recipe: RecipeFilter = None,
+    as_json: AsJSON = False,
+) -> None:
+    """List the artifacts in the store: what each is, and the start of its digest."""
+    from advfeat.catalogue.descriptions import chosen, described
+
+    found = chosen(described(readable_store(store)), stage, recipe)
     if as_json:
-        shown = {"digest", "stage", "uri", "bytes", "created"}
-        print(json.dumps([reference.model_dump(include=shown) for reference in references]))
+        print(json.dumps([entry.model_dump() for entry in found]))
         return
-    for reference in references:
-        print(
-            f"{reference.digest[:12]}  {reference.stage:12}  {reference.bytes:>13,} B  "
-            f"{reference.created}  {reference.uri}"
-        )
+    from advfeat.flows.command_line.table import print_artifacts
+
+    print_artifacts(found)
 
 
 def show(digest: Digest, store: StoreURI = DEFAULT_STORE) -> None:
@@ -37,17 +43,23 @@ def show(digest: Digest, store: StoreURI = DEFAULT_STORE) -> None:
     print(json.dumps(content, indent=2))
 
 
-def runs(store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:
+def runs(store: StoreURI = DEFAULT_STORE, recipe: RecipeFilter = None, as_json: AsJSON = False) -> None:
     """List the runs that used the store, the last one at the end."""
-    from advfeat.storage.runs import read_records
+    from advfeat.catalogue.run_descriptions import described_runs
 
-    records = read_records(readable_store(store))
+    found = [
+        run
+        for run in described_runs(readable_store(store))
+        if recipe is None or recipe in (run.record.flow, *run.recipe.split(", "))
+    ]
     if as_json:
-        print(json.dumps([record.model_dump() for record in records]))
+        print(
+            json.dumps([{**run.record.model_dump(), **run.model_dump(exclude={"record"})} for run in found])
+        )
         return
     from advfeat.flows.command_line.table import print_runs
 
-    print_runs(records)
+    print_runs(found)
 
 
 def report(run: Run, store: StoreURI = DEFAULT_STORE) -> None:

@@ -4,8 +4,11 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
+from advfeat.catalogue.descriptions import Description
+from advfeat.catalogue.run_descriptions import RunDescription
 from advfeat.recipes import Recipe
 from advfeat.report.controls import control
 from advfeat.report.groups import Group, groups, varying_axes
@@ -14,7 +17,6 @@ from advfeat.report.published import published_line, published_note
 from advfeat.report.rows import Row
 from advfeat.report.transfer import transfer_matrices
 from advfeat.report.verdicts import claimed, correlation_lines, predicted, verdict_line, verdict_parts
-from advfeat.storage.runs import RunRecord
 
 if TYPE_CHECKING:
     from advfeat.report.comparison import Comparison
@@ -30,6 +32,7 @@ _NUMBERS = (
 )
 _REPRODUCTION_WIDTH = 150
 _WIDTH_WITH_SETTINGS = 190
+_STORE_WIDTH = 170
 
 
 def print_grid(title: str, rows: Sequence[Row]) -> None:
@@ -160,26 +163,57 @@ def print_recipes(recipes: Iterable[Recipe[Any]]) -> None:
     Console(markup=False, highlight=False).print(table)
 
 
-def print_runs(records: Sequence[RunRecord]) -> None:
+def print_artifacts(artifacts: Sequence[Description]) -> None:
+    """Print one line an artifact on standard output."""
+    table = Table("digest", "stage", "recipe", title="artifacts of this store")
+    for heading in ("seed", "data", "attack", "source", "target", "images", "accuracy", "success", "size"):
+        table.add_column(heading, justify="right")
+    table.add_column("made (UTC)", no_wrap=True)
+    for entry in artifacts:
+        table.add_row(
+            entry.digest[:12],
+            entry.stage.replace("_", " "),
+            entry.recipe or "",
+            "" if entry.seed is None else str(entry.seed),
+            entry.data or "",
+            "" if entry.norm is None or entry.eps is None else f"{entry.norm} {entry.eps:g}",
+            entry.source_model or "",
+            entry.target_model or "",
+            "" if entry.images is None else f"{entry.images:,}",
+            "" if entry.test_accuracy is None else percent(entry.test_accuracy),
+            "" if entry.attack_success is None else percent(entry.attack_success),
+            decimal(entry.bytes),
+            entry.created[:16].replace("T", " "),
+        )
+    _wide_console(_STORE_WIDTH).print(table)
+
+
+def print_runs(runs: Sequence[RunDescription]) -> None:
     """Print one line a run on standard output."""
-    table = Table("run", "state", "began (UTC)", title="runs of this store")
-    for heading in ("seconds", "stages", "cached"):
+    table = Table("run", "state", "began (UTC)", "recipe", title="runs of this store")
+    for heading in ("seeds", "data", "attack", "source", "target", "seconds", "stages", "cached"):
         table.add_column(heading, justify="right")
     table.add_column("what")
-    table.add_column("report")
-    for record in records:
-        stages = record.stages
+    table.add_column("report", no_wrap=True)
+    for run in runs:
+        record, stages = run.record, run.record.stages
         table.add_row(
             record.run[:8],
             record.state,
             record.began[:16].replace("T", " "),
+            run.recipe,
+            run.seeds,
+            run.data,
+            f"{run.norm} {run.eps}".strip(),
+            run.source_model,
+            run.target_model,
             "" if record.seconds is None else f"{record.seconds:,.0f}",
             "" if stages is None else str(stages.total),
             "" if stages is None else str(stages.cached),
             record.title,
             (record.report or "")[:12],
         )
-    _wide_console().print(table)
+    _wide_console(_STORE_WIDTH).print(table)
 
 
 def print_comparison(comparison: "Comparison") -> None:
