@@ -7,7 +7,7 @@ experiment. CONTRIBUTING says more.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import chdir
+from contextlib import chdir, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,8 @@ class Reader:
     def python(self, block: Block) -> None:
         """Execute a block, after those before it."""
         code = compile("\n" * block.line + block.text, str(ROOT / self.page), "exec")
-        exec(code, self.names)
+        with prefect_settings(self.serve()) if "advfeat.run(" in block.text else nullcontext():
+            exec(code, self.names)
 
     def yaml(self, block: Block) -> None:
         """Take a block as an experiment."""

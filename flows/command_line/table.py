@@ -165,14 +165,14 @@ def print_recipes(recipes: Iterable[Recipe[Any]]) -> None:
 
 def print_artifacts(artifacts: Sequence[Description]) -> None:
     """Print one line an artifact on standard output."""
-    table = Table("digest", "stage", "recipe", title="artifacts of this store")
+    table = Table("digest", "stage", "recipe", box=None, pad_edge=False)  # plain, for awk and the like
     for heading in ("seed", "data", "attack", "source", "target", "images", "accuracy", "success", "size"):
         table.add_column(heading, justify="right")
     table.add_column("made (UTC)", no_wrap=True)
     for entry in artifacts:
         table.add_row(
             entry.digest[:12],
-            entry.stage.replace("_", " "),
+            entry.stage,
             entry.recipe or "",
             "" if entry.seed is None else str(entry.seed),
             entry.data or "",
