@@ -2,14 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --constraint constraints.txt --editable
+TOGETHER := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-faults fuzz bench deployments docs audit lint constraints clean
+.PHONY: run test check test-faults fuzz bench deployments docs audit lint constraints clean
 
 run: .venv/.installed
 	$(BIN)/advfeat run
 
 test: lint
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest $(TOGETHER)
+
+# What an edit needs: no servers, no whole runs, no browser and no long computation.
+check: lint
+	$(BIN)/pytest $(TOGETHER) -m 'not (faults or servers or slow)'
 
 test-faults: .venv/.installed-dev
 	$(BIN)/pytest -m faults

@@ -5,6 +5,9 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+# Where a shell forbids bytecode, each process that a test starts would compile torch, Ray and Prefect anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 if os.environ.get("ADVFEAT_TEST_GPU", "0") == "0":
     # Before anything asks for it: models would be trained on a GPU and asked about images on the CPU.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -77,6 +80,13 @@ def local_store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "store"))
 
 
+@pytest.fixture(scope="session")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store that takes what tests compute of the same plans, in all processes of the suite."""
+    folder = tmp_path_factory.getbasetemp()
+    return Store(str((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "shared-store"))
+
+
 @pytest.fixture
 def quick() -> Experiment:
     """All five recipes on a part of the digits, in seconds."""
@@ -95,6 +105,33 @@ def served_command(tmp_path: Path, prefect_api: dict[str, str]) -> Command:
     return Command(tmp_path, prefect_api)
 
 
+_LONGEST_FIRST = (
+    *("test_main_job.py", "test_recipes.py", "test_configured.py", "test_interruption.py", "test_ui.py"),
+    *("test_effects.py", "test_grid.py", "test_workers.py", "test_attacks.py", "test_step_graph.py"),
+    *("test_deploy.py", "test_deployment_files.py", "test_training.py", "test_robustness.py"),
+    *("test_transfer.py", "test_bugs_only.py", "test_benchmarks.py"),
+)
+"""Files that take longest: at the end a core would wait for another's."""
+
+_SERVERS = {"command", "served_command", "prefect_api", "s3", "site", "home", "interface"}
+"""Fixtures that start servers, whole runs or browsers."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the file that takes longest: at the end the other cores would wait for it."""
-    items.sort(key=lambda item: item.path.name != "test_workers.py")
+    """Mark what starts servers, and begin with the files that take longest."""
+    for item in items:
+        if _starts_servers(item):
+            item.add_marker("servers")
+    items.sort(key=lambda item: _place(item.path.name))
+
+
+def _starts_servers(item: pytest.Item) -> bool:
+    """Tell whether a test asks for a fixture that starts servers, also by a parameter: a store on S3."""
+    asked = set(getattr(item, "fixturenames", ()))
+    callspec = getattr(item, "callspec", None)
+    given = set(map(str, callspec.params.values())) if callspec is not None else set()
+    return not _SERVERS.isdisjoint(asked | given)
+
+
+def _place(name: str) -> int:
+    return _LONGEST_FIRST.index(name) if name in _LONGEST_FIRST else len(_LONGEST_FIRST)

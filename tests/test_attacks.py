@@ -365,6 +365,7 @@ FAST = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error:the attack step is not compiled")
 @pytest.mark.parametrize("engine", FAST.values(), ids=FAST.keys())
 def test_fast_paths_are_as_strong_as_the_reference(

@@ -11,6 +11,7 @@ from benchmarks import job
 from benchmarks.__main__ import main
 
 
+@pytest.mark.slow
 def test_peers_and_engine_reach_the_same_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = "--model cnn --width 8 --image-size 8 --epochs 10 --eps 1.5 --steps 8 --rounds 1"
     assert main(["attacks", "--quick", *asked.split(), "--output", str(tmp_path)]) == 0

@@ -47,6 +47,7 @@ def networks(digits: Digits) -> list[Normalized]:
     return [fit(data, spec, classes=10, seed=seed) for seed in range(6)]
 
 
+@pytest.mark.slow
 def test_what_does_not_transfer_teaches_nothing(digits: Digits, networks: list[Normalized]) -> None:
     images, labels, test_images, test_labels = digits
     source, guards, others = networks[0], networks[1:4], networks[4:]
@@ -161,6 +162,7 @@ def test_every_example_lies_in_the_ball_and_in_the_pixel_range(
     assert found.max() <= 1
 
 
+@pytest.mark.slow
 def test_neither_batches_nor_neighbours_show(digits: Digits, networks: list[Normalized]) -> None:
     images, labels = digits[0][:150], digits[1][:150]
     targets, attack = (labels + 1) % 10, ATTACK.model_copy(update={"steps": 4, "random_start": True})
@@ -178,6 +180,7 @@ def test_neither_batches_nor_neighbours_show(digits: Digits, networks: list[Norm
     assert torch.equal(torch.cat(pieces), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "engine", [Engine(optimized=True), Engine("bf16", optimized=True)], ids=["folded", "bf16"]
 )

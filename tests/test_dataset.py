@@ -117,6 +117,7 @@ def test_adversarial_recipes_perturb_towards_their_labels_within_eps(
         assert shares.max() < 0.25, "targets do not depend on the true class"
 
 
+@pytest.mark.slow
 def test_one_shard_or_seven_make_the_same_bytes(
     quick: Experiment, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -336,6 +336,7 @@ def request(url: str, body: bytes | None = None, user: str = "") -> Any:
         return json.load(answer)
 
 
+@pytest.mark.servers
 def test_storage_of_the_compose_file_runs(tmp_path: Path) -> None:
     with Topology(tmp_path) as topology:
         topology.start("seaweedfs")
@@ -359,6 +360,7 @@ def wait_for(url: str) -> None:
     raise TimeoutError(url)
 
 
+@pytest.mark.servers
 @pytest.mark.skipif(not POSTGRES.exists(), reason="no PostgreSQL server on this machine")
 def test_servers_of_the_compose_file_run(tmp_path: Path) -> None:
     with Topology(tmp_path) as topology:

@@ -17,13 +17,15 @@ from advfeat.storage import Store
 from advfeat.training import TrainingSet, fit
 from tests.inline import compute, compute_all
 
+pytestmark = pytest.mark.slow
+
 CHANCE = 0.1
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(shared_store: Store) -> Store:
     """One for all tests: they share the source models."""
-    return Store(str(tmp_path_factory.mktemp("store")))
+    return shared_store
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ def start_until_computing(command: Command) -> "subprocess.Popen[str]":
     raise TimeoutError("nothing was computed")
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize(
     ("shell", "number"),
     [("command", signal.SIGINT), ("served_command", signal.SIGTERM)],
@@ -87,6 +88,7 @@ def test_a_failed_stage_keeps_the_rest_and_runs_again_alone(served_command: Comm
     assert served_command.left_processes(3) == []
 
 
+@pytest.mark.servers
 def test_two_runs_at_once_on_one_store(tmp_path: Path) -> None:
     store = ("--store", str(tmp_path / "store"))
     commands = [Command(tmp_path / name) for name in ("one", "two")]

@@ -24,25 +24,37 @@ from advfeat.storage import Store
 from tests.command import Command
 from tests.inline import compute_all
 
+pytestmark = pytest.mark.slow
+
 CHANCE = 0.1
 SMALL = "{eps: 1, steps: 1}"
 REPRODUCED = tuple(recipe for recipe in RECIPES if recipe != "imported")
 """The others need no data set of the user's; tests/test_imported.py has one."""
+OF_ROBUSTNESS = tuple(recipe for recipe in REPRODUCED if RECIPES[recipe].claim.robust is not None)
+UNATTACKED = "evaluation={attack: null, further_eps: []}"
 Computed = tuple[Store, Plan]
 
 
 @pytest.fixture(scope="module")
-def computed(tmp_path_factory: pytest.TempPathFactory) -> Computed:
-    """``advfeat reproduce digits``, one seed, in this process."""
-    store = Store(str(tmp_path_factory.mktemp("store")))
-    plan = build_plan(load_reproduction("digits", ["seeds=[0]"]))
-    compute_all(plan, store)
-    return store, plan
+def computed(shared_store: Store) -> Computed:
+    """``advfeat reproduce digits``, one seed, in this process, but for attacks on targets: half the time."""
+    plan = build_plan(load_reproduction("digits", ["seeds=[0]", UNATTACKED]))
+    compute_all(plan, shared_store)
+    return shared_store, plan
 
 
 @pytest.fixture(scope="module")
-def rows(computed: Computed) -> dict[str, dict[str, Any]]:
-    return reported(*computed)
+def attacked(shared_store: Store) -> dict[str, dict[str, Any]]:
+    """Rows of the recipes whose claim is of robustness, and of ordinary training beside them: attacked."""
+    recipes = f"recipes=[clean, {', '.join(OF_ROBUSTNESS)}]"
+    plan = build_plan(load_reproduction("digits", ["seeds=[0]", recipes]))
+    compute_all(plan, shared_store)
+    return reported(shared_store, plan)
+
+
+@pytest.fixture(scope="module")
+def rows(computed: Computed, attacked: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return reported(*computed) | {recipe: attacked[recipe] for recipe in OF_ROBUSTNESS}
 
 
 def reported(store: Store, plan: Plan) -> dict[str, dict[str, Any]]:
@@ -116,7 +128,7 @@ def test_bugs_fool_the_source_alone_and_teach_nothing(
     """Held against D_det: the same eps, steps and labels. Of one seed Wilson's interval leaves out seeds."""
     assert rows["bugs_only"]["attack_success"] > rows["d_det"]["attack_success"] - 0.05
     store = computed[0]
-    over_seeds = build_plan(load_reproduction("digits", ["seeds=[0,1,2]", "recipes=[bugs_only]"]))
+    over_seeds = build_plan(load_reproduction("digits", ["seeds=[0,1,2]", "recipes=[bugs_only]", UNATTACKED]))
     compute_all(over_seeds, store)
     low, high = reported(store, over_seeds)["bugs_only"]["ci95"]
     assert low < CHANCE < high < rows["d_det"]["ci95"][0]
@@ -128,15 +140,15 @@ def test_bugs_fool_the_source_alone_and_teach_nothing(
     assert rows["transfer"]["transfer_rate"] > 0.3
 
 
-def test_only_robust_features_teach_robustness(rows: dict[str, dict[str, Any]]) -> None:
+def test_only_robust_features_teach_robustness(attacked: dict[str, dict[str, Any]]) -> None:
     robust, standard, clean = (
-        rows[name]["robust_accuracies"] for name in ("robust_features", "non_robust_features", "clean")
+        attacked[name]["robust_accuracies"] for name in ("robust_features", "non_robust_features", "clean")
     )
     assert robust["L2 0.5"] > 2 * standard["L2 0.5"]
     assert robust["L2 0.5"] > 0.4
     assert robust["L2 0.75"] > 1.2 * clean["L2 0.75"], "more than ordinary training has"
     assert standard["L2 0.75"] < clean["L2 0.75"] / 2
-    assert rows["robust_features"]["ordinary_robust_accuracy"] == clean["L2 0.75"]
+    assert attacked["robust_features"]["ordinary_robust_accuracy"] == clean["L2 0.75"]
 
 
 def test_robust_features_leak_into_random_labels_more_than_into_the_next_class(
@@ -316,6 +328,8 @@ def test_reproduce_prints_published_beside_found(served_command: Command) -> Non
         "recipes=[clean, d_det, two_dimensional]",
     ]
     quick = [*small, "source.epochs=2", "target.epochs=2", "attack.steps=3", "two_dimensional.planes=1"]
+    store = Store(str(served_command.folder / ".advfeat" / "store"))
+    compute_all(build_plan(load_reproduction("digits", quick)), store)
     words = [word for assignment in quick for word in ("--set", assignment)]
     printed = served_command.succeed("reproduce", "digits", *words)
     (line,) = [line for line in printed.splitlines() if line.startswith("│ d_det ")]

@@ -42,6 +42,7 @@ def shuffled(images: Tensor, seed: int) -> Tensor:
     return images[torch.randperm(len(images), generator=generator)]
 
 
+@pytest.mark.slow
 def test_only_what_a_robust_network_keeps_teaches_robustness(
     digits: tuple[Tensor, Tensor, Tensor, Tensor],
 ) -> None:

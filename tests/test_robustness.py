@@ -73,6 +73,7 @@ def test_adversarial_training_makes_robust(
     assert robust[0] + 0.2 < robust[1] <= clean[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "eps"), BALLS)
 def test_restarts_leave_fewer_images_and_autoattack_hardly_fewer(
     test_set: tuple[Tensor, NDArray[np.int64]], perceptron: Normalized, norm: Norm, eps: float
@@ -117,6 +118,7 @@ def test_autoattack_repeats_itself_and_leaves_everything_as_it_was(
     assert all(weights.requires_grad for weights in standard.parameters())
 
 
+@pytest.mark.slow
 def test_a_report_has_autoattack_in_each_ball(tmp_path: Path) -> None:
     pytest.importorskip("pyautoattack", reason="the extra autoattack is not installed")
     small = ["recipes=[clean]", "seeds=[0]", "data.test_size=40", "target={model: mlp, width: 8, epochs: 6}"]

@@ -78,6 +78,7 @@ def test_other_convolutions_are_traced_as_they_are(convolution: torch.nn.Module,
     assert (ours - plain).norm() < 1e-9 * plain.norm()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("abreast", [1, 4])
 @pytest.mark.parametrize("name", ["cnn", "resnet9", "resnet18", "vgg16_bn", "densenet", "inception"])
 def test_input_gradients_as_convolutions_are_input_gradients(name: ModelName, abreast: int) -> None:
@@ -131,6 +132,7 @@ def test_images_abreast_do_not_see_each_other(
     assert torch.allclose(alone, abreast, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_compiled_step_has_its_weights_packed() -> None:
     """A graph that took the weights as inputs would see them change."""
     network = REFERENCE.prepare(build("cnn", width=4, image_shape=(1, 8, 8), classes=3))

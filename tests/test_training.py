@@ -25,6 +25,7 @@ def digits() -> tuple[Tensor, Tensor]:
     return torch.from_numpy(train.images), torch.from_numpy(train.labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "epochs", "learning_rate"),
     [("mlp", 12, 0.05), ("cnn", 5, 0.05), ("resnet9", 5, 0.05), ("resnet18", 5, 0.02)],
@@ -181,6 +182,7 @@ def test_a_checkpoint_of_another_training_is_not_used(digits: tuple[Tensor, Tens
     assert all(torch.equal(alone[name], beside[name]) for name in alone)
 
 
+@pytest.mark.slow
 def test_adversarial_training_makes_robust_models(digits: tuple[Tensor, Tensor]) -> None:
     test = data.load(load_experiment("digits").data).test
     images, labels = as_pixels(torch.from_numpy(test.images)), torch.from_numpy(test.labels)

@@ -131,6 +131,7 @@ def test_a_pair_that_is_missing_is_no_zero(rows: list[Row]) -> None:
     assert transfer_matrices([row.model_copy(update={"transfer_rate": None}) for row in rows]) == []
 
 
+@pytest.mark.slow
 def test_architectures_that_fall_for_more_learn_more(local_store: Store) -> None:
     """The claim itself, with the networks of the preset; which architecture that is depends on the source."""
     axes = ("source_model=[cnn,mlp]", "target_model=[mlp,cnn,resnet9]", "eps=1.0", "seeds=[0]")

@@ -59,6 +59,7 @@ def train_a_share(rank: int, folder: Path) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_would(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     processes = [spawn.Process(target=train_a_share, args=(rank, tmp_path)) for rank in range(2)]
