@@ -15,6 +15,9 @@ _MARK = "ADVFEAT_TEST_MARK"
 CONFIGURATION = ("PREFECT_", "RAY_", "AWS_", "ADVFEAT_")
 """How the names of the variables start by which a user configures servers and stores."""
 
+EVEN_RAY = {"RAY_worker_niceness": "0"}
+"""Ray's workers would give way to all else, and on a busy machine not start in the time that they have."""
+
 # A run of all five recipes that takes seconds: a part of the digits, few epochs and steps.
 QUICK_ASSIGNMENTS = (
     *("data.train_size=384", "data.test_size=300", "seeds=[0]"),
@@ -79,4 +82,4 @@ class Command:
         return found
 
     def _environment(self) -> dict[str, str]:
-        return {**unconfigured(), **self.extra, _MARK: self.mark, "COLUMNS": "200"}
+        return {**unconfigured(), **EVEN_RAY, **self.extra, _MARK: self.mark, "COLUMNS": "200"}

@@ -22,7 +22,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from advfeat.cluster import object_store as seaweed
 from advfeat.cluster.embedded import SERVER_SETTINGS
 from advfeat.cluster.private_files import write_private
-from tests.command import unconfigured
+from tests.command import EVEN_RAY, unconfigured
 
 BUCKET = "advfeat"
 _START_SECONDS = 60.0
@@ -193,7 +193,7 @@ def ray_nodes(folder: Path, head_cores: int, worker_cores: list[int]) -> RayNode
             *("--node-ip-address=127.0.0.1", "--object-store-memory=100000000", *options),
         ]
         log = folder / f"{name}.log"
-        return Server(command, log, lambda: _started(log, port), variables | health)
+        return Server(command, log, lambda: _started(log, port), variables | health | EVEN_RAY)
 
     head = node("head", head_cores, "--head", f"--port={port}", "--include-dashboard=false")
     workers = [

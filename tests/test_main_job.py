@@ -117,7 +117,9 @@ def test_another_eps_recomputes_generation_and_targets_only(home: Command, first
     }
 
 
-def test_lost_artifacts_are_told_and_computed_again(home: Command, first: Json) -> None:
+def test_lost_artifacts_are_told_and_computed_again(
+    home: Command, first: Json, prefect_api: dict[str, str]
+) -> None:
     store = home.folder / ".advfeat" / "store" / "artifacts"
     titles = {entry["title"]: entry["digest"] for entry in json.loads(home.succeed("plan", "--json"))}
     deleted, damaged = titles["target model clean, seed 1"], titles["data set shuffled, seed 2"]
@@ -127,7 +129,7 @@ def test_lost_artifacts_are_told_and_computed_again(home: Command, first: Json) 
     payload.write_bytes(bytes(reversed(payload.read_bytes())))
     assert home("verify", damaged).returncode == 1
 
-    done = home("run", "--json")
+    done = Command(home.folder, prefect_api)("run", "--json")
     assert "target model clean, seed 1: deleted: " in done.stderr
     assert "data set shuffled, seed 2: damaged: " in done.stderr
     result = json.loads(done.stdout)

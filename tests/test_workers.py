@@ -107,7 +107,7 @@ def listening_addresses(process: "subprocess.Popen[str]") -> set[str]:
                         for one in connections
                         if one.status == psutil.CONN_LISTEN
                     }
-        time.sleep(0.2)
+        time.sleep(0.5)
     return found
 
 
