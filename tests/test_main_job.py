@@ -18,8 +18,15 @@ Json = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """``advfeat`` in a folder that the tests of this file share, in their order."""
-    return Command(tmp_path_factory.mktemp("home"))
+    """``advfeat`` in a folder that the tests of this file share, in their order.
+
+    It holds modules of the user's own under names of others, and stands on PYTHONPATH.
+    """
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "flows").mkdir()
+    for module in ("tasks.py", "secrets.py", "flows/__init__.py"):
+        (folder / module).write_text("raise RuntimeError('a module of the user stood in for another')\n")
+    return Command(folder, {"PYTHONPATH": str(folder)})
 
 
 @pytest.fixture(scope="module")
