@@ -28,8 +28,8 @@ pytestmark = pytest.mark.slow
 
 CHANCE = 0.1
 SMALL = "{eps: 1, steps: 1}"
-REPRODUCED = tuple(recipe for recipe in RECIPES if recipe != "imported")
-"""The others need no data set of the user's; tests/test_imported.py has one."""
+REPRODUCED = load_reproduction("digits").recipes
+"""Others have tests of their own, as tests/test_imported.py."""
 OF_ROBUSTNESS = tuple(recipe for recipe in REPRODUCED if RECIPES[recipe].claim.robust is not None)
 UNATTACKED = "evaluation={attack: null, further_eps: []}"
 Computed = tuple[Store, Plan]
