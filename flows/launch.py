@@ -201,8 +201,12 @@ def _ray(computes: bool) -> Iterator["TaskRunner[Any]"]:
         return
     from prefect_ray import RayTaskRunner
 
-    if is_connected():  # to a Ray of the program that called, which stays
-        yield RayTaskRunner()
-        return
+    if is_connected():
+        raise InputError(
+            "ray",
+            configured_address(),
+            "cannot be used: this program is connected to a Ray already",
+            "call ray.shutdown() first, or give the address of that cluster from another program",
+        )
     with local_ray() if (address := configured_address()) is None else connection(address):
         yield RayTaskRunner()

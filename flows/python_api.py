@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 DEFAULT_STORE = "./.advfeat/store"
 Answer = TypeVar("Answer")
+Place = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,10 @@ class PlanResult:
 
 
 def run(
-    source: str = "digits",
+    source: Place = "digits",
     settings: Mapping[str, Any] | None = None,
     *,
-    store: str | None = None,
+    store: Place | None = None,
     ray: str | None = None,
     stage_timeout: float | None = None,
 ) -> Result:
@@ -95,14 +96,16 @@ def run(
     What the store holds is not computed again. Raises ``InputError`` before anything starts,
     ``StageFailedError`` when all else has been computed.
     """
-    return _run_experiment(load_experiment(source, _assignments(settings)), store, ray, stage_timeout)
+    return _run_experiment(
+        load_experiment(os.fspath(source), _assignments(settings)), store, ray, stage_timeout
+    )
 
 
 def reproduce(
     setting: str = "digits",
     settings: Mapping[str, Any] | None = None,
     *,
-    store: str | None = None,
+    store: Place | None = None,
     ray: str | None = None,
     stage_timeout: float | None = None,
 ) -> Result:
@@ -117,7 +120,7 @@ def grid(
     recipe: str,
     axes: Mapping[str, Any] | None = None,
     *,
-    store: str | None = None,
+    store: Place | None = None,
     ray: str | None = None,
     at_once: int | None = None,
     stage_timeout: float | None = None,
@@ -130,19 +133,21 @@ def grid(
     """
     name = RECIPES[recipe].name
     form = load_grid(name, _assignments(axes))
+    _check_positive("at_once", at_once, least=1)
+    _check_positive("stage_timeout", stage_timeout, least=1)
     place = _writable(store)
     result = _computed(lambda: launch_grid(name, form, place, at_once, stage_timeout), ray)
     return _shown(result, place, title_of(name, form), f"grid-{name}")
 
 
 def plan(
-    source: str = "digits", settings: Mapping[str, Any] | None = None, *, store: str | None = None
+    source: Place = "digits", settings: Mapping[str, Any] | None = None, *, store: Place | None = None
 ) -> PlanResult:
     """Tell every stage of a run, its digest, and whether it is cached or to be computed, and why.
 
     Arguments as of ``run``; nothing is computed.
     """
-    experiment = load_experiment(source, _assignments(settings))
+    experiment = load_experiment(os.fspath(source), _assignments(settings))
     place = Store(_uri(store))
     place.check_readable()
     lines = [
@@ -158,7 +163,7 @@ def plan(
     return PlanResult(pd.DataFrame.from_records(lines))
 
 
-def store(uri: str | None = None) -> Catalogue:
+def store(uri: Place | None = None) -> Catalogue:
     """Open a store: a folder or an fsspec URI; ``ADVFEAT_STORE``, or ``.advfeat/store``, if unset.
 
     Raises ``InputError`` if it cannot be read.
@@ -169,8 +174,9 @@ def store(uri: str | None = None) -> Catalogue:
 
 
 def _run_experiment(
-    experiment: Experiment, store: str | None, ray: str | None, stage_timeout: float | None
+    experiment: Experiment, store: Place | None, ray: str | None, stage_timeout: float | None
 ) -> Result:
+    _check_positive("stage_timeout", stage_timeout, least=1)
     place = _writable(store)
     for spec in experiment.data_specs:
         fetch(spec)
@@ -193,14 +199,19 @@ def _shown(result: "RunResult", place: Store, title: str, name: str) -> Result:
     )
 
 
-def _uri(store: str | None) -> str:
-    return store or os.environ.get("ADVFEAT_STORE") or DEFAULT_STORE
+def _uri(store: Place | None) -> str:
+    return os.fspath(store or "") or os.environ.get("ADVFEAT_STORE") or DEFAULT_STORE
 
 
-def _writable(store: str | None) -> Store:
+def _writable(store: Place | None) -> Store:
     place = Store(_uri(store))
     place.check_writable()
     return place
+
+
+def _check_positive(name: str, value: float | None, least: int) -> None:
+    if value is not None and not value >= least:
+        raise InputError(name, value, f"is less than {least}", "give more, or leave it out")
 
 
 def _assignments(settings: Mapping[str, Any] | None) -> list[str]:
@@ -208,7 +219,7 @@ def _assignments(settings: Mapping[str, Any] | None) -> list[str]:
     found = []
     for name, value in (settings or {}).items():
         try:
-            found.append(f"{name}={json.dumps(value, default=_plain)}")
+            found.append(f"{name}={json.dumps(value, default=_plain, ensure_ascii=False)}")
         except (TypeError, ValueError):
             remedy = "give numbers, texts, lists or dictionaries of them"
             raise InputError(name, value, "is no plain value", remedy) from None
@@ -225,20 +236,34 @@ def _plain(value: Any) -> Any:
     raise TypeError(type(value).__name__)
 
 
+_RUNNING = threading.Lock()
+_SET_BY_RUNS = ("PREFECT_", "RAY_", "PYTHONWARNINGS", "DO_NOT_TRACK")
+
+
 def _computed(compute: Callable[[], Answer], ray: str | None) -> Answer:
-    """Return what a run computes; the environment of this process is left as it was found.
+    """Return what a run computes; variables that it sets are then as they were.
 
     Where an event loop runs in this thread, as in a notebook, Prefect would take the flow for a part of it:
-    there the run has a thread of its own, and an interrupt of this one reaches it.
+    there the run has a thread of its own, and an interrupt of this one reaches it. Raises ``InputError``
+    while another run goes on in this process: there is one Ray in each.
     """
-    before = dict(os.environ)
-    if ray is not None:
-        os.environ["RAY_ADDRESS"] = ray
+    if not _RUNNING.acquire(blocking=False):
+        remedy = "wait for it, or start this one in a process of its own"
+        raise InputError("run", "this one", "cannot start while another goes on in this process", remedy)
+    before = _variables()
     try:
-        return compute() if not _in_event_loop() else _in_thread_of_its_own(compute)
+        if ray is not None:
+            os.environ["RAY_ADDRESS"] = ray
+        return _in_thread_of_its_own(compute) if _in_event_loop() else compute()
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name in _variables().keys() - before.keys():
+            del os.environ[name]
+        os.environ |= before
+        _RUNNING.release()
+
+
+def _variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(_SET_BY_RUNS)}
 
 
 def _in_event_loop() -> bool:

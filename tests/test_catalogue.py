@@ -52,6 +52,7 @@ def test_every_artifact_says_what_it_is(catalogue: Catalogue, plan: Plan) -> Non
     assert isinstance(evaluation["test_accuracy"], float)
     of_clean = line(table, made_of["clean/0/target_model"])
     assert (of_clean["recipe"], of_clean["source_model"], of_clean["eps"]) == ("clean", None, None)
+    assert line(table, made_of["clean/0/evaluation"])["source_model"] is None, "it is compared with one alone"
     assert (
         line(table, plan.report.digest)["recipe"] == "clean, d_det, mislabeled, distillation, two_dimensional"
     )
@@ -65,6 +66,8 @@ def test_tables_are_of_one_stage_or_recipe(catalogue: Catalogue) -> None:
         *("shard", "dataset", "target_model", "evaluation", "report")
     }
     assert catalogue.runs().empty, "nobody recorded one"
+    assert (table := catalogue.artifacts()).seed.dtype == "Int64"
+    assert table.images.dtype == "Int64"
 
 
 def test_a_data_set_is_one_for_pytorch_and_for_pandas(catalogue: Catalogue, plan: Plan) -> None:

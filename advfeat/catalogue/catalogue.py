@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from advfeat.catalogue.descriptions import Description, chosen, described
+from advfeat.catalogue.run_descriptions import RunDescription, described_runs, runs_of
 from advfeat.errors import InputError
 from advfeat.storage import Store
-from advfeat.storage.runs import RunRecord, read_records
 
 if TYPE_CHECKING:
     from advfeat.catalogue.rows import StoredDataset
     from advfeat.models import Normalized
 
+_RUN_WORDS = ("recipe", "data", "seeds", "norm", "eps", "source_model", "target_model")
+_RUN_COUNTS = ("stages", "computed", "cached")
 _RUN_COLUMNS = ("run", "flow", "title", "state", "began", "seconds", "report")
 
 
@@ -33,17 +35,17 @@ class Catalogue:
         """Where the store lies, as an fsspec URI."""
         return self._store.uri
 
-    def runs(self) -> pd.DataFrame:
-        """Return a line a run, the last one at the end.
+    def runs(self, *, recipe: str | None = None) -> pd.DataFrame:
+        """Return a line a run, the last one at the end, of one recipe if it is given.
 
         Columns: ``run`` (its id), ``flow`` (the recipe of a grid), ``title``, ``state`` (running, completed,
-        failed, cancelled, interrupted), ``began`` (UTC), ``seconds``, ``report`` (a digest), and ``stages``,
-        ``computed`` and ``cached``, which count stages.
+        failed, cancelled, interrupted), ``began`` (UTC), ``seconds``, ``report`` (a digest); ``recipe``,
+        ``data``, ``seeds``, ``norm``, ``eps`` ([0, 1] pixel units), ``source_model`` and ``target_model``, as
+        texts that name all values; and ``stages``, ``computed`` and ``cached``, which count stages.
         """
-        return pd.DataFrame.from_records(
-            [_run(record) for record in read_records(self._store)],
-            columns=[*_RUN_COLUMNS, "stages", "computed", "cached"],
-        )
+        found = [_run(run) for run in runs_of(described_runs(self._store), recipe)]
+        names = [*_RUN_COLUMNS, *_RUN_WORDS, *_RUN_COUNTS]
+        return pd.DataFrame.from_records(found, columns=names).astype(dict.fromkeys(_RUN_COUNTS, "Int64"))
 
     def artifacts(self, *, stage: str | None = None, recipe: str | None = None) -> pd.DataFrame:
         """Return a line an artifact, the oldest first, of one stage and one recipe if those are given.
@@ -54,7 +56,8 @@ class Catalogue:
         ``bytes``, ``created`` (UTC) and ``uri``.
         """
         found = [entry.model_dump() for entry in chosen(described(self._store), stage, recipe)]
-        return pd.DataFrame.from_records(found, columns=list(Description.model_fields))
+        table = pd.DataFrame.from_records(found, columns=list(Description.model_fields))
+        return table.astype({"seed": "Int64", "images": "Int64"})
 
     def datasets(self, *, recipe: str | None = None) -> pd.DataFrame:
         """Return a line a data set, columns as of ``artifacts``."""
@@ -82,10 +85,11 @@ class Catalogue:
         raise InputError("digest", digest[:12], problem, "give that of a data set, of images or of a model")
 
 
-def _run(record: RunRecord) -> dict[str, Any]:
-    counts = record.stages
+def _run(run: RunDescription) -> dict[str, Any]:
+    counts = run.record.stages
     return {
-        **{name: getattr(record, name) for name in _RUN_COLUMNS},
+        **{name: getattr(run.record, name) for name in _RUN_COLUMNS},
+        **{name: getattr(run, name) for name in _RUN_WORDS},
         "stages": None if counts is None else counts.total,
         "computed": None if counts is None else counts.computed,
         "cached": None if counts is None else counts.cached,

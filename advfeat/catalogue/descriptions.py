@@ -13,7 +13,7 @@ class Description(BaseModel):
     """One artifact in the words of an experiment; ``None`` where a word does not apply, or is not known.
 
     Accuracy, success and length of perturbations are those that its stage measured; eps is in [0, 1] pixel
-    units, of l0 a count of values.
+    units, of l0 a count of values. The recipe is that of the data set that it is, or was made from.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -84,9 +84,9 @@ class _Reader:
     def _recipe(self) -> str | None:
         parameters = self._manifest.parameters
         if self._manifest.stage == "report":
-            return ", ".join(parameters["experiment"]["recipes"])
+            return ", ".join((parameters.get("experiment") or {}).get("recipes", ()))
         if self._manifest.stage == "grid_report":
-            return str(parameters["title"]).partition(" · ")[0]
+            return str(parameters.get("title", "")).partition(" · ")[0]
         if self._manifest.stage == "two_dimensional":
             return "two_dimensional"
         recipe = self._first("recipe", ("dataset", "shard"))
@@ -120,6 +120,8 @@ class _Reader:
 
 
 def _own_inputs(manifest: Manifest) -> Iterable[str]:
-    """Return what an artifact was made from, without networks that it is only compared with."""
-    beside = ("reference_model", "guard_", "other_images")
+    """Return what an artifact was made from, without what it is only compared with."""
+    beside: tuple[str, ...] = ("reference_model", "guard_", "other_images")
+    if manifest.stage == "evaluation":
+        beside += ("source_model", "dataset")  # the target model leads to its own
     return (digest for role, digest in manifest.inputs.items() if not role.startswith(beside))

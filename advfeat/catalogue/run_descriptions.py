@@ -1,11 +1,12 @@
 """What each run of a store was about: its recipes, data, seeds, attack and networks, told from its report."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from advfeat.planning import Experiment, Point
+from advfeat.errors import InputError
+from advfeat.planning import Point
 from advfeat.storage import Manifest, Store
 from advfeat.storage.runs import RunRecord, read_records
 
@@ -44,29 +45,47 @@ def described_runs(store: Store) -> list[RunDescription]:
     return [RunDescription(record=record, **_words(reports.get(record.report or ""))) for record in records]
 
 
+def runs_of(found: Sequence[RunDescription], recipe: str | None) -> list[RunDescription]:
+    """Return the runs of one recipe, if it is given: of a grid of it, or of several recipes among them it."""
+    if recipe is None:
+        return list(found)
+    return [run for run in found if recipe in (run.record.flow, *run.recipe.split(", "))]
+
+
 def _words(report: Manifest | None) -> dict[str, str]:
+    """Tell what a report says of itself; of recipes and fields that are not known here too."""
     if report is None:
         return {}
     if report.stage == "report":
-        experiment = Experiment.model_validate(report.parameters["experiment"])
-        one = {name: [_value(experiment, field)] for name, field in _FIELDS.items()}
-        return _joined({"recipe": experiment.recipes, "seeds": experiment.seeds, **one})
-    points = [Point.model_validate(point) for point in report.parameters["points"]]
-    first = points[0].experiment  # all have what it has, but for what an axis gives
-    several = {
-        name: [point.axes.get(name, _value(first, field)) for point in points]
-        for name, field in _FIELDS.items()
-    }
-    seeds = [point.axes["seed"] for point in points]
-    return _joined({"recipe": first.recipes, "seeds": seeds, **several})
+        fields = report.parameters.get("experiment") or {}
+        one = {name: _values(fields, field) for name, field in _FIELDS.items()}
+        return _joined({"recipe": fields.get("recipes", ()), "seeds": fields.get("seeds", ()), **one})
+    points = report.parameters.get("points") or []
+    shared = _fields_of(points)
+    axes = [point.get("axes", {}) for point in points]
+    several = {}
+    for name, field in _FIELDS.items():
+        otherwise = _values(shared, field)
+        several[name] = [v for given in axes for v in ([given[name]] if name in given else otherwise)]
+    seeds = [given["seed"] for given in axes if "seed" in given]
+    return _joined({"recipe": shared.get("recipes", ()), "seeds": seeds, **several})
+
+
+def _fields_of(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the fields that all points have but for their axes; none if they cannot be read here."""
+    try:
+        return Point.model_validate(points[0]).experiment.model_dump(mode="json")
+    except (ValueError, IndexError, InputError):
+        return {}
 
 
 def _joined(values: Mapping[str, Iterable[Any]]) -> dict[str, str]:
     return {name: ", ".join(dict.fromkeys(map(str, found))) for name, found in values.items()}
 
 
-def _value(experiment: Experiment, field: str) -> Any:
-    value: Any = experiment
+def _values(fields: Mapping[str, Any], field: str) -> list[Any]:
+    """Return the value of a field by its dotted name, in a list; an empty one where there is none."""
+    value: Any = fields
     for name in field.split("."):
-        value = getattr(value, name)
-    return value
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return [] if value is None else [value]

@@ -16,8 +16,9 @@ _INSTALLED = {"site-packages", "dist-packages"}
 
 def put_users_folders_last() -> None:
     """Look into the user's folders last, here; what this process starts does not look into them."""
-    users = [entry for entry in _entries() if not _is_installed(entry)]
-    sys.path[:] = [entry for entry in sys.path if entry not in users] + users
+    users = {Path(entry).resolve() for entry in _entries() if not _is_installed(entry)}
+    theirs = [entry for entry in sys.path if Path(entry).resolve() in users]
+    sys.path[:] = [entry for entry in sys.path if entry not in theirs] + theirs
     os.environ |= without_users_folders()
 
 
@@ -43,7 +44,9 @@ def without_users_folders() -> dict[str, str]:
 
 
 def _entries() -> list[str]:
-    return [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    """Return the entries of PYTHONPATH; an empty one among others is the working folder, as Python has it."""
+    given = os.environ.get("PYTHONPATH")
+    return given.split(os.pathsep) if given else []
 
 
 def _is_installed(entry: str) -> bool:

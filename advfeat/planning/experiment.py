@@ -111,7 +111,7 @@ class SharedFields(Spec):
             name: True
             for name, field in type(self).model_fields.items()
             if name not in SharedFields.model_fields | _IN_EVERY_REPORT
-            and getattr(self, name) == field.default
+            and getattr(self, name) == field.get_default(call_default_factory=True)
         }
         return self.model_dump(
             mode="json", exclude={"shards": True, "data": {"root"}, "other_data": {"root"}, **later}
@@ -156,7 +156,9 @@ def _with_settings_of_recipes() -> type[SharedFields]:
     parts: tuple[type[Spec], ...] = (SharedFields, *own)
     for one, other in combinations(parts, 2):
         _check_alike(one, other)
-    made: Any = create_model("Experiment", __base__=parts, __module__=__name__, __doc__=SharedFields.__doc__)
+    made: Any = create_model(
+        "Experiment", __base__=parts[::-1], __module__=__name__, __doc__=SharedFields.__doc__
+    )
     return cast("type[SharedFields]", made)
 
 

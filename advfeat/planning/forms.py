@@ -183,8 +183,16 @@ def _without_none(annotation: Any) -> Any:
 GRIDS: Mapping[str, type[Grid]] = {name: _form(recipe) for name, recipe in RECIPES.items()}
 """The form of each recipe."""
 
-AXES = (
-    "data",
-    *dict.fromkeys(axis.name for recipe in RECIPES.values() for axis in axes_of(recipe)),
-)
-"""All axes but the seeds, in the order of names."""
+
+def _all_axes() -> dict[str, None]:
+    """Return the names of all axes: of attacks and recipes that attack, sources, other recipes, targets."""
+    recipes = [(recipe, _axes_by_position(recipe)) for recipe in RECIPES.values()]
+    of_attacks = [axes for recipe, axes in recipes if recipe.attacks]
+    of_others = [axes for recipe, axes in recipes if not recipe.attacks]
+    every = [axes for _, axes in recipes]
+    groups = ((1, every), (2, of_attacks), (0, every), (2, of_others), (3, every))
+    return {axis.name: None for part, some in groups for axes in some for axis in axes[part].values()}
+
+
+AXES = ("data", *_all_axes())
+"""All axes but the seeds, in the order in which tables have them."""

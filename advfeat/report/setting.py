@@ -18,7 +18,7 @@ def setting_line(recipe: Recipe[Any], experiment: Experiment, images: int, test_
         return own
     origin, data = _origin(recipe, experiment), shortened(experiment.data.source)
     tested = f"tested on {test_images:,}" + ("" if origin == data else f" of {data}")
-    attack = _attack(experiment) if recipe.attacks else ""
+    attack = _attack(experiment, recipe.passes(experiment)) if recipe.attacks else ""
     parts = [f"{origin} ({images:,} images, {tested})", _networks(recipe, experiment), attack, own]
     return ", ".join(filter(None, parts))
 
@@ -49,7 +49,10 @@ def _network(training: TrainSpec) -> str:
     return f"{training.model} ({training.epochs} epoch{'s' if training.epochs != 1 else ''}{robust})"
 
 
-def _attack(experiment: Experiment) -> str:
+def _attack(experiment: Experiment, passes: int) -> str:
+    """Write the ball, and the steps of the attack where networks give them."""
     attack = experiment.attack
+    if not passes:
+        return ball(attack.norm, attack.eps)
     again = f", {attack.restarts} restarts" if attack.restarts else ""
     return f"{ball(attack.norm, attack.eps)}, {attack.steps} steps{again}"

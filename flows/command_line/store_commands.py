@@ -45,13 +45,9 @@ def show(digest: Digest, store: StoreURI = DEFAULT_STORE) -> None:
 
 def runs(store: StoreURI = DEFAULT_STORE, recipe: RecipeFilter = None, as_json: AsJSON = False) -> None:
     """List the runs that used the store, the last one at the end."""
-    from advfeat.catalogue.run_descriptions import described_runs
+    from advfeat.catalogue.run_descriptions import described_runs, runs_of
 
-    found = [
-        run
-        for run in described_runs(readable_store(store))
-        if recipe is None or recipe in (run.record.flow, *run.recipe.split(", "))
-    ]
+    found = runs_of(described_runs(readable_store(store)), recipe)
     if as_json:
         print(
             json.dumps([{**run.record.model_dump(), **run.model_dump(exclude={"record"})} for run in found])
