@@ -87,8 +87,15 @@ def test_ls_show_and_verify(home: Command, first: Json) -> None:
     artifacts = json.loads(home.succeed("ls", "--json"))
     assert len(artifacts) == first["stages"]["total"]
     assert {frozenset(artifact) for artifact in artifacts} == {
-        frozenset({"digest", "stage", "uri", "bytes", "created"})
+        frozenset(
+            {
+                *("digest", "stage", "recipe", "seed", "data", "norm", "eps", "source_model", "target_model"),
+                *("images", "test_accuracy", "attack_success", "bytes", "created", "uri"),
+            }
+        )
     }
+    of_d_det = json.loads(home.succeed("ls", "--json", "--recipe", "d_det", "--stage", "dataset"))
+    assert [(entry["seed"], entry["eps"]) for entry in of_d_det] == [(0, 1.5), (1, 1.5), (2, 1.5)]
     datasets = [artifact for artifact in artifacts if artifact["stage"] == "dataset"]
     assert len(datasets) == 15
     assert (Path(datasets[0]["uri"]) / "manifest.json").is_file()

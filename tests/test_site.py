@@ -73,7 +73,7 @@ def test_every_field_is_there_with_its_bounds_and_meaning(site: Path) -> None:
 
 
 def test_every_axis_and_recipe_is_there(site: Path) -> None:
-    axes = (site / "advfeat/planning/grid.html").read_text()
+    axes = (site / "advfeat/planning/forms.html").read_text()
     for form in GRIDS.values():
         assert all(f"<code>{name}</code>" in axes for name in form.model_fields)
     recipes = text(site / "docs/recipes/index.html")

@@ -42,7 +42,7 @@ def lay_out(pages: Path) -> None:
     generated |= {
         Path("flows/command_line/cli.md"): command_line_page(),
         Path("advfeat/spec.md"): fields_page(),
-        Path("advfeat/planning/grid.md"): axes_page(),
+        Path("advfeat/planning/forms.md"): axes_page(),
         Path("advfeat/README.md"): library_page(REPOSITORY),
     }
     index = Path("docs/recipes/README.md")
