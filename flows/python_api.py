@@ -21,6 +21,7 @@ import pandas as pd
 from advfeat.catalogue.catalogue import Catalogue
 from advfeat.data import fetch
 from advfeat.errors import InputError
+from advfeat.flows.command_line.options import DEFAULT_STORE
 from advfeat.flows.launch import launch, launch_grid
 from advfeat.flows.report_copy import local_copy
 from advfeat.planning import (
@@ -40,7 +41,6 @@ from advfeat.storage import Store
 if TYPE_CHECKING:
     from advfeat.flows.result import RunResult
 
-DEFAULT_STORE = "./.advfeat/store"
 Answer = TypeVar("Answer")
 Place = str | os.PathLike[str]
 
@@ -150,16 +150,7 @@ def plan(
     experiment = load_experiment(os.fspath(source), _assignments(settings))
     place = Store(_uri(store))
     place.check_readable()
-    lines = [
-        {
-            "digest": entry.stage.digest,
-            "stage": entry.stage.kind,
-            "title": entry.stage.title,
-            "state": entry.state,
-            "why": entry.why,
-        }
-        for entry in outlook(build_plan(experiment), place)
-    ]
+    lines = [entry.described() for entry in outlook(build_plan(experiment), place)]
     return PlanResult(pd.DataFrame.from_records(lines))
 
 

@@ -43,6 +43,16 @@ class Outlook:
     why: str
     loss: str | None = None
 
+    def described(self) -> dict[str, str]:
+        """Return what is told of it: ``digest``, ``stage``, ``title``, ``state`` and ``why``."""
+        return {
+            "digest": self.stage.digest,
+            "stage": self.stage.kind,
+            "title": self.stage.title,
+            "state": self.state,
+            "why": self.why,
+        }
+
 
 def build_plan(experiment: Experiment, *, on_gpus: bool = False) -> Plan:
     """Lay out the stages of an experiment; a stage that several recipes need appears once.

@@ -133,20 +133,7 @@ def plan(
     place.check_readable()
     entries = outlook(build_plan(experiment), place)
     if as_json:
-        print(
-            json.dumps(
-                [
-                    {
-                        "digest": entry.stage.digest,
-                        "stage": entry.stage.kind,
-                        "title": entry.stage.title,
-                        "state": entry.state,
-                        "why": entry.why,
-                    }
-                    for entry in entries
-                ]
-            )
-        )
+        print(json.dumps([entry.described() for entry in entries]))
         return
     width = max(len(entry.stage.title) for entry in entries)
     for entry in entries:
