@@ -144,7 +144,11 @@ def test_make_secrets_writes_what_compose_mounts(tmp_path: Path) -> None:
 
 
 def test_images_are_of_this_version() -> None:
-    files = [ROOT / "docker/compose.yaml", ROOT / "docker/Dockerfile", *DEPLOYMENTS.iterdir()]
+    files = [
+        ROOT / "docker/compose.yaml",
+        ROOT / "docker/Dockerfile",
+        *filter(Path.is_file, DEPLOYMENTS.iterdir()),
+    ]
     tags = {tag for file in files for tag in re.findall(r"advfeat:([\w.]+)-(?:cpu|cuda)", file.read_text())}
     assert tags == {__version__}
     assert RAY_CLUSTER["spec"]["rayVersion"] == ray.__version__

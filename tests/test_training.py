@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from advfeat import data, models, training
+from advfeat import data, models
 from advfeat.attacks import Engine, perturb
 from advfeat.errors import DamagedArtifactError
 from advfeat.evaluation import predict
@@ -15,7 +15,7 @@ from advfeat.hardware import has_bf16
 from advfeat.models import as_pixels
 from advfeat.planning import load_experiment
 from advfeat.spec import Attack, ModelName, TrainSpec, UntargetedAttack
-from advfeat.training import TrainingSet, fit, shape_arguments, windows
+from advfeat.training import TrainingSet, fit, fitting, shape_arguments, windows
 from advfeat.training.augmentation import FlipAndShift
 
 
@@ -250,7 +250,7 @@ def test_adversarial_training_attacks_in_the_precision_of_its_attack(
         seen.append(engine.precision)
         return perturb(*given, engine=engine, **named)
 
-    monkeypatch.setattr(training, "perturb", watched)
+    monkeypatch.setattr(fitting, "perturb", watched)
     images = TrainingSet.in_memory(digits[0][:32], digits[1][:32])
     for trained, attacked in (("bf16", "auto"), ("bf16", "fp32"), ("fp32", "auto"), ("fp32", "bf16")):
         attack = UntargetedAttack(eps=0.5, steps=1, precision=attacked)

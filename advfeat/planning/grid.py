@@ -7,7 +7,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import product
+from itertools import chain, product
 from math import prod
 from typing import Any
 
@@ -94,11 +94,10 @@ def axis_value(experiment: Experiment, recipe: RecipeName, axis: str) -> Value:
     """Return where an experiment stands on an axis, given or not."""
     if axis == "data":
         return experiment.data.source
-    field = next((entry.field for entry in axes_of(RECIPES[recipe]) if entry.name == axis), None)
-    if field is None:  # it plays no part in this recipe
-        return "none"
+    # Where an axis plays no part in a recipe, the experiment has a value all the same.
+    axes = chain(axes_of(RECIPES[recipe]), *map(axes_of, RECIPES.values()))
     value: Any = experiment
-    for name in field.split("."):
+    for name in next(entry.field for entry in axes if entry.name == axis).split("."):
         if value is None:
             return "none"
         value = getattr(value, name)
