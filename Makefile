@@ -1,6 +1,8 @@
 # Each step can be typed by hand: the README shows how.
 PYTHON ?= python3
 BIN := .venv/bin
+# Without bytecode each process, and a run starts a dozen, would compile torch, Ray and Prefect anew.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --constraint constraints.txt --editable
 TOGETHER := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 

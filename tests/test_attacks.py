@@ -24,8 +24,8 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from advfeat import attacks, data
-from advfeat.attacks import BALLS, within
+from advfeat import data
+from advfeat.attacks import BALLS, pgd, within
 from advfeat.attacks.engine import (
     REFERENCE,
     ROW_MULTIPLE,
@@ -523,8 +523,8 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         seen.append(step)
         return step
 
-    monkeypatch.setattr(attacks, "_LAST_COMPILED", {})
-    monkeypatch.setattr(attacks, "compile_step", compiled)
+    monkeypatch.setattr(pgd, "_LAST_COMPILED", {})
+    monkeypatch.setattr(pgd, "compile_step", compiled)
     return seen
 
 
@@ -560,7 +560,7 @@ def test_a_compiler_that_fails_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> 
     def failing(*_: object, **__: object) -> Tensor:
         raise RuntimeError("no compiler\nand a long story")
 
-    monkeypatch.setattr(attacks, "_LAST_COMPILED", {})
+    monkeypatch.setattr(pgd, "_LAST_COMPILED", {})
     monkeypatch.setattr(torch, "compile", lambda *_, **__: failing)
     network, images, aims = Scaled(), torch.rand(2, 1, 4, 4), torch.tensor([0, 1])
     attack = Attack(eps=1, steps=3)
