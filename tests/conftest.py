@@ -15,13 +15,14 @@ if os.environ.get("ADVFEAT_TEST_GPU", "0") == "0":
 import pytest
 import s3fs
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
-from advfeat.cluster.embedded import prefect_server
+from advfeat.cluster.embedded import HOME, prefect_server
 from advfeat.planning import Experiment, load_experiment
 from advfeat.storage import Store
 from tests.command import CONFIGURATION, QUICK_ASSIGNMENTS, Command
-from tests.servers import BUCKET, seaweedfs
+from tests.servers import BUCKET, give_prefect_database, make_prefect_database, seaweedfs
 
 # A test of a busy machine may take long now and then; pytest's own limit finds what hangs.
 settings.register_profile("default", deadline=None)
@@ -41,6 +42,20 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_core(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each process of the suite has a core: with more, a run would start more workers than share its work."""
+    number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    alone = not number or request.node.get_closest_marker("all_cores") is not None
+    if alone or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    given = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(given)[int(number) % len(given)]})
+    yield
+    os.sched_setaffinity(0, given)
+
+
 @pytest.fixture(autouse=True)
 def _unconfigured(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
@@ -57,9 +72,21 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def prefect_database(suite_folder: Path) -> Path:
+    """Prefect's database as it is before a first run: to make one takes a server most of its start."""
+    folder = suite_folder / "prefect-database"
+    with FileLock(f"{folder}.lock"):
+        if not (database := folder / "prefect.db").exists():
+            make_prefect_database(folder)
+    return database
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> Iterator[dict[str, str]]:
     """A real Prefect server: the variables that lead to it."""
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as server:
+    home = tmp_path_factory.mktemp("prefect")
+    give_prefect_database(home, prefect_database)
+    with prefect_server(home) as server:
         server.wait_until_ready()
         yield server.variables
 
@@ -81,10 +108,16 @@ def local_store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture(scope="session")
-def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store that takes what tests compute of the same plans, in all processes of the suite."""
+def suite_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of the suite share."""
     folder = tmp_path_factory.getbasetemp()
-    return Store(str((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "shared-store"))
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def shared_store(suite_folder: Path) -> Store:
+    """A store that takes what tests compute of the same plans, in all processes of the suite."""
+    return Store(str(suite_folder / "shared-store"))
 
 
 @pytest.fixture
@@ -94,8 +127,9 @@ def quick() -> Experiment:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Command:
-    """``advfeat`` on the embedded default, in an empty folder."""
+def command(tmp_path: Path, prefect_database: Path) -> Command:
+    """``advfeat`` on the embedded default, in a folder that holds a database of Prefect alone."""
+    give_prefect_database(tmp_path / HOME, prefect_database)
     return Command(tmp_path)
 
 
@@ -106,12 +140,12 @@ def served_command(tmp_path: Path, prefect_api: dict[str, str]) -> Command:
 
 
 _LONGEST_FIRST = (
-    *("test_main_job.py", "test_recipes.py", "test_configured.py", "test_interruption.py", "test_ui.py"),
-    *("test_effects.py", "test_grid.py", "test_workers.py", "test_attacks.py", "test_step_graph.py"),
+    *("test_main_job.py", "test_ui.py", "test_interruption.py", "test_recipes.py", "test_configured.py"),
+    *("test_workers.py", "test_effects.py", "test_grid.py", "test_attacks.py", "test_step_graph.py"),
     *("test_deploy.py", "test_deployment_files.py", "test_training.py", "test_robustness.py"),
     *("test_transfer.py", "test_bugs_only.py", "test_benchmarks.py"),
 )
-"""Files that take longest: at the end a core would wait for another's."""
+"""Files that take longest, the main job before those that may have what it computed."""
 
 _SERVERS = {"command", "served_command", "prefect_api", "s3", "site", "home", "interface"}
 """Fixtures that start servers, whole runs or browsers."""

@@ -21,7 +21,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 
 from advfeat.cluster import object_store as seaweed
 from advfeat.cluster.embedded import SERVER_SETTINGS
-from advfeat.cluster.private_files import write_private
+from advfeat.cluster.private_files import private_folder, write_private
 from tests.command import EVEN_RAY, unconfigured
 
 BUCKET = "advfeat"
@@ -115,6 +115,18 @@ def s3_client(variables: dict[str, str]) -> s3fs.S3FileSystem:
         use_listings_cache=False,
         skip_instance_cache=True,
     )
+
+
+def make_prefect_database(folder: Path) -> None:
+    """Make an empty ``prefect.db`` in a folder, by Prefect's own command."""
+    command = [_beside_python("prefect"), "--no-prompt", "server", "database", "upgrade", "-y"]
+    environment = {**unconfigured(), "PREFECT_HOME": str(folder)}
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+
+
+def give_prefect_database(home: Path, database: Path) -> None:
+    """Lay a database where the embedded server of ``home`` looks for it."""
+    shutil.copy(database, private_folder(private_folder(home / "prefect") / "0"))
 
 
 @dataclass

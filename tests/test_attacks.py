@@ -55,7 +55,7 @@ FOOLBOX: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def attacked() -> tuple[Normalized, Tensor, Tensor]:
-    """A trained model with the test images, float32 in [0, 1], and labels that it gets right."""
+    """A trained model with 256 test images, float32 in [0, 1], and labels that it gets right."""
     experiment = load_experiment("digits")
     images = data.load(experiment.data)
     training = torch.from_numpy(images.train.images), torch.from_numpy(images.train.labels)
@@ -63,7 +63,7 @@ def attacked() -> tuple[Normalized, Tensor, Tensor]:
     pixels, labels = as_pixels(torch.from_numpy(images.test.images)), torch.from_numpy(images.test.labels)
     right = model(pixels).argmax(1) == labels
     assert right.float().mean() > 0.95
-    return model, pixels[right], labels[right]
+    return model, pixels[right][:256], labels[right][:256]
 
 
 def lengths(norm: Norm, images: Tensor, adversarial: Tensor) -> np.ndarray:

@@ -9,57 +9,76 @@ from pathlib import Path
 
 import pytest
 
+from advfeat.cluster.embedded import HOME
 from tests.command import QUICK, Command
+from tests.servers import give_prefect_database
 
 THREE_RECIPES = (*QUICK, "--set", "recipes=[clean, d_rand, d_det]")
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> Command:
+    """``advfeat`` on the embedded default; each test goes on where the one before it was ended."""
+    folder = tmp_path_factory.mktemp("home")
+    give_prefect_database(folder / HOME, prefect_database)
+    return Command(folder)
+
+
+def finished(command: Command) -> int:
+    """Return how many artifacts there are."""
+    return len(list(command.folder.glob(".advfeat/store/artifacts/*/manifest.json")))
+
+
 def start_until_computing(command: Command) -> "subprocess.Popen[str]":
-    """Start a run and wait until it has published a source model, in the middle of its work."""
+    """Start a run and wait until it has published two artifacts, in the middle of its work."""
+    before = finished(command)
     process = command.start(["run", *THREE_RECIPES])
-    artifacts = command.folder / ".advfeat" / "store" / "artifacts"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()[1]
-        if len(list(artifacts.glob("*/manifest.json"))) >= 4:
+        if finished(command) >= before + 2:
             return process
         time.sleep(0.05)
     process.kill()
     raise TimeoutError("nothing was computed")
 
 
-@pytest.mark.servers
-@pytest.mark.parametrize(
-    ("shell", "number"),
-    [("command", signal.SIGINT), ("served_command", signal.SIGTERM)],
-    ids=["ctrl-c", "term"],
-)
-def test_an_interrupted_run_says_so_and_leaves_no_process(
-    request: pytest.FixtureRequest, shell: str, number: signal.Signals
-) -> None:
-    command: Command = request.getfixturevalue(shell)
-    process = start_until_computing(command)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "term"])
+def test_an_interrupted_run_says_so_and_leaves_no_process(home: Command, number: signal.Signals) -> None:
+    process = start_until_computing(home)
     # Ctrl-C in a terminal reaches the whole process group.
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert stdout == ""
     assert stderr.splitlines()[-1] == "advfeat: interrupted; what was finished is kept"
-    assert command.left_processes(3) == []
+    assert home.left_processes(3) == []
 
 
-def test_a_killed_run_leaves_no_process_and_is_resumed(command: Command) -> None:
-    process = start_until_computing(command)
+def test_a_killed_run_leaves_no_process_and_two_at_once_resume_it(
+    home: Command, prefect_database: Path, tmp_path: Path
+) -> None:
+    process = start_until_computing(home)
     process.kill()
     process.communicate(timeout=60)
-    assert command.left_processes(30) == []
-    finished = len(list((command.folder / ".advfeat" / "store").glob("artifacts/*/manifest.json")))
-    resumed = json.loads(command.succeed("run", "--json", *THREE_RECIPES))
-    stages = resumed["stages"]
-    assert stages["cached"] >= finished >= 4
-    assert stages["computed"] == stages["total"] - stages["cached"] > 0
-    assert command.succeed("verify").splitlines()[-1].endswith(" 0 damaged")
-    assert command.left_processes(3) == []
+    assert home.left_processes(30) == []
+    kept = finished(home)
+
+    give_prefect_database(tmp_path / HOME, prefect_database)
+    commands, store = [home, Command(tmp_path)], str(home.folder / HOME / "store")
+    processes = [command.start(["run", "--json", *THREE_RECIPES, "--store", store]) for command in commands]
+    outputs = [process.communicate(timeout=300) for process in processes]
+    for process, (_, stderr) in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, stderr
+    results = [json.loads(stdout) for stdout, _ in outputs]
+    assert results[0]["rows"] == results[1]["rows"]
+    assert results[0]["run"] != results[1]["run"]
+    for stages in (result["stages"] for result in results):
+        assert stages["cached"] >= kept >= 6
+        assert stages["computed"] == stages["total"] - stages["cached"]
+    assert results[0]["stages"]["computed"] + results[1]["stages"]["computed"] > 0
+    assert home.succeed("verify").splitlines()[-1].endswith(" 0 damaged")
+    assert [command.left_processes(3) for command in commands] == [[], []]
 
 
 def test_a_failed_stage_keeps_the_rest_and_runs_again_alone(served_command: Command) -> None:
@@ -86,20 +105,3 @@ def test_a_failed_stage_keeps_the_rest_and_runs_again_alone(served_command: Comm
         "report",
     }
     assert served_command.left_processes(3) == []
-
-
-@pytest.mark.servers
-def test_two_runs_at_once_on_one_store(tmp_path: Path) -> None:
-    store = ("--store", str(tmp_path / "store"))
-    commands = [Command(tmp_path / name) for name in ("one", "two")]
-    for command in commands:
-        command.folder.mkdir()
-    processes = [command.start(["run", "--json", *THREE_RECIPES, *store]) for command in commands]
-    outputs = [process.communicate(timeout=300) for process in processes]
-    for process, (_, stderr) in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, stderr
-    results = [json.loads(stdout) for stdout, _ in outputs]
-    assert results[0]["rows"] == results[1]["rows"]
-    assert results[0]["run"] != results[1]["run"]
-    assert commands[0].succeed("verify", *store).splitlines()[-1].endswith(" 0 damaged")
-    assert [command.left_processes(3) for command in commands] == [[], []]

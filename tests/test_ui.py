@@ -88,7 +88,8 @@ class Interface:
         return state is not None and state.is_final()
 
     def wait_until_final(self, run: FlowRun) -> FlowRun:
-        """Wait until a run ends and return it as it is then."""
+        """Wait until a run ends and return it as it is then, with no page open that draws all the while."""
+        self.page.goto("about:blank")
         self.wait_until(lambda: self.ended(run))
         return self.client.read_flow_run(run.id)
 

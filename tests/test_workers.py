@@ -22,6 +22,8 @@ from advfeat.training import TrainingSet, fit
 from tests.command import QUICK_ASSIGNMENTS, Command
 from tests.inline import compute_all
 
+pytestmark = pytest.mark.all_cores
+
 IMAGES = 201  # the last batch of 64 has 9, of which one worker takes 5 and the other 4
 # No batch norm, which sees a share at a time: everything else is the same sum in another order.
 ALONE = TrainSpec(

@@ -6,7 +6,6 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from scipy.stats import ConstantInputWarning, pearsonr
 
 _FEWEST_POINTS = 3
 """Two always lie on a line."""
@@ -31,6 +30,8 @@ def correlate(first: NDArray[np.float64], second: NDArray[np.float64]) -> Correl
     there = ~np.isnan(first) & ~np.isnan(second)
     if (count := int(there.sum())) < _FEWEST_POINTS:
         return None
+    from scipy.stats import ConstantInputWarning, pearsonr  # a second that only a grid needs
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantInputWarning)
         found = pearsonr(first[there], second[there])
