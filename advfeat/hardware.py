@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -30,8 +31,8 @@ def device() -> torch.device:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return where a model's parameters lie; the CPU if it has none."""
-    return next((parameter.device for parameter in model.parameters()), _CPU)
+    """Return where a model's parameters lie, or its buffers; the CPU if it has none."""
+    return next((tensor.device for tensor in chain(model.parameters(), model.buffers())), _CPU)
 
 
 def sent(tensor: torch.Tensor, where: torch.device) -> torch.Tensor:

@@ -228,7 +228,7 @@ def _plain(value: Any) -> Any:
 
 
 _RUNNING = threading.Lock()
-_SET_BY_RUNS = ("PREFECT_", "RAY_", "PYTHONWARNINGS", "DO_NOT_TRACK")
+_SET_BY_RUNS = ("PREFECT_", "RAY_", "PYTHONWARNINGS", "PYTHONBREAKPOINT", "DO_NOT_TRACK")
 
 
 def _computed(compute: Callable[[], Answer], ray: str | None) -> Answer:

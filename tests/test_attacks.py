@@ -28,7 +28,6 @@ from advfeat import data
 from advfeat.attacks import BALLS, pgd, within
 from advfeat.attacks.engine import (
     REFERENCE,
-    ROW_MULTIPLE,
     Engine,
     choose_engine,
     convolutions_for,
@@ -36,6 +35,7 @@ from advfeat.attacks.engine import (
 )
 from advfeat.attacks.objectives import objective, reached
 from advfeat.attacks.pgd import attack_step, perturb
+from advfeat.attacks.rows import ROW_MULTIPLE
 from advfeat.attacks.step_graph import Step
 from advfeat.errors import InputError
 from advfeat.models import Normalized, as_pixels, build, from_bytes, to_bytes

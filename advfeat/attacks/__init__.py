@@ -4,9 +4,11 @@
 """
 
 from advfeat.attacks.balls import BALLS, movable, within
-from advfeat.attacks.engine import REFERENCE, Engine, choose_engine, fill_up, step_flop
+from advfeat.attacks.engine import REFERENCE, Engine, choose_engine, step_flop
 from advfeat.attacks.objectives import objective
 from advfeat.attacks.pgd import check_attackable, check_classes, perturb
+from advfeat.attacks.rows import fill_up
+from advfeat.attacks.user_model import plainly
 
 __all__ = [
     "BALLS",
@@ -19,6 +21,7 @@ __all__ = [
     "movable",
     "objective",
     "perturb",
+    "plainly",
     "step_flop",
     "within",
 ]

@@ -8,19 +8,18 @@ for work long enough to pay for the compilation, the whole attack step as one gr
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from advfeat.attacks.rows import ROW_MULTIPLE
+from advfeat.attacks.user_model import logits_of, plainly
 from advfeat.hardware import can_compile, choose_precision, device_of, multiplies_tiles
 from advfeat.models import Normalized
 from advfeat.spec import Precision
-
-ROW_MULTIPLE = 16
-"""On a CPU batches are filled up to a multiple of this: products of few rows round in another way."""
 
 _ACTIVATION_BYTES_ON_CPU = 1 << 30
 _ACTIVATION_BYTES_NEAR_CACHES = 160 << 20
@@ -36,22 +35,41 @@ _COMPILATION_PAYS_FROM_FLOP = {("cpu", "fp32"): 1e14, ("cpu", "bf16"): 1e14, ("c
 class Engine:
     """How attack steps are computed.
 
-    ``tile`` is how many images go through the network at once, ``abreast`` how many of them a compiled
-    step lays side by side for convolutions where they are small.
+    An ``optimized`` network has its batch norms ``folded`` into convolutions, unless that changes what it
+    computes. ``tile`` is how many images go through the network at once, ``abreast`` how many of them a
+    compiled step lays side by side for convolutions where they are small.
     """
 
     precision: Literal["bf16", "fp32"] = "fp32"
     optimized: bool = False
+    folded: bool = True
     compiled: bool = False
     tile: int = 128
     abreast: int = 1
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Return a frozen copy of ``model`` in evaluation mode, made for this engine's precision."""
+        """Return a frozen copy of ``model`` in evaluation mode, made for this engine's precision.
+
+        Raises what copying, tracing and converting raise, and may compute another function: ``prepared``
+        holds it against the model.
+        """
         network = copy.deepcopy(model).eval().requires_grad_(False)
         if self.optimized:
-            network = _channels_last(_folded(network))
+            network = _channels_last(_folded(network) if self.folded else network)
         return _BF16(network) if self.precision == "bf16" else network
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it attacks the model as it is."""
+        return self.precision == "fp32" and not self.optimized
+
+    def plainer(self) -> "Engine":
+        """Return the next engine that changes less of a network; the last one attacks the model itself."""
+        if self.optimized and self.folded:
+            return replace(self, folded=False)
+        return replace(
+            self, precision="fp32", abreast=1, optimized=self.optimized and self.precision == "bf16"
+        )
 
     def fill(self, rows: int, where: torch.device) -> int:
         """Return how many rows a batch of ``rows`` is filled up to on a device.
@@ -72,7 +90,7 @@ def choose_engine(model: nn.Module, image: Tensor, precision: Precision, image_s
 
     Depends on the kind of machine, the network and the amount of work alone, so that workers of one
     kind choose alike. ``precision="fp32"`` is the reference path; a network that bf16 layers do not fit
-    into is computed in fp32, whatever was asked for. Raises nothing.
+    into is computed in fp32, whatever was asked for. Raises ``InputError`` for what is no model of logits.
     """
     device = device_of(model)
     image = image.to(device)
@@ -104,13 +122,15 @@ def step_flop(model: nn.Module, image: Tensor) -> int:
         assert isinstance(weight, Tensor)
         flop += 2 * output.numel() * weight[0].numel()
 
-    network = REFERENCE.prepare(model)
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            layer.register_forward_hook(count)
-    with torch.no_grad():
-        network(image)
-    return 2 * flop
+    with plainly(model):
+        layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+        hooks = [layer.register_forward_hook(count) for layer in layers]
+        try:
+            logits_of(model, image)
+        finally:
+            for hook in hooks:
+                hook.remove()
+    return 2 * flop // ROW_MULTIPLE
 
 
 @contextmanager
@@ -173,8 +193,8 @@ def _takes_bf16(model: nn.Module, image: Tensor) -> bool:
         return True
     try:
         with torch.no_grad():
-            Engine("bf16", optimized=True).prepare(model)(image)
-    except RuntimeError:
+            Engine("bf16").prepare(model)(image)
+    except Exception:  # of a user's forward; it is attacked as it is
         return False
     return True
 
@@ -188,17 +208,15 @@ def _channels_last(network: nn.Module) -> nn.Module:
 
 
 def _folded(model: nn.Module) -> nn.Module:
-    """Fold batch norms into the convolutions before them; a network that cannot be traced stays."""
+    """Fold batch norms into the convolutions before them."""
     from torch.fx.experimental.optimization import fuse
-    from torch.fx.proxy import TraceError
 
     if isinstance(model, Normalized):
         model.network = _folded(model.network)
         return model
-    try:
-        folded: nn.Module = fuse(model)
-    except (TraceError, TypeError, RuntimeError, AttributeError):
+    if not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()):
         return model
+    folded: nn.Module = fuse(model)
     return folded.requires_grad_(False)
 
 
@@ -228,14 +246,9 @@ def _activation_bytes(model: nn.Module, image: Tensor) -> int:
         saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    network = REFERENCE.prepare(model)
-    weights = {tensor.untyped_storage().data_ptr() for tensor in network.state_dict().values()}
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        logits = network(image.detach().requires_grad_())
+    weights = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with plainly(model), torch.enable_grad(), hooks:
+        logits = logits_of(model, image.detach().requires_grad_())
     del logits
-    return sum(size for pointer, size in saved.items() if pointer not in weights)
-
-
-def fill_up(batch: Tensor, rows: int) -> Tensor:
-    """Repeat the last row of a batch until it has ``rows`` rows."""
-    return torch.cat([batch, batch[-1:].expand(rows - len(batch), *batch.shape[1:])])
+    return sum(size for pointer, size in saved.items() if pointer not in weights) // ROW_MULTIPLE

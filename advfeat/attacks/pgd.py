@@ -5,8 +5,8 @@ without tolerance.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +17,17 @@ from advfeat.attacks.engine import (
     Engine,
     choose_engine,
     convolutions_for,
-    fill_up,
 )
+from advfeat.attacks.motion import still, why_still
 from advfeat.attacks.objectives import goal_confidence, objective, reached
+from advfeat.attacks.prepared import hooks_of, prepared
+from advfeat.attacks.rows import ROW_MULTIPLE, fill_up
 from advfeat.attacks.step_graph import Step, compile_step
+from advfeat.attacks.user_model import as_tensors, attackable, check_gradient, logits_of, plainly
 from advfeat.digest import derived_seed
 from advfeat.errors import InputError
 from advfeat.files.tensor_file import raw_bytes
-from advfeat.hardware import device_of, keep_freed_memory, sent, true_fp32
+from advfeat.hardware import device_of, keep_freed_memory, sent
 from advfeat.progress import Progress
 from advfeat.spec import Attack
 
@@ -56,8 +59,13 @@ def perturb(
     their data set (0, 1, … if unset). ``engine`` is chosen from the work at hand if unset.
 
     With ``attack.norm == "l2"``, ``targeted`` and no random start this is the attack of Ilyas et al.
-    (2019), section 3.2. Raises ``InputError`` for images or labels that cannot be attacked.
+    (2019), section 3.2. Raises ``InputError`` for images or labels that cannot be attacked, and for a model
+    that returns no logits or lets no gradient through. Where a faster network would not compute what the
+    model does, that is a warning, and the model itself is attacked; where no image moves, it is one too.
     """
+    with torch.inference_mode(False):
+        images, labels = as_tensors(images, labels)
+        model = attackable(model)
     check_attackable(images, labels)
     if not len(images):
         return images.clone()
@@ -65,14 +73,15 @@ def perturb(
     keep_freed_memory()
     places = range(len(images)) if rows is None else rows
     where = device_of(model)
-    # A caller's autocast would round the reference path and the final checks, which are fp32.
-    plainly = torch.autocast(where.type, enabled=False)
-    with _undisturbed(model), torch.no_grad(), true_fp32(), plainly:
-        engine = engine or choose_engine(model, images[:1], attack.precision, len(images) * attack.passes)
+    with plainly(model):
         check_classes(model, images, labels)
+        check_gradient(model, images[:1])
+        engine = engine or choose_engine(model, images[:1], attack.precision, len(images) * attack.passes)
         with convolutions_for(engine, where):
             attempts = _Attempts(model, images, labels, attack, engine, progress)
-            best = attempts.run(_starts(images, attack, seed, places, attempt=0))
+            starts = _starts(images, attack, seed, places, attempt=0)
+            begun = (images + starts).clamp(0, 1) if attack.random_start else images
+            best = attempts.run(starts)
             if attack.restarts:
                 hit, loss = _strength(model, best, labels, attack)
             for attempt in range(1, 1 + attack.restarts):
@@ -80,6 +89,8 @@ def perturb(
                 other_hit, other_loss = _strength(model, other, labels, attack)
                 better = (other_hit & ~hit) | ((other_hit == hit) & (other_loss < loss))
                 best[better], hit[better], loss[better] = other[better], other_hit[better], other_loss[better]
+        if still(begun, best):
+            warnings.warn(why_still(model, images, labels, attack), stacklevel=2)
     return best
 
 
@@ -96,9 +107,10 @@ class _Attempts:
         progress: Progress | None,
     ) -> None:
         self._images, self._labels = images, labels
-        self._attack, self._engine, self._progress = attack, engine, progress
+        self._attack, self._progress = attack, progress
         self._device = device_of(model)
-        self._step = self._compiled(model) if engine.compiled else attack_step(engine.prepare(model), attack)
+        network, self._engine = prepared(model, engine, images)
+        self._step = self._compiled(model, network) if engine.compiled else attack_step(network, attack)
         self._steps_done = 0
 
     def run(self, starts: Tensor) -> Tensor:
@@ -152,14 +164,13 @@ class _Attempts:
             moved(self._labels[chosen]),
         )
 
-    def _compiled(self, model: nn.Module) -> Step:
+    def _compiled(self, model: nn.Module, network: nn.Module) -> Step:
         """Compile the step, unless it is the one that this process compiled last."""
-        images, labels = self._images[:1], self._labels[:1]
-        key = _fingerprint(model, images, labels, self._attack, self._engine)
+        key = _fingerprint(model, self._images[:1], self._labels[:1], self._attack, self._engine)
         if key not in _LAST_COMPILED:
-            example = self._tile(torch.arange(1), torch.zeros_like(images))
-            step = attack_step(self._engine.prepare(model), self._attack)
-            step = compile_step(step, example, self._engine.abreast)
+            few = torch.arange(min(len(self._images), ROW_MULTIPLE))
+            example = self._tile(few, torch.zeros_like(self._images[few]))
+            step = compile_step(attack_step(network, self._attack), example, self._engine.abreast)
             _LAST_COMPILED.clear()
             _LAST_COMPILED[key] = step
         return _LAST_COMPILED[key]
@@ -181,11 +192,12 @@ def _fingerprint(model: nn.Module, image: Tensor, label: Tensor, attack: Attack,
         {name: value for name, value in vars(module).items() if name not in of_every_module}
         for module in model.modules()
     ]
-    built_in = [attack.model_dump_json(), engine, where, torch.get_num_threads(), model, attributes]
+    hooks = [list(hooks_of(module)) for module in model.modules()]
+    built_in = [attack.model_dump_json(), engine, where, torch.get_num_threads(), model, attributes, hooks]
     sha = hashlib.sha256(repr([*built_in, image.shape, label.dtype]).encode())
     probe = torch.rand(image.shape, generator=torch.Generator().manual_seed(0))
     with convolutions_for(REFERENCE, where):
-        logits = model(probe.to(where))
+        logits = logits_of(model, probe)
     for tensor in (*model.state_dict().values(), logits):
         sha.update(raw_bytes(tensor))
     return sha.hexdigest()
@@ -240,18 +252,6 @@ def _strength(model: nn.Module, examples: Tensor, labels: Tensor, attack: Attack
     return torch.cat(hits).to(examples.device), torch.cat(losses).to(examples.device)
 
 
-@contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Put the model into evaluation mode, and every part of it back into its own afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
 def check_attackable(images: Tensor, labels: Tensor) -> None:
     """Raise ``InputError`` unless there are images in [0, 1] with one integer for each."""
     if images.ndim != 4 or images.dtype != torch.float32:
@@ -278,8 +278,11 @@ def check_attackable(images: Tensor, labels: Tensor) -> None:
 
 
 def check_classes(model: nn.Module, images: Tensor, labels: Tensor) -> int:
-    """Return how many classes the model has; raise ``InputError`` for a label that is none of them."""
-    classes: int = model(images[:1].to(device_of(model))).shape[1]
+    """Return how many classes the model has; raise ``InputError`` for a label that is none of them.
+
+    To be called within ``plainly``; raises ``InputError`` for what is no model of logits, too.
+    """
+    classes: int = logits_of(model, images[:1]).shape[1]
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or highest >= classes:
         raise InputError(

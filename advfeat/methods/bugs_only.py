@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from advfeat.attacks import REFERENCE, Engine, check_attackable, check_classes, objective, perturb
+from advfeat.attacks import Engine, check_attackable, check_classes, objective, perturb, plainly
 from advfeat.errors import InputError
 from advfeat.progress import Progress
 from advfeat.spec import TargetedAttack
@@ -76,9 +76,8 @@ def perturb_without_transfer(
         check_attackable(images, given)
     if not len(images):
         return images.clone()
-    network = REFERENCE.prepare(model)
-    with torch.no_grad():
-        classes, _ = (check_classes(network, images, given) for given in (targets, labels))
+    with plainly(model):
+        classes, _ = (check_classes(model, images, given) for given in (targets, labels))
     return perturb(
         ModelAndGuards(model, guards, attack),
         images,
