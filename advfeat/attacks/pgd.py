@@ -23,7 +23,7 @@ from advfeat.attacks.objectives import goal_confidence, objective, reached
 from advfeat.attacks.prepared import hooks_of, prepared
 from advfeat.attacks.rows import ROW_MULTIPLE, fill_up
 from advfeat.attacks.step_graph import Step, compile_step
-from advfeat.attacks.user_model import as_tensors, attackable, check_gradient, logits_of, plainly
+from advfeat.attacks.user_model import Given, as_tensors, attackable, check_gradient, logits_of, plainly
 from advfeat.digest import derived_seed
 from advfeat.errors import InputError
 from advfeat.files.tensor_file import raw_bytes
@@ -40,8 +40,8 @@ _LAST_COMPILED: dict[str, Step] = {}
 
 def perturb(
     model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Given,
+    labels: Given,
     attack: Attack,
     *,
     seed: int = 0,
@@ -54,7 +54,7 @@ def perturb(
     ``images`` are float32 (N, C, H, W) in [0, 1], on any device; ``labels`` integers (N,): the target
     classes if ``attack.targeted``, else the classes to leave. The model takes such images and returns
     logits (N, classes); it is used in evaluation mode, where its parameters lie, and left as it was
-    found. The result is on the images' device. Which examples an image gets depends neither on its
+    found. NumPy arrays and lists serve as well; inference mode and autocast do not reach in. The result is on the images' device. Which examples an image gets depends neither on its
     neighbours nor on batches: random starts are drawn from ``seed`` and ``rows``, the images' places in
     their data set (0, 1, … if unset). ``engine`` is chosen from the work at hand if unset.
 

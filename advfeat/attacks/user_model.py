@@ -1,23 +1,27 @@
 """What a user's model has to be: a function from images to logits, with a gradient; left as it was found."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from advfeat.attacks.rows import ROW_MULTIPLE, fill_up
 from advfeat.errors import InputError, first_line
 from advfeat.hardware import device_of, true_fp32
 
+Given = Tensor | NDArray[Any] | Sequence[Any]
+"""Images or labels as a caller has them."""
+
 _SUM_OF_PROBABILITIES = 1e-3
 """How far from one a row of probabilities may add up to."""
 
 
-def as_tensors(images: Any, labels: Any) -> tuple[Tensor, Tensor]:
+def as_tensors(images: Given, labels: Given) -> tuple[Tensor, Tensor]:
     """Return images and labels as tensors, NumPy arrays and lists too; of those, pixels become float32.
 
     Raises ``InputError`` for anything else. What inference mode made is copied: it could have no gradient.
