@@ -54,9 +54,10 @@ def perturb(
     ``images`` are float32 (N, C, H, W) in [0, 1], on any device; ``labels`` integers (N,): the target
     classes if ``attack.targeted``, else the classes to leave. The model takes such images and returns
     logits (N, classes); it is used in evaluation mode, where its parameters lie, and left as it was
-    found. NumPy arrays and lists serve as well; inference mode and autocast do not reach in. The result is on the images' device. Which examples an image gets depends neither on its
-    neighbours nor on batches: random starts are drawn from ``seed`` and ``rows``, the images' places in
-    their data set (0, 1, … if unset). ``engine`` is chosen from the work at hand if unset.
+    found. NumPy arrays and lists serve as well; inference mode and autocast do not reach in. The result is
+    on the images' device. Which examples an image gets depends neither on its neighbours nor on batches:
+    random starts are drawn from ``seed`` and ``rows``, the images' places in their data set (0, 1, … if
+    unset). ``engine`` is chosen from the work at hand if unset.
 
     With ``attack.norm == "l2"``, ``targeted`` and no random start this is the attack of Ilyas et al.
     (2019), section 3.2. Raises ``InputError`` for images or labels that cannot be attacked, and for a model

@@ -51,7 +51,7 @@ def prepared(model: nn.Module, engine: Engine, images: Tensor) -> tuple[nn.Modul
     network, chosen, problem = _plainest_needed(model, engine, _probes(images).to(device_of(model)))
     held[key] = chosen
     if problem is not None:
-        warnings.warn(f"{type(model).__name__}: {problem}; it is attacked {_words(chosen)}", stacklevel=3)
+        warnings.warn(f"{type(model).__name__}: {problem}; it is attacked {_words(chosen)}", stacklevel=4)
     return network, chosen
 
 
@@ -101,7 +101,9 @@ def _departure(found: tuple[Tensor, Tensor], exact: tuple[Tensor, Tensor], engin
         scale = (model_logits - model_logits.mean(0)).norm() + 0.01 * scale
     difference = float((logits - model_logits).norm() / scale.clamp_min(1e-30))
     if not difference <= _SAME_LOGITS[engine.precision]:
-        return f"gives other logits than the model (by {difference:.1%})"
+        return (
+            f"gives other logits than the model (by up to {float((logits - model_logits).abs().max()):.2g})"
+        )
     lengths = gradient.norm(), model_gradient.norm()
     if max(lengths) == 0:
         return None
