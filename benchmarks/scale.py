@@ -74,7 +74,7 @@ class Figures(Spec):
 def run(settings: Settings, *, say: Callable[[str], None]) -> Figures:
     """Walk plans of growing numbers of shards."""
     from advfeat.cluster.embedded import local_ray
-    from advfeat.flows.launch import prefect_api
+    from advfeat.flows.prefect_api import prefect_api
 
     with tempfile.TemporaryDirectory(prefix="advfeat-scale-") as folder, prefect_api() as server, local_ray():
         assert server is not None, "unset PREFECT_API_URL: the memory of a server of its own is measured"

@@ -15,7 +15,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from advfeat.errors import InputError
 from advfeat.flows.experiment import learning_from_errors
-from advfeat.flows.launch import check_api
+from advfeat.flows.prefect_api import check_api
 from advfeat.flows.recipes import FLOWS
 from advfeat.flows.regression import regression
 from advfeat.planning import load_experiment

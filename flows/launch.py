@@ -5,16 +5,16 @@ was started here ends here, whatever happens.
 """
 
 import contextlib
-import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from advfeat.cluster.embedded import HOME, PrefectServer, local_ray, prefect_server, usable_cores
+from advfeat.cluster.certificates import check_certificates
+from advfeat.cluster.embedded import local_ray, usable_cores
 from advfeat.data import fetch
-from advfeat.errors import InputError, RunCancelledError, first_line
+from advfeat.errors import InputError, RunCancelledError
+from advfeat.flows.prefect_api import prefect_api
 from advfeat.flows.walk.ray_cluster import configured_address, connection, is_connected
 from advfeat.planning import (
     Experiment,
@@ -36,14 +36,6 @@ if TYPE_CHECKING:
     from prefect.task_runners import TaskRunner
 
     from advfeat.flows.result import RunResult
-
-_DELIVERY_SECONDS = 10.0
-_CLIENT_SETTINGS = {
-    # Without an address of a server, Prefect would start one in every process: an error is better.
-    "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
-    "PYTHONWARNINGS": "ignore",
-}
 
 
 def launch(experiment: Experiment, store: Store, stage_timeout_seconds: float | None = None) -> "RunResult":
@@ -97,6 +89,7 @@ def _launch(
     imported_flow: "Callable[[], Flow[..., Any]]", arguments: dict[str, Any], outlooks: Iterable[Outlook]
 ) -> "RunResult":
     began = time.monotonic()
+    check_certificates()
     stages = [entry.stage for entry in outlooks if entry.state == "compute"]
     if stages and configured_address() is None:
         _check_cores(stages)
@@ -129,66 +122,6 @@ def _check_cores(stages: Iterable[Stage]) -> None:
                 f"takes {wanted} cores for the {stage.title}, this machine has {cores}",
                 "ask for less, or run on a cluster with --ray",
             )
-
-
-@contextlib.contextmanager
-def prefect_api() -> Iterator[PrefectServer | None]:
-    """Point this process and those that it starts to a Prefect server; give it if it starts just now."""
-    for name, value in _CLIENT_SETTINGS.items():
-        os.environ.setdefault(name, value)
-    # What ends a flow becomes the caller's error; on the console Prefect need not print it as well.
-    logging.getLogger("prefect.flow_runs").propagate = False
-    from prefect.settings import (
-        PREFECT_API_AUTH_STRING,
-        PREFECT_API_SSL_CERT_FILE,
-        PREFECT_API_URL,
-        PREFECT_HOME,
-        get_current_settings,
-        temporary_settings,
-    )
-
-    configured = get_current_settings().api.url
-    if configured:
-        os.environ["PREFECT_API_URL"] = configured
-        check_api(configured)
-        yield None
-        return
-    home = (HOME / "prefect").resolve()
-    with prefect_server() as server:
-        settings = {
-            PREFECT_API_URL: server.url,
-            PREFECT_API_AUTH_STRING: server.credentials,
-            PREFECT_API_SSL_CERT_FILE: str(server.certificates),
-            PREFECT_HOME: home,
-        }
-        os.environ |= server.variables | {"PREFECT_HOME": str(home)}
-        with temporary_settings(settings):
-            try:
-                yield server
-            finally:
-                _deliver_records()
-
-
-def check_api(url: str) -> None:
-    """Raise ``InputError`` if no Prefect server answers at the address of its API."""
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        error = client.api_healthcheck()
-    if error is not None:
-        problem = first_line(error)
-        raise InputError(
-            "PREFECT_API_URL", url, f"does not answer ({problem})", "start that server or unset the address"
-        )
-
-
-def _deliver_records() -> None:
-    """Send the states and logs that Prefect still holds in this process, while the server is there."""
-    from prefect.events.worker import EventsWorker
-    from prefect.logging.handlers import APILogWorker
-
-    for records in (EventsWorker, APILogWorker):
-        records.drain_all(timeout=_DELIVERY_SECONDS)
 
 
 @contextlib.contextmanager

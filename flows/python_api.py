@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pandas as pd
 
 from advfeat.catalogue.catalogue import Catalogue
+from advfeat.cluster.environment import asking_loopback_directly, become, is_about_proxies
 from advfeat.data import fetch
 from advfeat.errors import InputError
 from advfeat.flows.command_line.options import DEFAULT_STORE
@@ -243,6 +244,7 @@ def _computed(compute: Callable[[], Answer], ray: str | None) -> Answer:
         raise InputError("run", "this one", "cannot start while another goes on in this process", remedy)
     before = _variables()
     try:
+        become(asking_loopback_directly(os.environ))
         if ray is not None:
             os.environ["RAY_ADDRESS"] = ray
         return _in_thread_of_its_own(compute) if _in_event_loop() else compute()
@@ -254,7 +256,11 @@ def _computed(compute: Callable[[], Answer], ray: str | None) -> Answer:
 
 
 def _variables() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(_SET_BY_RUNS)}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(_SET_BY_RUNS) or is_about_proxies(name)
+    }
 
 
 def _in_event_loop() -> bool:

@@ -38,11 +38,13 @@ def _recipe_flow(recipe: Recipe[Any]) -> Flow[..., Any]:
         return run_grid(name, grid, _store(store), stages_at_once, stage_timeout_seconds)
 
     def name_of_run() -> str:
-        return title_of(name, form.model_validate(flow_run.get_parameters()["grid"]))
+        return title_of(name, form.model_validate(flow_run.get_parameters().get("grid") or {}))
 
     run.__name__ = run.__qualname__ = name  # where a deployment finds it in this module
     run.__doc__ = f"{description}\n{_ARGUMENTS}"
     run.__annotations__["grid"] = form
+    if not any(field.is_required() for field in form.model_fields.values()):
+        run.__defaults__ = (form(), *(run.__defaults__ or ()))
     return flow(
         name=name, description=description, flow_run_name=name_of_run, task_runner=configured_runner()
     )(run)

@@ -11,7 +11,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -21,8 +20,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from advfeat.cluster.environment import composed_environment, of_a_server
 from advfeat.cluster.private_files import private_folder, write_private
-from advfeat.cluster.search_path import users_folders_left_out, without_users_folders
+from advfeat.cluster.sockets import socket_place
 from advfeat.errors import ServerStartError
 
 HOME = Path(".advfeat")
@@ -34,6 +34,7 @@ RAY_NAMESPACE = "prefect"
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.1
 _RAY_OBJECT_STORE_BYTES = 256 << 20
+WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 SERVER_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -51,6 +52,8 @@ RAY_SETTINGS = {
     "RAY_enable_metrics_collection": "0",
 }
 """For a Ray of this machine alone."""
+
+_OF_ANY_RAY = {"RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_BACKEND_LOG_LEVEL"}
 
 
 class PrefectServer:
@@ -70,16 +73,11 @@ class PrefectServer:
         self.certificates = folder.resolve() / "certificates.pem"
         self.certificates.write_text(_one_certificate())
         command = [sys.executable, "-P", "-m", "prefect", "server", "start", "--host", LOOPBACK]
-        environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
-        environment |= (
-            SERVER_SETTINGS
-            | without_users_folders()
-            | {
-                "PREFECT_HOME": str(folder.resolve()),
-                "PREFECT_SERVER_API_AUTH_STRING": self.credentials,
-                "PREFECT_SERVER_UI_API_URL": self.url,  # or its pages ask port 4200
-            }
-        )
+        settings = SERVER_SETTINGS | {
+            "PREFECT_HOME": str(folder.resolve()),
+            "PREFECT_SERVER_API_AUTH_STRING": self.credentials,
+            "PREFECT_SERVER_UI_API_URL": self.url,  # or its pages ask port 4200
+        }
         with self.log.open("wb") as log:
             # A session of its own, so that Ctrl-C reaches the run alone, which then ends the server.
             self._guard = subprocess.Popen(
@@ -87,7 +85,8 @@ class PrefectServer:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=environment,
+                env=of_a_server() | settings,
+                cwd=folder,  # Prefect takes settings from files of the working folder
                 start_new_session=True,
             )
 
@@ -118,7 +117,7 @@ class PrefectServer:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/health", timeout=5):
+            with WITHOUT_PROXY.open(f"{self.url}/health", timeout=5):
                 return True
         except OSError:
             return False
@@ -149,15 +148,16 @@ def local_ray_arguments() -> dict[str, Any]:
     and keep their sockets and logs where nobody else may look; raises ``ServerStartError`` if that
     place is somebody else's.
     """
+    for name in filter(_configures_another_ray, list(os.environ)):
+        del os.environ[name]
     os.environ |= RAY_SETTINGS
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
     if "ray._raylet" in sys.modules:  # "ray" may be a name that stands for what is not loaded yet
         _read_ray_settings_again()
     from advfeat.cluster.ray_job import OwnModules  # Ray reads those settings when it is imported
 
     # Not below .advfeat: paths of sockets must be short. Ray itself lets everybody into its own folder.
-    folder = private_folder(Path(tempfile.gettempdir()) / f"advfeat-{os.getuid()}")
+    folder = private_folder(socket_place() / f"advfeat-{os.getuid()}")
     return {
         "address": "local",  # never a cluster that happens to run on this machine
         "namespace": RAY_NAMESPACE,
@@ -169,6 +169,11 @@ def local_ray_arguments() -> dict[str, Any]:
         "_temp_dir": str(folder / "ray"),
         "job_config": OwnModules(),
     }
+
+
+def _configures_another_ray(name: str) -> bool:
+    """Tell whether a variable says what another Ray is: lower case, as in RAY_worker_niceness, tunes any."""
+    return name.startswith("RAY_") and name[4:5].isupper() and name not in _OF_ANY_RAY
 
 
 def _read_ray_settings_again() -> None:
@@ -187,7 +192,7 @@ def local_ray() -> Iterator[None]:
     arguments = local_ray_arguments()
     import ray
 
-    with users_folders_left_out():
+    with composed_environment():
         ray.init(**arguments)
     try:
         yield

@@ -5,7 +5,6 @@ stay the same from one start to the next. Sockets lie in a short folder of their
 system limits the length of their paths to about 100 bytes.
 """
 
-import os
 import random
 import secrets
 import shlex
@@ -17,8 +16,10 @@ from typing import Self
 from pydantic import BaseModel
 
 from advfeat.cluster.embedded import LOOPBACK, RAY_SETTINGS, SERVER_SETTINGS
+from advfeat.cluster.environment import composed, with_readable_proxies
 from advfeat.cluster.object_store import PARTS
 from advfeat.cluster.private_files import private_folder, write_private
+from advfeat.cluster.sockets import socket_place
 
 BUCKET = "advfeat"
 MARK = "ADVFEAT_CLUSTER"
@@ -107,7 +108,7 @@ class Layout:
             workers=workers,
             cores_per_worker=cores_per_worker,
             ports=_free_ports({} if before is None else before.ports),
-            sockets=Path(tempfile.mkdtemp(prefix="advfeat-", dir="/tmp")),
+            sockets=Path(tempfile.mkdtemp(prefix="advfeat-", dir=socket_place())),
         )
         write_private(self._state, state.model_dump_json())
         return state
@@ -130,9 +131,9 @@ class Layout:
 
     def environment(self, state: State) -> dict[str, str]:
         """Return the environment of the cluster's processes, secrets included."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_CONFIGURATION)}
+        inherited = with_readable_proxies(composed())
         return {
-            **inherited,
+            **{name: value for name, value in inherited.items() if not name.startswith(_CONFIGURATION)},
             **self.variables(state),
             **SERVER_SETTINGS,
             MARK: str(self.folder),

@@ -6,8 +6,6 @@ package's, in servers and workers that never asked for it.
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 _INSTALLED = {"site-packages", "dist-packages"}
@@ -20,21 +18,6 @@ def put_users_folders_last() -> None:
     theirs = [entry for entry in sys.path if Path(entry).resolve() in users]
     sys.path[:] = [entry for entry in sys.path if entry not in theirs] + theirs
     os.environ |= without_users_folders()
-
-
-@contextmanager
-def users_folders_left_out() -> Iterator[None]:
-    """Start processes meanwhile that do not look into the user's folders."""
-    before = {name: os.environ.get(name) for name in without_users_folders()}
-    os.environ |= without_users_folders()
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def without_users_folders() -> dict[str, str]:

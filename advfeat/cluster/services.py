@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from advfeat.cluster import object_store
-from advfeat.cluster.embedded import LOOPBACK
+from advfeat.cluster.embedded import LOOPBACK, WITHOUT_PROXY
 from advfeat.cluster.layout import BUCKET, Layout, State
 from advfeat.cluster.private_files import write_private
 from advfeat.errors import InputError
@@ -33,6 +33,8 @@ class Service:
     prepare: Callable[[], None] | None = None
     """What is done once, when it is first healthy."""
     stop_seconds: int = 10
+    folder: str = "../.."
+    """Where it works, seen from the cluster's folder."""
 
 
 def services(layout: Layout, state: State) -> list[Service]:
@@ -46,6 +48,7 @@ def services(layout: Layout, state: State) -> list[Service]:
             _python("prefect", "server", "start", "--host", LOOPBACK, "--port", str(state.ports["prefect"])),
             api.removesuffix("/api"),
             lambda: _get(f"{api}/health") is not None,
+            folder="data/prefect",  # Prefect takes settings from files of the working folder
         ),
         Service(
             "s3",
@@ -136,9 +139,8 @@ def _python(module: str, *arguments: str) -> tuple[str, ...]:
 def _get(url: str, authorization: str | None = None) -> bytes | None:
     headers = {} if authorization is None else {"Authorization": authorization}
     try:
-        with urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=_ANSWER_SECONDS
-        ) as answer:
+        request = urllib.request.Request(url, headers=headers)
+        with WITHOUT_PROXY.open(request, timeout=_ANSWER_SECONDS) as answer:
             return bytes(answer.read())
     except OSError:
         return None

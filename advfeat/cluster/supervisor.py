@@ -39,7 +39,7 @@ umask=077
 _PROGRAM = """
 [program:{name}]
 command={command}
-directory=../..
+directory={folder}
 autostart=false
 autorestart=true
 startsecs=2
@@ -142,6 +142,7 @@ class Supervisor:
                 name=service.name,
                 command=shlex.join(service.command).replace("%", "%%"),
                 stop_seconds=service.stop_seconds,
+                folder=service.folder,
             )
             for service in services
         ]

@@ -8,18 +8,21 @@ the variables of a runtime environment, which Ray writes to logs and shows on it
 import contextlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import advfeat
+from advfeat.cluster.answers import check_speaks_grpc
 from advfeat.cluster.embedded import RAY_NAMESPACE, local_ray_arguments
 from advfeat.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from prefect_ray import RayTaskRunner
 
-_FORWARDED_PREFIXES = ("PREFECT_", "AWS_", "ADVFEAT_")
+_FORWARDED_PREFIXES = ("PREFECT_", "AWS_", "ADVFEAT_", "DO_NOT_TRACK")
+_ADDRESS = re.compile(r"(?P<host>[^\s/]+):(?P<port>\d{1,5})")
 
 
 def configured_address() -> str | None:
@@ -31,6 +34,13 @@ def configured_address() -> str | None:
             address,
             "is Ray Client, which gives up the work when the network fails for 30 s",
             "run on a node of the cluster and give HOST:PORT of its head (it may be a node without cores)",
+        )
+    if address is not None and address != "auto" and not _ADDRESS.fullmatch(address):
+        raise InputError(
+            "ray",
+            address,
+            "is no address of a cluster",
+            "give HOST:PORT of its head, or unset RAY_ADDRESS for a Ray of this machine",
         )
     return address
 
@@ -72,10 +82,12 @@ def has_gpus() -> bool:
 def connection(address: str) -> Iterator[None]:
     """Connect this process to a cluster for a while; raises ``InputError`` in one line if that fails."""
     import ray
+    from ray.exceptions import RayError
 
     try:
+        _check_answers(address)
         ray.init(address, **init_arguments())
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
         problem = first_line(error)
         raise InputError(
             "ray",
@@ -87,6 +99,12 @@ def connection(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raise ``OSError`` if no server of gRPC answers: Ray itself would ask for minutes."""
+    if (given := _ADDRESS.fullmatch(address)) and os.environ.get("RAY_USE_TLS") != "1":
+        check_speaks_grpc(given["host"].strip("[]"), int(given["port"]))
 
 
 def init_arguments() -> dict[str, Any]:

@@ -1,0 +1,52 @@
+"""Whether a server answers: asked for a limited time, whatever its client would do."""
+
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import copy_context
+from typing import TypeVar
+
+Answer = TypeVar("Answer")
+
+PATIENCE_SECONDS = 10.0
+"""For a server that somebody configured to answer for the first time."""
+
+_HELLO_OF_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_TYPE_OF_SETTINGS = 4
+
+
+def within(seconds: float, ask: Callable[[], Answer]) -> Answer:
+    """Return what ``ask`` returns; raises what it raises, and ``TimeoutError`` if it takes longer.
+
+    It may then go on in a thread that holds nothing up: clients, and the system that looks up names, have
+    limits of their own.
+    """
+    answer: Future[Answer] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=copy_context().run, args=(work,), daemon=True, name="advfeat-asks").start()
+    try:
+        return answer.result(seconds)
+    except TimeoutError as error:
+        if answer.done():
+            raise
+        raise TimeoutError(f"no answer in {seconds:.0f} s") from error
+
+
+def check_speaks_grpc(host: str, port: int) -> None:
+    """Raise ``OSError`` unless a server of gRPC without TLS listens there, as every part of a Ray does."""
+    within(PATIENCE_SECONDS, lambda: _exchange_settings(host, port))
+
+
+def _exchange_settings(host: str, port: int) -> None:
+    with socket.create_connection((host, port), timeout=PATIENCE_SECONDS) as connection:
+        connection.sendall(_HELLO_OF_HTTP2)
+        frame = connection.makefile("rb").read(4)
+        if len(frame) < 4 or frame[3] != _TYPE_OF_SETTINGS:
+            raise ConnectionError("what listens there does not speak gRPC")
