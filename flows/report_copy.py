@@ -1,5 +1,6 @@
 """A report, copied out of the store to where a browser can open it."""
 
+import re
 from pathlib import Path
 
 from advfeat.cluster.embedded import HOME
@@ -8,9 +9,15 @@ from advfeat.storage import Store
 
 def local_copy(place: Store, digest: str, name: str) -> Path:
     """Copy a report out of the store; return the page's path."""
-    page = HOME.resolve() / "reports" / f"{name}-{digest[:12]}.html"
+    page = HOME.resolve() / "reports" / f"{_file_name(name)}-{digest[:12]}.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     for file in place.manifest(digest).files:
         if file.name.startswith("report."):
             page.with_suffix(Path(file.name).suffix).write_bytes(place.read(digest, file.name))
     return page
+
+
+def _file_name(name: str) -> str:
+    """Return what of an experiment's name a file can have: no slash, and no more than 200 bytes."""
+    plain = re.sub(r"[\x00-\x1f/]", "-", name).lstrip(".")
+    return plain.encode()[:200].decode(errors="ignore")

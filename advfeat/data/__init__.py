@@ -9,11 +9,13 @@ from typing import Any, Protocol, runtime_checkable
 
 from advfeat.data.images import ImageData, Splits
 from advfeat.data.split import cut, cut_sizes
+from advfeat.files.place import place_of
 from advfeat.spec import DataSpec
 
 __all__ = [
     "ImageData",
     "Source",
+    "absolute",
     "class_count",
     "fetch",
     "image_shape",
@@ -49,6 +51,15 @@ class Downloadable(Protocol):
 
     def fetch(self) -> None:
         """Bring the files to this machine; raises ``InputError``."""
+
+
+def absolute(spec: DataSpec) -> DataSpec:
+    """Return the spec with the places that it names as they are named from any folder."""
+    kind, _, location = spec.source.partition(":")
+    source = f"{kind}:{place_of(location).uri}" if location else spec.source
+    return spec.model_copy(
+        update={"source": source, "root": None if spec.root is None else place_of(spec.root).uri}
+    )
 
 
 def open_source(spec: DataSpec) -> Source:

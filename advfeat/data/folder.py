@@ -14,6 +14,8 @@ from advfeat.data.picture_file import picture_suffixes
 from advfeat.data.refusal import refusal
 from advfeat.data.split import given_or_held_out, given_or_held_out_sizes
 from advfeat.digest import file_sha256
+from advfeat.errors import explained
+from advfeat.files.place import local_path
 from advfeat.spec import DataSpec
 
 
@@ -21,12 +23,13 @@ class FolderSource:
     """A folder of pictures; the class names are the folders' names in alphabetical order."""
 
     def __init__(self, location: str, spec: DataSpec) -> None:
-        self.folder = Path(location).expanduser()
         self.spec = spec
         self._error = refusal(
             spec,
             "give a folder with one folder of pictures a class",
         )
+        with explained(self._error):
+            self.folder = local_path(location)
 
     def identity(self) -> dict[str, Any]:
         """Hash every picture's name and bytes."""

@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import IO, Any
 
-import fsspec
 import numpy as np
-from fsspec.implementations.local import LocalFileSystem
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
@@ -19,6 +17,7 @@ from advfeat.data.refusal import Refusal
 from advfeat.digest import stream_sha256
 from advfeat.errors import explained
 from advfeat.files.expansion import believed_bytes
+from advfeat.files.place import place_of
 
 
 class NumpyFiles:
@@ -27,7 +26,8 @@ class NumpyFiles:
     def __init__(self, location: str, refused: Refusal) -> None:
         self._refused = refused
         with explained(refused):
-            self._fs, self._root = fsspec.core.url_to_fs(location)
+            self._place = place_of(location)
+            self._fs, self._root = self._place.fs, self._place.root
             if not self._fs.exists(self._root):
                 raise refused("does not exist")
             self._is_npz = self._fs.isfile(self._root)
@@ -40,7 +40,7 @@ class NumpyFiles:
                 with self._fs.open(self._root, "rb") as file, zipfile.ZipFile(file) as archive:
                     members = archive.namelist()
             else:
-                members = [str(path).rsplit("/", 1)[-1] for path in self._fs.glob(f"{self._root}/*.npy")]
+                members = [path.rsplit("/", 1)[-1] for path in self._place.below(depth=1)]
         return frozenset(name.removesuffix(".npy") for name in members if name.endswith(".npy"))
 
     def sha256(self, names: tuple[str, ...]) -> list[str]:
@@ -60,7 +60,7 @@ class NumpyFiles:
 
     def array(self, name: str) -> NDArray[Any]:
         """Read an array; a local ``.npy`` file is mapped into memory, and read where it is used."""
-        if not self._is_npz and isinstance(self._fs, LocalFileSystem):
+        if not self._is_npz and self._place.is_local:
             with explained(self._refused):
                 mapped: NDArray[Any] = np.load(self._path(name), mmap_mode="r", allow_pickle=False)
                 return mapped

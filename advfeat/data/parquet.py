@@ -17,6 +17,8 @@ from advfeat.data.parquet_files import ParquetFiles
 from advfeat.data.parquet_folder import files_by_split
 from advfeat.data.refusal import refusal
 from advfeat.data.split import given_or_held_out, given_or_held_out_sizes
+from advfeat.errors import explained
+from advfeat.files.place import place_of
 from advfeat.spec import DataSpec
 
 
@@ -24,12 +26,13 @@ class ParquetSource:
     """Parquet files with encoded pictures and integer labels."""
 
     def __init__(self, location: str, spec: DataSpec) -> None:
-        self.location = location
         self.spec = spec
         self._error = refusal(
             spec,
             "give whole Parquet files with an image and a label column (Hugging Face image layout)",
         )
+        with explained(self._error):
+            self._place = place_of(location)
 
     def identity(self) -> dict[str, Any]:
         """Hash every file's bytes, after a look at their footers and labels."""
@@ -71,13 +74,13 @@ class ParquetSource:
 
     @cached_property
     def _splits(self) -> dict[str, ParquetFiles]:
-        found = files_by_split(self.location, self._error)
+        found = files_by_split(self._place, self._error)
         splits = {name: found.get(name, []) for name in ("train", "test")}
         if not all(splits.values()):
             if any(splits.values()) or not found["all"]:
                 raise self._error("holds no train*.parquet and test*.parquet")
             splits = {"all": found["all"]}
-        return {name: ParquetFiles(self.location, files, self._error) for name, files in splits.items()}
+        return {name: ParquetFiles(self._place, files, self._error) for name, files in splits.items()}
 
     def _labels(self, files: ParquetFiles) -> NDArray[np.int64]:
         return files.labels(len(files.class_names()) or None)

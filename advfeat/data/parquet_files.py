@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +18,7 @@ from advfeat.errors import explained
 from advfeat.files.parquet_file import open_parquet, row_bytes
 from advfeat.files.parquet_pages import check_pages
 from advfeat.files.parts import rows_per_group
+from advfeat.files.place import Place
 
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("label", "labels")
@@ -27,16 +27,15 @@ _LABEL_COLUMNS = ("label", "labels")
 class ParquetFiles:
     """Files of one schema, in order; every problem with them is raised as ``refused`` words it."""
 
-    def __init__(self, location: str, files: list[str], refused: Refusal) -> None:
-        self._location, self.files, self._refused = location, files, refused
+    def __init__(self, place: Place, files: list[str], refused: Refusal) -> None:
+        self._fs, self.files, self._refused = place.fs, files, refused
         self._rows_at_once: dict[tuple[str, str], int] = {}
 
     def sha256(self) -> list[str]:
         """Hash every file's bytes."""
-        fs, _ = fsspec.core.url_to_fs(self._location)
         digests = []
         for path in self.files:
-            with explained(self._refused), fs.open(path, "rb") as opened:
+            with explained(self._refused), self._fs.open(path, "rb") as opened:
                 digests.append(stream_sha256(opened)[0])
         return digests
 
@@ -131,6 +130,5 @@ class ParquetFiles:
 
     @contextmanager
     def _opened(self, path: str) -> Iterator[tuple[BinaryIO, pq.ParquetFile]]:
-        fs, _ = fsspec.core.url_to_fs(self._location)
-        with explained(self._refused), fs.open(path, "rb") as opened:
+        with explained(self._refused), self._fs.open(path, "rb") as opened:
             yield opened, open_parquet(opened)

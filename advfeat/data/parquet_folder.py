@@ -7,30 +7,29 @@ came second or from before a repair.
 import re
 from typing import Any
 
-import fsspec
-
 from advfeat.data.refusal import Refusal
 from advfeat.errors import DamagedArtifactError, explained
+from advfeat.files.place import Place
 from advfeat.storage import MOST_MANIFEST_BYTES, parse_manifest
 
 _SPLIT = re.compile(r"(?:partial-)?(train|test|val(?=id|[^a-z]|$))")
 """Names of splits, also as the Hub converts data sets: ``train/0000.parquet``, ``partial-train`` if large."""
 
 
-def files_by_split(location: str, refused: Refusal) -> dict[str, list[str]]:
-    """List the file that a path or URI names, or the Parquet files in the folder that it names.
+def files_by_split(place: Place, refused: Refusal) -> dict[str, list[str]]:
+    """List the file at a place, or the Parquet files in the folder there.
 
     All of them under ``all``, those of a split also under ``train``, ``test`` or ``val``.
     """
+    fs, root = place.fs, place.root
     with explained(refused):
-        fs, root = fsspec.core.url_to_fs(location)
         if not fs.exists(root):
             raise refused("does not exist")
         if fs.isfile(root):
             return {"all": [root]}
         files = _files_of_artifact(fs, root, refused)
         if files is None:
-            files = [str(path) for path in fs.glob(f"{root}/**/*.parquet")]
+            files = [path for path in place.below() if path.endswith(".parquet")]
     found: dict[str, list[str]] = {"all": sorted(files), "train": [], "test": [], "val": []}
     for path in found["all"]:
         if split := _split_of(path.removeprefix(root)):

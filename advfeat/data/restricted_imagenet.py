@@ -18,6 +18,8 @@ from advfeat.data.images import Split, Splits
 from advfeat.data.refusal import refusal
 from advfeat.data.split import drawn_rows
 from advfeat.digest import file_sha256
+from advfeat.errors import explained
+from advfeat.files.place import local_path
 from advfeat.spec import DataSpec
 
 # First and last class number in ImageNet, whose classes are in the order of their WordNet ids:
@@ -44,12 +46,13 @@ class RestrictedImageNet:
     """The pictures of the nine classes, cut to the middle square and resized; ``val/`` is the test split."""
 
     def __init__(self, location: str, spec: DataSpec) -> None:
-        self.folder = Path(location).expanduser()
         self.spec = spec
         self._error = refusal(
             spec,
             "give a folder with train/ and val/, in each a folder of pictures for each of the WordNet ids",
         )
+        with explained(self._error):
+            self.folder = local_path(location)
 
     def identity(self) -> dict[str, Any]:
         """Hash the names of all pictures, and the bytes of those that are used."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from advfeat.data.images import LabelledImages, Split, Splits
 from advfeat.errors import InputError
+from advfeat.files.place import local_path
 from advfeat.spec import DataSpec
 
 DOWNLOAD_FOLDER = Path(".advfeat/data")
@@ -50,7 +51,7 @@ class TorchvisionSource:
     def __init__(self, name: str, spec: DataSpec) -> None:
         self.name = _TORCHVISION_NAMES[name]
         self.spec = spec
-        self.root = Path(spec.root).expanduser() if spec.root else DOWNLOAD_FOLDER
+        self.root = _folder(spec.root) if spec.root else DOWNLOAD_FOLDER
 
     def identity(self) -> dict[str, Any]:
         """Say which bytes are meant; nothing is downloaded for it."""
@@ -141,6 +142,13 @@ class TorchvisionSource:
                     raise self._other_bytes(name)
                 (unpacked / name).write_bytes(content)
             yield Path(folder)
+
+
+def _folder(named: str) -> Path:
+    try:
+        return local_path(named)
+    except ValueError as error:
+        raise InputError("data.root", named, f"is no folder ({error})", "name one on this machine") from error
 
 
 def _unpacked(path: Path) -> bytes:

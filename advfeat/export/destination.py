@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from advfeat.errors import InputError, explained, first_line
-from advfeat.storage import Store
+from advfeat.files.place import Named, place_of
 
 HandOver = Callable[[], None]
 """Called when the files that are in the folder are complete."""
@@ -22,13 +22,11 @@ class Destination:
     over last at the end, and are taken away again if the export fails.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, named: Named) -> None:
         """Look at a path or an fsspec URI; raises ``InputError`` if it is no usable, empty place."""
-        self._refused = partial(_refused, uri)
-        try:
-            place = Store(uri)
-        except InputError as error:
-            raise self._refused("is no usable URI") from error
+        self._refused = partial(_refused, str(named))
+        with explained(self._refused, "is no usable URI"):
+            place = place_of(named)
         self.uri, self._fs, self._root, self._is_local = place.uri, place.fs, place.root, place.is_local
         with explained(self._refused):
             self._fs.invalidate_cache()
@@ -49,7 +47,7 @@ class Destination:
     @contextmanager
     def _filled_on_disk(self) -> Iterator[tuple[Path, HandOver]]:
         target = Path(self._root)
-        partial = target.parent / f".{target.name}-{uuid.uuid4().hex}"
+        partial = target.parent / f".{uuid.uuid4().hex}"
         partial.mkdir(parents=True)
         try:
             yield partial, lambda: None
@@ -65,17 +63,19 @@ class Destination:
             folder = Path(name)
 
             def hand_over() -> None:
+                files = [path for path in folder.rglob("*") if path.is_file()]
+                targets = [f"{self._root}/{path.relative_to(folder).as_posix()}" for path in files]
                 with explained(self._refused, "cannot be written"):
-                    self._fs.put(f"{folder}/", f"{self._root}/", recursive=True)
-                for path in folder.rglob("*"):
-                    if path.is_file():
-                        path.unlink()
+                    self._fs.put(list(map(str, files)), targets)
+                for path in files:
+                    path.unlink()
 
             try:
                 yield folder, hand_over
             except BaseException:
                 with suppress(Exception):  # what went wrong first is told, not that nothing can be deleted
-                    self._fs.rm(self._root, recursive=True)
+                    for path in self._fs.find(self._root):  # rm would take the place for a pattern
+                        self._fs.rm_file(path)
                 raise
 
     def _is_occupied(self) -> bool:

@@ -1,1 +1,1 @@
-"""Files that can be trusted: Parquet tables and tensors, checked before they are believed."""
+"""Where files lie, and which can be trusted: Parquet tables and tensors, checked before they are believed."""

@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from advfeat import data
-from advfeat.data.imported import Description, describe
+from advfeat.data.imported import Description, absolute, describe
 from advfeat.digest import derived_seed
 from advfeat.errors import InputError
 from advfeat.planning.cost import attack_seconds, data_bytes, passing_bytes, training_bytes
@@ -78,7 +78,7 @@ def _real_images(spec: DataSpec) -> RealImages:
             "train_size": spec.train_size,
             "test_size": spec.test_size,
         },
-        context={"data": spec.model_dump(mode="json")},
+        context={"data": data.absolute(spec).model_dump(mode="json")},
     )
     return RealImages(stage, *data.sizes(spec), data.image_shape(spec))
 
@@ -210,7 +210,7 @@ class Layout:
                 title="data set imported",
                 parameters={"recipe": "imported", "identity": self._imported.identity},
                 inputs={"images": self.images.digest},
-                context={"imported": self._imported_from},
+                context={"imported": absolute(self._imported_from)},
             )
         )
 

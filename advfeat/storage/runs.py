@@ -68,7 +68,7 @@ def keep_record(store: Store, record: RunRecord) -> None:
 
 def read_records(store: Store) -> list[RunRecord]:
     """Read the records of all runs, the oldest first; what is no record is left out."""
-    read = records_in(store, store.fs.glob(record_path(store, "*")))
+    read = records_in(store, _files_of_runs(store, "runs"))
     return sorted(filter(None, read.values()), key=lambda record: (record.began, record.run))
 
 
@@ -107,8 +107,8 @@ def read_plan(store: Store, run: str) -> tuple[Stage, ...] | None:
 def planned_stages(store: Store) -> dict[str, Stage]:
     """Read the stages of all runs that the store knows, by digest."""
     stages: dict[str, Stage] = {}
-    for path in store.fs.glob(plan_path(store, "*")):
-        run = str(path).rpartition("/")[2].removesuffix(".json")
+    for path in _files_of_runs(store, "plans"):
+        run = path.rpartition("/")[2].removesuffix(".json")
         stages |= {stage.digest: stage for stage in read_plan(store, run) or ()}
     return stages
 
@@ -131,6 +131,10 @@ def report_named(store: Store, name: str) -> str:
     if runs[0].report is None:
         raise InputError("run", name, f"has no report, it is {runs[0].state}", "list all: advfeat runs")
     return runs[0].report
+
+
+def _files_of_runs(store: Store, folder: str) -> list[str]:
+    return [path for path in store.place.below(folder, depth=1) if path.endswith(".json")]
 
 
 def record_path(store: Store, run: str) -> str:

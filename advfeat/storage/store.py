@@ -20,6 +20,7 @@ import hashlib
 import logging
 import os
 import re
+import shlex
 import shutil
 import tempfile
 import time
@@ -32,9 +33,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
 from advfeat.digest import file_sha256, stream_sha256
 from advfeat.errors import (
     DamagedArtifactError,
@@ -43,6 +41,7 @@ from advfeat.errors import (
     explained,
     first_line,
 )
+from advfeat.files.place import Named, place_of, quoted_place
 from advfeat.storage.contents import MOST_MANIFEST_BYTES, parse_manifest
 from advfeat.storage.local_files import (
     check_file,
@@ -67,21 +66,22 @@ logger = logging.getLogger(__name__)
 class Store:
     """A place for artifacts, addressed by an fsspec URI or a local path."""
 
-    def __init__(self, uri: str) -> None:
-        if "://" not in uri:
-            uri = Path(uri).expanduser().resolve().as_uri()
-        self.uri = uri.rstrip("/")
+    def __init__(self, uri: Named) -> None:
+        """Open the store at a place; raises ``InputError`` if there can be none."""
+        named = os.fspath(uri)
         try:
-            self.fs, self.root = fsspec.core.url_to_fs(self.uri, **_options(self.uri))
+            self.place = place_of(named)
         except (ValueError, ImportError) as error:
-            raise InputError(
-                "store", uri, f"is no usable URI ({first_line(error)})", "give a path or s3://bucket/prefix"
-            ) from error
+            problem = f"is no usable URI ({first_line(error)})"
+            raise InputError("store", named, problem, "give a path or s3://bucket/prefix") from error
+        self.uri, self.fs, self.root = self.place.uri, self.place.fs, self.place.root
+        if self.is_local:
+            _check_not_elsewhere(Path(self.root))
 
     @property
     def is_local(self) -> bool:
         """Whether the artifacts lie on this machine's file system."""
-        return isinstance(self.fs, LocalFileSystem)
+        return self.place.is_local
 
     @property
     def cache(self) -> str:
@@ -151,8 +151,8 @@ class Store:
 
     def digests(self) -> list[str]:
         """List the digests of all published artifacts."""
-        manifests = self.fs.glob(f"{self.root}/artifacts/*/manifest.json")
-        return sorted(name for path in manifests if _is_digest(name := str(path).split("/")[-2]))
+        found = (path.split("/")[-2:] for path in self.place.below("artifacts", depth=2))
+        return sorted(folder for folder, name in found if name == "manifest.json" and _is_digest(folder))
 
     def resolve(self, prefix: str) -> str:
         """Expand the start of a digest to the one artifact that it names."""
@@ -516,14 +516,18 @@ def _check_sha256(file: StoredFile, sha256: str, length: int) -> None:
         )
 
 
-def _options(uri: str) -> dict[str, Any]:
-    """Refuse fast and never read from a stale listing: other processes write to the same store."""
-    if uri.startswith("s3://"):
-        return {
-            "use_listings_cache": False,
-            "config_kwargs": {"connect_timeout": 5, "retries": {"max_attempts": 3}},
-        }
-    return {}
+def _check_not_elsewhere(root: Path) -> None:
+    """Raise ``InputError`` if the store lies where earlier versions wrote it, and not where it is named."""
+    quoted = Path(quoted_place(str(root)))
+    if quoted == root or (root / "artifacts").exists() or not (quoted / "artifacts").exists():
+        return
+    raise InputError(
+        "store",
+        str(root),
+        f"was written to {str(quoted)!r} by an earlier version, which quoted its name",
+        f"move it: mkdir -p {shlex.quote(str(root))} && mv {shlex.quote(str(quoted))}/* "
+        f"{shlex.quote(str(root))} (or, for another store, make a folder artifacts there)",
+    )
 
 
 def _package_versions() -> dict[str, str]:

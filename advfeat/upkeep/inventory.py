@@ -80,8 +80,9 @@ def take_inventory(store: Store, folders: Iterable[str] = FOLDERS) -> Inventory:
 
 
 def _files(store: Store, folders: Iterable[str]) -> Iterator[StoredObject]:
-    for info in store.fs.glob(f"{store.root}/.probe-*", detail=True).values():
-        yield _stored_object(store, info)
+    for path, info in store.fs.find(store.root, maxdepth=1, detail=True).items():
+        if path.removeprefix(f"{store.root}/").startswith(".probe-"):
+            yield _stored_object(store, info)
     for folder in folders:
         for info in store.fs.find(f"{store.root}/{folder}", detail=True).values():
             yield _stored_object(store, info)

@@ -4,6 +4,7 @@ Keys are stable, one set a recipe, so that the interface keeps the history of ea
 """
 
 import re
+import shlex
 from typing import Annotated
 
 from prefect.artifacts import (
@@ -60,7 +61,7 @@ def _data_sets(result: RunResult, store: Store) -> list[dict[str, object]]:
             continue
         if any(first_row(file.name, "train") is not None for file in manifest.files):
             uri = store.artifact_uri(manifest.digest)
-            card = f"advfeat card {manifest.digest[:12]} --store {store.uri}"
+            card = f"advfeat card {manifest.digest[:12]} --store {shlex.quote(store.uri)}"
             size = manifest.metrics["train_size"]
             found.append({"images": size, "bytes": manifest.bytes, "Parquet": uri, "card": card})
     return found
@@ -105,7 +106,7 @@ def _markdown(recipe: str, title: str, result: RunResult, store: Store) -> str:
             f"Chance: {percent(result.rows[0].chance)}.",
             "\n".join(lines),
             *shown,
-            f"Whole report: `advfeat report {result.run[:8]} --store {store.uri}`; "
+            f"Whole report: `advfeat report {result.run[:8]} --store {shlex.quote(store.uri)}`; "
             f"data sets: the artifact {artifact_key(recipe, 'data-sets')}.",
         ]
     )

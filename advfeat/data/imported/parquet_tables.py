@@ -21,6 +21,7 @@ from advfeat.data.parquet_folder import files_by_split
 from advfeat.data.refusal import Refusal
 from advfeat.errors import DamagedArtifactError, explained
 from advfeat.files.parts import float_images_per_group
+from advfeat.files.place import place_of
 from advfeat.files.tables import METADATA_KEY, image_shape
 
 
@@ -28,13 +29,15 @@ class ParquetTables:
     """Parquet files with pixels or pictures, and integer labels."""
 
     def __init__(self, location: str, refused: Refusal) -> None:
-        found = files_by_split(location, refused)
+        with explained(refused):
+            place = place_of(location)
+        found = files_by_split(place, refused)
         files = found.get("train") or found["all"]
         if not files:
             raise refused("holds no .parquet file")
         if not found.get("train") and (found.get("test") or found.get("val")):
             raise refused("holds files of a test or validation split and none of train")
-        self._files, self._refused = ParquetFiles(location, files, refused), refused
+        self._files, self._refused = ParquetFiles(place, files, refused), refused
 
     def sha256(self) -> list[str]:
         """Hash every file."""

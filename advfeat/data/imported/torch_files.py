@@ -10,13 +10,13 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
 from advfeat.data.refusal import Refusal, checked_labels
 from advfeat.digest import stream_sha256
 from advfeat.errors import explained
+from advfeat.files.place import place_of
 
 _IMAGES, _LABELS = "CIFAR_ims", "CIFAR_lab"
 
@@ -27,7 +27,8 @@ class TorchFiles:
     def __init__(self, location: str, refused: Refusal) -> None:
         self._refused = refused
         with explained(refused):
-            self._fs, self._root = fsspec.core.url_to_fs(location)
+            place = place_of(location)
+            self._fs, self._root = place.fs, place.root
             for name in (_IMAGES, _LABELS):
                 if not self._fs.isfile(self._path(name)):
                     raise refused(f"holds no file {name}")

@@ -1,0 +1,118 @@
+"""What a user names -> a place: a path, ``~``, a ``file://`` URI or any other of fsspec, taken at its word.
+
+A path is a path, whatever characters its name has, and no place is a pattern. A ``file://`` URI is read as
+RFC 8089 writes it: ``file:///tmp/my%20exp`` is the folder ``/tmp/my exp``.
+"""
+
+import inspect
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+Named = str | os.PathLike[str]
+_URI = re.compile(r"(?:[a-z][a-z0-9+.-]*::)*([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
+_BELOW_ANOTHER = "fo"
+"""The argument of file systems that lie in a file or a folder of another one, such as zip's."""
+_OF_S3 = {
+    "use_listings_cache": False,
+    "config_kwargs": {"connect_timeout": 5, "retries": {"max_attempts": 3}},
+}
+"""Refuse fast and never read from a stale listing: other processes write to the same places."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file or a folder, there or not: how it is named anywhere, and how its file system names it."""
+
+    uri: str
+    """On this machine the absolute path, without links; elsewhere the URI without a slash at its end."""
+    fs: Any
+    root: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on this machine's file system."""
+        return isinstance(self.fs, LocalFileSystem)
+
+    def below(self, folder: str = "", depth: int | None = None) -> list[str]:
+        """List the files below a folder of this place by their paths, sorted; none where there is no folder.
+
+        With a ``depth`` only so many levels are looked at, and folders are listed too.
+        """
+        top = f"{self.root}/{folder}".rstrip("/")
+        found = self.fs.find(top, maxdepth=depth, withdirs=depth is not None)
+        return [str(path) for path in found if path != top]
+
+
+def place_of(named: Named) -> Place:
+    """Return the place that a path or a URI names.
+
+    Raises ``ValueError``, or ``ImportError`` where a file system's package is not installed.
+    """
+    text = os.fspath(named)
+    if not text:
+        raise ValueError("nothing is named")
+    uri = _URI.fullmatch(text)
+    if uri is None or ("::" not in text[: uri.start(1)] and uri[1].lower() in ("file", "local")):
+        path = text if uri is None else _path_of(uri[1].lower(), uri[2])
+        return _on_this_machine(path)
+    text = text.rstrip("/") if uri[2].strip("/") else text
+    try:
+        return Place(text, *_elsewhere(text, uri[1].lower()))
+    except TypeError as error:  # of a file system that needs more than its URI says
+        raise ValueError(str(error)) from error
+
+
+def local_path(named: Named) -> Path:
+    """Return the path on this machine that is named; raises ``ValueError`` if that is elsewhere."""
+    place = place_of(named)
+    if not place.is_local:
+        raise ValueError("does not lie on this machine")
+    return Path(place.root)
+
+
+def quoted_place(path: str) -> str:
+    """Return where earlier versions wrote what was to lie at an absolute path: they quoted its name."""
+    return quote(path)
+
+
+def _path_of(scheme: str, rest: str) -> str:
+    if scheme == "local":  # of fsspec alone, which quotes nothing
+        return rest
+    rest = rest.removeprefix("localhost") if rest.startswith("localhost/") else rest
+    return os.fsdecode(unquote_to_bytes(os.fsencode(rest)))
+
+
+def _on_this_machine(path: str) -> Place:
+    if "\0" in path:
+        raise ValueError("a path holds no null characters")
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the name is no UTF-8 text") from None
+    # Unlike Path's, it takes ~NAME of a user who is not there for a name, as a shell does.
+    path = os.path.realpath(os.path.expanduser(path))  # noqa: PTH111
+    return Place(path, fsspec.filesystem("file"), path)
+
+
+def _elsewhere(uri: str, scheme: str) -> tuple[Any, str]:
+    """Return the file system of a URI and how it names the place."""
+    options = _OF_S3 if scheme == "s3" else {}
+    kind = fsspec.get_filesystem_class(scheme)
+    chained = (
+        uri.partition("://")[0].lower() != scheme or _BELOW_ANOTHER in inspect.signature(kind).parameters
+    )
+    if chained:
+        fs, root = fsspec.core.url_to_fs(uri, **options)
+        return fs, str(root)
+    # Two colons in a name are part of it, and not the start of another URI.
+    root = str(kind._strip_protocol(uri))
+    if scheme == "s3" and not root:
+        raise ValueError("no bucket is named")
+    return fsspec.filesystem(scheme, **kind._get_kwargs_from_urls(uri), **options), root
