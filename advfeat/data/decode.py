@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 from PIL import ImageOps
 
 from advfeat.data.images import LabelledImages, pieces_of
-from advfeat.data.picture_file import PictureError, decode_picture, open_picture
+from advfeat.data.picture_file import PictureError, decode_picture, is_grey, open_picture
 from advfeat.errors import InputError
-
-_GREY_MODES = {"1", "L", "I", "F", "I;16"}
 
 PictureFile = tuple[str, bytes]
 """A name to call the picture by, and its content."""
@@ -26,8 +24,8 @@ def picture_shape(file: PictureFile, image_size: int | None) -> tuple[int, ...]:
     """
     name, content = file
     with _explained(name):
-        mode = open_picture(content).mode
-    return _decoded(file, "L" if mode in _GREY_MODES else "RGB", image_size).shape
+        grey = is_grey(open_picture(content))
+    return _decoded(file, "L" if grey else "RGB", image_size).shape
 
 
 @dataclass(frozen=True)

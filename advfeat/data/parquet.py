@@ -15,6 +15,7 @@ from advfeat.data.decode import Pictures, picture_shape
 from advfeat.data.images import Splits
 from advfeat.data.parquet_files import ParquetFiles
 from advfeat.data.parquet_folder import files_by_split
+from advfeat.data.picture_file import READING
 from advfeat.data.refusal import refusal
 from advfeat.data.split import given_or_held_out, given_or_held_out_sizes
 from advfeat.errors import explained
@@ -36,7 +37,7 @@ class ParquetSource:
 
     def identity(self) -> dict[str, Any]:
         """Hash every file's bytes, after a look at their footers and labels."""
-        identity: dict[str, Any] = {"image_size": self.spec.image_size}
+        identity: dict[str, Any] = {"image_size": self.spec.image_size, "reading": READING}
         for name, files in self._splits.items():
             self._labels(files)
             identity[name] = files.sha256()

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from advfeat.data.images import LabelledImages, Splits
+from advfeat.data.picture_file import decode_picture
 from advfeat.data.split import held_out, held_out_sizes
 from advfeat.digest import file_sha256
 from advfeat.spec import DataSpec
@@ -64,8 +64,7 @@ def _everything() -> LabelledImages:
 
 
 def _patches(file: Path) -> NDArray[np.uint8]:
-    with Image.open(file) as photograph:
-        grey = np.asarray(photograph.convert("L"))
+    grey = np.asarray(decode_picture(file.read_bytes(), "L"))
     rows, columns = (length // _SIDE for length in grey.shape)
     whole = grey[: rows * _SIDE, : columns * _SIDE].reshape(rows, _SIDE, columns, _SIDE)
     return np.ascontiguousarray(whole.transpose(0, 2, 1, 3).reshape(-1, 1, _SIDE, _SIDE))

@@ -1,6 +1,6 @@
 """How places that somebody gave are refused: one line about the field that named them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,11 @@ MOST_CLASSES = 100_000
 def refusal(spec: DataSpec, remedy: str) -> Refusal:
     """Return what makes the errors about a spec's ``data.source``, which all end with the remedy."""
     return lambda problem: InputError("data.source", spec.source, problem, remedy)
+
+
+def listed(names: Collection[object], most: int = 4) -> str:
+    """Name the first of many things in a line, and say by an ellipsis that there are more."""
+    return ", ".join([*map(str, list(names)[:most]), *(["…"] if len(names) > most else [])])
 
 
 def checked_labels(values: NDArray[Any], refused: Refusal, classes: int | None = None) -> NDArray[np.int64]:

@@ -13,8 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from advfeat.data.folder import is_picture, picture_files
+from advfeat.data.folder import picture_files
 from advfeat.data.images import Split, Splits
+from advfeat.data.picture_file import READING
+from advfeat.data.picture_tree import is_picture
 from advfeat.data.refusal import refusal
 from advfeat.data.split import drawn_rows
 from advfeat.digest import file_sha256
@@ -67,7 +69,11 @@ class RestrictedImageNet:
             with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
                 for digest in pool.map(file_sha256, used):
                     content.update(bytes.fromhex(digest))
-        return {"restricted-imagenet": content.hexdigest(), "image_size": self._side}
+        return {
+            "restricted-imagenet": content.hexdigest(),
+            "image_size": self._side,
+            "reading": READING,
+        }
 
     def sizes(self) -> tuple[int, int]:
         """Count the training and the test pictures."""

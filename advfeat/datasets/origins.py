@@ -58,7 +58,7 @@ def origin_of(identity: Mapping[str, Any]) -> Origin:
 
     The place of files is no part of it: ``source`` then holds the word PATH in its stead.
     """
-    kind = next((name for name in identity if name not in _SETTINGS), "folder")
+    kind = next((name for name in identity if name not in (*_SETTINGS, "reading")), "folder")
     source = _TORCHVISION.get(str(identity[kind]), kind) if kind == "torchvision" else kind
     located = f"{kind}:PATH"
     given = Origin(located, f"files that the user gave ({kind})", "unknown", "as given by the user")

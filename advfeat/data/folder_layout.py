@@ -1,0 +1,180 @@
+"""Which folders are classes, which are splits, and what a person means by those that are neither."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from unicodedata import normalize
+
+from advfeat.data.picture_tree import PictureTree
+from advfeat.data.refusal import Refusal, listed
+from advfeat.data.split_names import Role, role_of, roles_in
+
+Placed = list[tuple[PurePath, PurePath]]
+"""Pictures: where each lies, and what is left of that below the folder in question."""
+
+_TESTED_ON: tuple[Role, ...] = ("test", "val")
+"""By preference."""
+
+
+@dataclass(frozen=True)
+class FolderLayout:
+    """The pictures of a folder by split, each with its label; without ``test`` a share is held out."""
+
+    classes: tuple[str, ...]
+    train: list[tuple[PurePath, int]]
+    test: list[tuple[PurePath, int]] | None
+    told: tuple[str, ...]
+    """What was taken for something that its name does not say, or left out, each as a predicate."""
+
+
+def folder_layout(tree: PictureTree, refused: Refusal) -> FolderLayout:
+    """Find splits and classes by the folders' names; raises ``InputError`` where those can mean two things.
+
+    Below the folder, or an outer one that holds everything, lie the classes, or splits of them. Names of
+    splits may stand below those of classes instead.
+    """
+    told: list[str] = []
+    placed = _unwrapped([(path, path) for path in tree.pictures], told)
+    by_split = _splits_first(placed, refused)
+    tops = _by_top(by_split)
+    named = {name: role for name in tops if (role := role_of(name))}
+    training = _only("train", named, refused)
+    if training is None or not (train := _split(tops[training], told, "train")).classes:
+        whole = _split(placed, told)
+        _check_classes(whole.classes, refused)
+        return FolderLayout(whole.classes, whole.labelled(whole.classes), None, tuple(told))
+    _check_classes(train.classes, refused)
+    _tell_loose(by_split, told)
+    told.extend(f"leaves out {name}/ beside {training}/" for name in sorted(set(tops) - set(named)))
+    test = _labelled_split(tops, named, train, told, refused)
+    if test is None:
+        told.append(f"has no labelled split beside {training}/: a share of it is held out for testing")
+        return FolderLayout(train.classes, train.labelled(train.classes), None, tuple(told))
+    if missing := sorted(set(train.classes) - set(test.classes)):
+        told.append(f"has no picture to test of {len(missing)} classes: {listed(missing)}")
+    return FolderLayout(
+        train.classes, train.labelled(train.classes), test.labelled(train.classes), tuple(told)
+    )
+
+
+@dataclass(frozen=True)
+class _Split:
+    by_class: dict[str, list[PurePath]]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(sorted(self.by_class))
+
+    def labelled(self, classes: Sequence[str]) -> list[tuple[PurePath, int]]:
+        return [
+            (path, label)
+            for label, name in enumerate(classes)
+            for path in sorted(self.by_class.get(name, []))
+        ]
+
+
+def _split(placed: Placed, told: list[str], role: Role | None = None) -> _Split:
+    """Sort the pictures of a split, or of all there is, by their class folders."""
+    by_class: dict[str, list[PurePath]] = {}
+    inside = _unwrapped(placed, told, role)
+    for path, below in inside:
+        if len(below.parts) > 1:
+            by_class.setdefault(normalize("NFC", below.parts[0]), []).append(path)
+    if by_class:
+        _tell_loose(inside, told)
+    return _Split(by_class)
+
+
+def _tell_loose(placed: Placed, told: list[str]) -> None:
+    if loose := [path for path, below in placed if len(below.parts) == 1]:
+        told.append(f"leaves out {len(loose):,} pictures that lie in no class folder: {listed(loose)}")
+
+
+def _check_classes(classes: tuple[str, ...], refused: Refusal) -> None:
+    """Refuse classes that are splits, and fewer than two; raises ``InputError``.
+
+    One of at least three may be called train, which is also a thing that pictures show.
+    """
+    splits = [name for name in classes if role_of(name)]
+    is_vehicle = len(splits) == 1 and splits[0].casefold() == "train" and len(classes) > 2
+    if splits and not is_vehicle:
+        problem = f"has folders named as splits where classes are looked for: {listed(splits)}"
+        if not any(role_of(name) == "train" for name in splits):
+            problem += ", and no train/ with a folder a class"
+        raise refused(problem)
+    if len(classes) < 2:
+        raise refused("has fewer than two class folders with pictures")
+    if len(set().union(*map(roles_in, classes))) > 1:
+        raise refused(f"has folders that look like splits, not classes: {listed(classes)}")
+
+
+def _labelled_split(
+    tops: dict[str, Placed], named: dict[str, Role], train: _Split, told: list[str], refused: Refusal
+) -> _Split | None:
+    """Return the split to test on: the test split if it has labels, else the validation split."""
+    chosen = None
+    for role in _TESTED_ON:
+        name = _only(role, named, refused)
+        if name is None:
+            continue
+        if chosen is not None:
+            told.append(f"leaves out {name}/, as there is a test split")
+            continue
+        found = _split(tops[name], told, role)
+        others = sorted(set(found.classes) - set(train.classes))
+        if len(others) > 1 or (others and len(found.classes) > 1):
+            raise refused(f"has other classes in {name}/ than in the training split: {listed(others)}")
+        if not found.classes or others:
+            told.append(f"leaves out {name}/, which has no folder a class")
+            continue
+        chosen = found
+        if role == "val":
+            told.append(f"has no labelled test split: {name}/ stands in for it")
+    return chosen
+
+
+def _unwrapped(placed: Placed, told: list[str], role: Role | None = None) -> Placed:
+    """Descend into a folder that holds everything and is no class: only folders with pictures are in it.
+
+    A folder that is called as a split is none such, unless it lies in one of that ``role``.
+    """
+    while True:
+        tops = {below.parts[0] for _, below in placed}
+        if (
+            len(tops) != 1
+            or min(len(below.parts) for _, below in placed) < 3
+            or role_of(min(tops)) not in (None, role)
+        ):
+            return placed
+        told.append(f"has everything in {min(tops)}/, whose folders are looked at")
+        placed = [(path, PurePath(*below.parts[1:])) for path, below in placed]
+
+
+def _splits_first(placed: Placed, refused: Refusal) -> Placed:
+    """Return places as split and class where they are class and split; raises ``InputError`` for both."""
+    if any(role_of(below.parts[0]) for _, below in placed):
+        return placed
+    inner = [role_of(below.parts[1]) if len(below.parts) > 2 else None for _, below in placed]
+    if len(set(inner) - {None}) < 2:
+        return placed
+    if None in inner:
+        odd = placed[inner.index(None)][0]
+        raise refused(f"has folders of splits in some class folders, and pictures beside them ({odd})")
+    return [(path, PurePath(below.parts[1], below.parts[0], *below.parts[2:])) for path, below in placed]
+
+
+def _by_top(placed: Placed) -> dict[str, Placed]:
+    """Group pictures by the first folder; those in none are left out."""
+    groups: dict[str, Placed] = {}
+    for path, below in placed:
+        if len(below.parts) > 1:
+            groups.setdefault(below.parts[0], []).append((path, PurePath(*below.parts[1:])))
+    return groups
+
+
+def _only(role: Role, named: dict[str, Role], refused: Refusal) -> str | None:
+    """Return the one folder of a role; None if there is none."""
+    names = sorted(name for name, its in named.items() if its == role)
+    if len(names) > 1:
+        raise refused(f"has several folders for one split: {listed(names)}")
+    return names[0] if names else None

@@ -1,0 +1,49 @@
+"""Names of splits as people give them: ``train``, ``Training``, ``val_set``, ``TEST2017``."""
+
+import re
+from typing import Literal
+
+Role = Literal["train", "val", "test"]
+
+_ROLES: dict[str, Role] = {
+    **dict.fromkeys(("train", "training", "trn", "trainval"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "development"), "val"),
+    **dict.fromkeys(("test", "tests", "testing", "tst"), "test"),
+}
+_FILLERS = {
+    "set",
+    "sets",
+    "data",
+    "dataset",
+    "image",
+    "images",
+    "img",
+    "imgs",
+    "picture",
+    "pictures",
+    "split",
+}
+_JOINED = re.compile(rf"({'|'.join(_ROLES)})({'|'.join(_FILLERS)})")
+
+
+def role_of(name: str) -> Role | None:
+    """Return which split a folder's name means; None if it is no name of a split."""
+    roles, others = _words(name)
+    return roles.pop() if len(roles) == 1 and others <= _FILLERS else None
+
+
+def roles_in(name: str) -> set[Role]:
+    """Return the splits that a name speaks of, whatever else it says: ``seg_train`` of ``train``."""
+    return _words(name)[0]
+
+
+def _words(name: str) -> tuple[set[Role], set[str]]:
+    """Return the roles among the words of a name, and the other words; numbers do not count."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()  # trainSet
+    words: set[str] = set()
+    for word in re.findall(r"[^\W\d_]+", apart):
+        joined = _JOINED.fullmatch(word)
+        words.update(joined.groups() if joined else (word,))
+    if {"train", "val"} <= words:  # both in one, as trainval
+        words -= {"val"}
+    return {_ROLES[word] for word in words & _ROLES.keys()}, words - _ROLES.keys()
