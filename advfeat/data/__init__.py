@@ -5,6 +5,7 @@ digests) and how many images they hold (``sizes``), and raises ``InputError`` if
 ``splits`` reads them a piece at a time, ``load`` all at once.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from advfeat.data.images import ImageData, Splits
@@ -13,8 +14,10 @@ from advfeat.files.place import place_of
 from advfeat.spec import DataSpec
 
 __all__ = [
+    "Downloadable",
     "ImageData",
     "Source",
+    "Telling",
     "absolute",
     "class_count",
     "fetch",
@@ -23,6 +26,7 @@ __all__ = [
     "open_source",
     "sizes",
     "splits",
+    "told",
 ]
 
 
@@ -51,6 +55,20 @@ class Downloadable(Protocol):
 
     def fetch(self) -> None:
         """Bring the files to this machine; raises ``InputError``."""
+
+    def class_names(self) -> tuple[str, ...]:
+        """Name the classes, which are known without the files."""
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A source that takes places for what their names do not say, or leaves some out."""
+
+    def told(self) -> tuple[str, ...]:
+        """Say so, each in a predicate about the source; raises ``InputError`` like ``identity``."""
+
+    def left_out(self) -> Mapping[str, Sequence[object]]:
+        """List what lies there and is not read, by what it is; raises ``InputError`` like ``identity``."""
 
 
 def absolute(spec: DataSpec) -> DataSpec:
@@ -118,6 +136,12 @@ def image_shape(spec: DataSpec) -> tuple[int, ...]:
 def class_count(spec: DataSpec) -> int:
     """Count the classes of the images that ``load`` will return; raises ``InputError``."""
     return open_source(spec).class_count()
+
+
+def told(spec: DataSpec) -> tuple[str, ...]:
+    """Say what the source took for what its name does not say, or left out; raises ``InputError``."""
+    source = open_source(spec)
+    return source.told() if isinstance(source, Telling) else ()
 
 
 def fetch(spec: DataSpec) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import ImageOps
 
 from advfeat.data.images import LabelledImages, pieces_of
-from advfeat.data.picture_file import PictureError, decode_picture, is_grey, open_picture
+from advfeat.data.picture_file import PictureError, decode_picture, is_grey, open_picture, upright_size
 from advfeat.errors import InputError
 
 PictureFile = tuple[str, bytes]
@@ -26,6 +26,17 @@ def picture_shape(file: PictureFile, image_size: int | None) -> tuple[int, ...]:
     with _explained(name):
         grey = is_grey(open_picture(content))
     return _decoded(file, "L" if grey else "RGB", image_size).shape
+
+
+def picture_form(file: PictureFile) -> tuple[str, tuple[int, int]]:
+    """Return a picture's mode, and its width and height once upright, from its header alone.
+
+    Raises ``InputError``.
+    """
+    name, content = file
+    with _explained(name):
+        opened = open_picture(content)
+    return opened.mode, upright_size(opened)
 
 
 @dataclass(frozen=True)
@@ -52,14 +63,18 @@ class Pictures:
 
     def _image(self, file: PictureFile) -> NDArray[np.uint8]:
         array = _decoded(file, "L" if self.shape[0] == 1 else "RGB", self.image_size)
-        if array.shape != self.shape:
+        self.check_size(file[0], array.shape[1:])
+        return array
+
+    def check_size(self, name: str, size: tuple[int, ...]) -> None:
+        """Refuse a picture whose height and width are not those of all; raises ``InputError``."""
+        if self.image_size is None and size != self.shape[1:]:
             raise InputError(
                 "data.source",
-                file[0],
-                f"has size {array.shape[1:]}, the first one {self.shape[1:]}",
+                name,
+                f"has size {size}, the first one {self.shape[1:]}",
                 "set data.image_size to bring all to one size",
             )
-        return array
 
 
 def _decoded(file: PictureFile, mode: str, image_size: int | None) -> NDArray[np.uint8]:

@@ -35,7 +35,7 @@ def folder_layout(tree: PictureTree, refused: Refusal) -> FolderLayout:
     """
     told: list[str] = []
     placed = _unwrapped([(path, path) for path in tree.pictures], told)
-    by_split = _splits_first(placed, refused)
+    by_split = _splits_first(placed, told, refused)
     tops = _by_top(by_split)
     named = {name: role for name in tops if (role := role_of(name))}
     training = _only("train", named, refused)
@@ -51,7 +51,7 @@ def folder_layout(tree: PictureTree, refused: Refusal) -> FolderLayout:
         told.append(f"has no labelled split beside {training}/: a share of it is held out for testing")
         return FolderLayout(train.classes, train.labelled(train.classes), None, tuple(told))
     if missing := sorted(set(train.classes) - set(test.classes)):
-        told.append(f"has no picture to test of {len(missing)} classes: {listed(missing)}")
+        told.append(f"has no picture to test of some classes ({len(missing)}): {listed(missing)}")
     return FolderLayout(
         train.classes, train.labelled(train.classes), test.labelled(train.classes), tuple(told)
     )
@@ -87,7 +87,7 @@ def _split(placed: Placed, told: list[str], role: Role | None = None) -> _Split:
 
 def _tell_loose(placed: Placed, told: list[str]) -> None:
     if loose := [path for path, below in placed if len(below.parts) == 1]:
-        told.append(f"leaves out {len(loose):,} pictures that lie in no class folder: {listed(loose)}")
+        told.append(f"leaves out pictures that lie in no class folder ({len(loose):,}): {listed(loose)}")
 
 
 def _check_classes(classes: tuple[str, ...], refused: Refusal) -> None:
@@ -138,19 +138,22 @@ def _unwrapped(placed: Placed, told: list[str], role: Role | None = None) -> Pla
 
     A folder that is called as a split is none such, unless it lies in one of that ``role``.
     """
-    while True:
-        tops = {below.parts[0] for _, below in placed}
-        if (
-            len(tops) != 1
-            or min(len(below.parts) for _, below in placed) < 3
-            or role_of(min(tops)) not in (None, role)
-        ):
-            return placed
-        told.append(f"has everything in {min(tops)}/, whose folders are looked at")
+    outer: list[str] = []
+    while (name := _sole_folder(placed)) is not None and role_of(name) in (None, role):
+        outer.append(name)
         placed = [(path, PurePath(*below.parts[1:])) for path, below in placed]
+    if outer:
+        told.append(f"has everything in {'/'.join(outer)}/, whose folders are looked at")
+    return placed
 
 
-def _splits_first(placed: Placed, refused: Refusal) -> Placed:
+def _sole_folder(placed: Placed) -> str | None:
+    """Return the folder that all pictures lie in, if they lie in folders below it."""
+    tops = {below.parts[0] for _, below in placed}
+    return tops.pop() if len(tops) == 1 and all(len(below.parts) > 2 for _, below in placed) else None
+
+
+def _splits_first(placed: Placed, told: list[str], refused: Refusal) -> Placed:
     """Return places as split and class where they are class and split; raises ``InputError`` for both."""
     if any(role_of(below.parts[0]) for _, below in placed):
         return placed
@@ -160,6 +163,7 @@ def _splits_first(placed: Placed, refused: Refusal) -> Placed:
     if None in inner:
         odd = placed[inner.index(None)][0]
         raise refused(f"has folders of splits in some class folders, and pictures beside them ({odd})")
+    told.append("has its splits in the class folders")
     return [(path, PurePath(below.parts[1], below.parts[0], *below.parts[2:])) for path, below in placed]
 
 

@@ -41,7 +41,15 @@ _IDX_MD5 = {
 
 
 _SIZES = {"CIFAR10": (50_000, 10_000), "MNIST": (60_000, 10_000), "FashionMNIST": (60_000, 10_000)}
-_CLASSES = 10
+_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_CLASSES = {
+    "CIFAR10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    "MNIST": tuple(f"{digit} - {name}" for digit, name in enumerate(_DIGITS)),
+    "FashionMNIST": (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+}
 _SHAPES = {"CIFAR10": (3, 32, 32), "MNIST": (1, 28, 28), "FashionMNIST": (1, 28, 28)}
 
 
@@ -69,7 +77,11 @@ class TorchvisionSource:
 
     def class_count(self) -> int:
         """Count the classes; nothing is downloaded for it."""
-        return _CLASSES
+        return len(_CLASSES[self.name])
+
+    def class_names(self) -> tuple[str, ...]:
+        """Name the classes as torchvision does; nothing is downloaded for it."""
+        return _CLASSES[self.name]
 
     def fetch(self) -> None:
         """Make sure that the files are there, downloading them if no folder was named."""

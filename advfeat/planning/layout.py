@@ -1,5 +1,6 @@
 """Lays out the stages of one experiment: what each recipe needs, from images to evaluation."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -26,6 +27,8 @@ from advfeat.recipes import (
 )
 from advfeat.spec import SMALLEST_SIDE, DataSpec, TrainSpec
 from advfeat.storage import Stage, StageKind
+
+logger = logging.getLogger(__name__)
 
 _SEEDS = 2**31
 
@@ -70,6 +73,8 @@ class RealImages:
 
 
 def _real_images(spec: DataSpec) -> RealImages:
+    for line in data.told(spec):
+        logger.warning("data.source: %s %s", repr(spec.source), line)
     stage = Stage(
         kind="images",
         title=f"images {spec.source}",

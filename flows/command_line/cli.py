@@ -124,7 +124,12 @@ def plan(
     store: StoreURI = DEFAULT_STORE,
     as_json: AsJSON = False,
 ) -> None:
-    """Show every stage, its digest, and whether it is cached or to be computed, and why."""
+    """Show every stage, its digest, and whether it is cached or to be computed, and why.
+
+    What the images are, which classes and splits, and what was left out, goes to standard error.
+    """
+    from advfeat.data.found import found
+    from advfeat.flows.command_line.found_lines import found_lines
     from advfeat.planning import build_plan, load_experiment, outlook
     from advfeat.storage import Store
 
@@ -132,6 +137,8 @@ def plan(
     experiment = load_experiment(source, assignments or [])
     place.check_readable()
     entries = outlook(build_plan(experiment), place)
+    for spec in experiment.data_specs:
+        print("\n".join(found_lines(found(spec), spec.source)), file=sys.stderr)
     if as_json:
         print(json.dumps([entry.described() for entry in entries]))
         return

@@ -26,6 +26,9 @@ class FinishedSet(Protocol):
     def sha256(self) -> list[str]:
         """Hash the bytes that are meant."""
 
+    def reading(self) -> dict[str, int]:
+        """Say by which version pictures are decoded; nothing of pixels."""
+
     def labels(self) -> NDArray[np.int64]:
         """Read all labels, from 0."""
 
@@ -57,7 +60,7 @@ def describe(location: str) -> Description:
         shape, count = images.shape[1:], count + len(images)
     if count != len(labels):
         raise refused(f"has {count} images and {len(labels)} labels")
-    return Description({kind: opened.sha256()}, count, shape, int(labels.max()))
+    return Description({kind: opened.sha256(), **opened.reading()}, count, shape, int(labels.max()))
 
 
 def absolute(location: str) -> str:

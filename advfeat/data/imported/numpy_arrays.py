@@ -25,6 +25,10 @@ class NumpyArrays:
         """Hash the files that hold both arrays."""
         return self._files.sha256(self._names)
 
+    def reading(self) -> dict[str, int]:
+        """Say nothing: these are pixels."""
+        return {}
+
     def labels(self) -> NDArray[np.int64]:
         """Read all labels."""
         return checked_labels(self._files.array(self._names[1]), self._refused)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from advfeat.data.decode import Pictures, picture_shape
 from advfeat.data.parquet_files import ParquetFiles
 from advfeat.data.parquet_folder import files_by_split
+from advfeat.data.picture_file import READING
 from advfeat.data.refusal import Refusal
 from advfeat.errors import DamagedArtifactError, explained
 from advfeat.files.parts import float_images_per_group
@@ -42,6 +43,10 @@ class ParquetTables:
     def sha256(self) -> list[str]:
         """Hash every file."""
         return self._files.sha256()
+
+    def reading(self) -> dict[str, int]:
+        """Say by which version pictures are decoded; nothing of pixels."""
+        return {"reading": READING} if self._image_shape() is None else {}
 
     def labels(self) -> NDArray[np.int64]:
         """Read all labels."""
