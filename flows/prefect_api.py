@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Iterator
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from advfeat.cluster.answers import PATIENCE_SECONDS, within
@@ -70,8 +70,9 @@ def prefect_api() -> Iterator[PrefectServer | None]:
         }
         become({name: value for name, value in os.environ.items() if not _is_users_setting(name)})
         os.environ |= server.variables | _CLIENT_SETTINGS | {"PREFECT_HOME": str(home)}
-        users = _settings_given(get_current_settings())
-        with temporary_settings(settings, restore_defaults=users):
+        by_default = dict(_defaults_of_given(get_current_settings()))
+        with temporary_settings(by_default | settings) as ours:
+            ours.client.custom_headers.clear()  # Prefect adds to a dictionary where it is told to replace it
             try:
                 yield server
             finally:
@@ -123,18 +124,17 @@ def _problem() -> str | None:
     return None if isinstance(version, str) else "is no API of Prefect, whose address ends in /api"
 
 
-def _settings_given(settings: "BaseModel", place: str = "") -> Iterator[str]:
-    """Name the settings that come from the user, wherever they were found, as Prefect does: ``api.url``."""
+def _defaults_of_given(settings: "BaseModel", place: str = "") -> Iterator[tuple[Any, Any]]:
+    """Name what the user set, wherever that was found, as Prefect does (``api.url``), and its default."""
     from pydantic import BaseModel
-    from pydantic_core import PydanticUndefined
 
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
             if f"{place}{name}" != _WHAT_IS_LOGGED:
-                yield from _settings_given(value, f"{place}{name}.")
-        elif name in settings.model_fields_set and field.default is not PydanticUndefined:
-            yield f"{place}{name}"
+                yield from _defaults_of_given(value, f"{place}{name}.")
+        elif name in settings.model_fields_set and not field.default_factory_takes_validated_data:
+            yield f"{place}{name}", field.get_default(call_default_factory=True)
 
 
 def _is_users_setting(name: str) -> bool:
