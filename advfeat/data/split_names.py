@@ -23,7 +23,9 @@ _FILLERS = {
     "pictures",
     "split",
 }
-_JOINED = re.compile(rf"({'|'.join(_ROLES)})({'|'.join(_FILLERS)})")
+_ONE, _OTHER = ("|".join(sorted(words, key=len, reverse=True)) for words in (_ROLES, _FILLERS))
+_JOINED = re.compile(rf"({_ONE})({_OTHER})|({_OTHER})({_ONE})")
+"""Both in one word: ``trainset``, ``imagesTest``."""
 
 
 def role_of(name: str) -> Role | None:
@@ -39,11 +41,10 @@ def roles_in(name: str) -> set[Role]:
 
 def _words(name: str) -> tuple[set[Role], set[str]]:
     """Return the roles among the words of a name, and the other words; numbers do not count."""
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()  # trainSet
     words: set[str] = set()
-    for word in re.findall(r"[^\W\d_]+", apart):
+    for word in re.findall(r"[^\W\d_]+", name.lower()):
         joined = _JOINED.fullmatch(word)
-        words.update(joined.groups() if joined else (word,))
+        words.update(filter(None, joined.groups()) if joined else (word,))
     if {"train", "val"} <= words:  # both in one, as trainval
         words -= {"val"}
     return {_ROLES[word] for word in words & _ROLES.keys()}, words - _ROLES.keys()
