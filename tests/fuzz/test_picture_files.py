@@ -156,7 +156,8 @@ def test_shapes_that_tables_tell(tmp_path_factory: pytest.TempPathFactory, text:
 
 
 PICTURES = [
-    picture(form) for form in ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA", "PCX", "JPEG2000")
+    picture(form)
+    for form in ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA", "PCX", "JPEG2000", "AVIF")
 ]
 
 
