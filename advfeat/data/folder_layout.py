@@ -9,8 +9,8 @@ from advfeat.data.picture_tree import PictureTree
 from advfeat.data.refusal import Refusal, listed
 from advfeat.data.split_names import Role, role_of, roles_in
 
-Placed = list[tuple[PurePath, PurePath]]
-"""Pictures: where each lies, and what is left of that below the folder in question."""
+Placed = list[tuple[PurePath, tuple[str, ...]]]
+"""Pictures: where each lies, and the parts of that below the folder in question."""
 
 _TESTED_ON: tuple[Role, ...] = ("test", "val")
 """By preference."""
@@ -34,7 +34,7 @@ def folder_layout(tree: PictureTree, refused: Refusal) -> FolderLayout:
     splits may stand below those of classes instead.
     """
     told: list[str] = []
-    placed = _unwrapped([(path, path) for path in tree.pictures], told)
+    placed = _unwrapped([(path, path.parts) for path in tree.pictures], told)
     by_split = _splits_first(placed, told, refused)
     tops = _by_top(by_split)
     named = {name: role for name in tops if (role := role_of(name))}
@@ -66,11 +66,7 @@ class _Split:
         return tuple(sorted(self.by_class))
 
     def labelled(self, classes: Sequence[str]) -> list[tuple[PurePath, int]]:
-        return [
-            (path, label)
-            for label, name in enumerate(classes)
-            for path in sorted(self.by_class.get(name, []))
-        ]
+        return [(path, label) for label, name in enumerate(classes) for path in self.by_class.get(name, [])]
 
 
 def _split(placed: Placed, told: list[str], role: Role | None = None) -> _Split:
@@ -78,15 +74,15 @@ def _split(placed: Placed, told: list[str], role: Role | None = None) -> _Split:
     by_class: dict[str, list[PurePath]] = {}
     inside = _unwrapped(placed, told, role)
     for path, below in inside:
-        if len(below.parts) > 1:
-            by_class.setdefault(normalize("NFC", below.parts[0]), []).append(path)
+        if len(below) > 1:
+            by_class.setdefault(normalize("NFC", below[0]), []).append(path)
     if by_class:
         _tell_loose(inside, told)
     return _Split(by_class)
 
 
 def _tell_loose(placed: Placed, told: list[str]) -> None:
-    if loose := [path for path, below in placed if len(below.parts) == 1]:
+    if loose := [path for path, below in placed if len(below) == 1]:
         told.append(f"leaves out pictures that lie in no class folder ({len(loose):,}): {listed(loose)}")
 
 
@@ -141,7 +137,7 @@ def _unwrapped(placed: Placed, told: list[str], role: Role | None = None) -> Pla
     outer: list[str] = []
     while (name := _sole_folder(placed)) is not None and role_of(name) in (None, role):
         outer.append(name)
-        placed = [(path, PurePath(*below.parts[1:])) for path, below in placed]
+        placed = [(path, below[1:]) for path, below in placed]
     if outer:
         told.append(f"has everything in {'/'.join(outer)}/, whose folders are looked at")
     return placed
@@ -149,30 +145,30 @@ def _unwrapped(placed: Placed, told: list[str], role: Role | None = None) -> Pla
 
 def _sole_folder(placed: Placed) -> str | None:
     """Return the folder that all pictures lie in, if they lie in folders below it."""
-    tops = {below.parts[0] for _, below in placed}
-    return tops.pop() if len(tops) == 1 and all(len(below.parts) > 2 for _, below in placed) else None
+    tops = {below[0] for _, below in placed}
+    return tops.pop() if len(tops) == 1 and all(len(below) > 2 for _, below in placed) else None
 
 
 def _splits_first(placed: Placed, told: list[str], refused: Refusal) -> Placed:
     """Return places as split and class where they are class and split; raises ``InputError`` for both."""
-    if any(role_of(below.parts[0]) for _, below in placed):
+    if any(role_of(below[0]) for _, below in placed):
         return placed
-    inner = [role_of(below.parts[1]) if len(below.parts) > 2 else None for _, below in placed]
+    inner = [role_of(below[1]) if len(below) > 2 else None for _, below in placed]
     if len(set(inner) - {None}) < 2:
         return placed
     if None in inner:
         odd = placed[inner.index(None)][0]
         raise refused(f"has folders of splits in some class folders, and pictures beside them ({odd})")
     told.append("has its splits in the class folders")
-    return [(path, PurePath(below.parts[1], below.parts[0], *below.parts[2:])) for path, below in placed]
+    return [(path, (below[1], below[0], *below[2:])) for path, below in placed]
 
 
 def _by_top(placed: Placed) -> dict[str, Placed]:
     """Group pictures by the first folder; those in none are left out."""
     groups: dict[str, Placed] = {}
     for path, below in placed:
-        if len(below.parts) > 1:
-            groups.setdefault(below.parts[0], []).append((path, PurePath(*below.parts[1:])))
+        if len(below) > 1:
+            groups.setdefault(below[0], []).append((path, below[1:]))
     return groups
 
 

@@ -12,10 +12,10 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from advfeat.data import Downloadable, Telling, open_source, sizes
+from advfeat.data import Downloadable, Telling, open_source
 from advfeat.data.decode import PictureFile, Pictures, picture_form
 from advfeat.data.images import Split
-from advfeat.data.split import cut
+from advfeat.data.split import cut, cut_sizes
 from advfeat.spec import DataSpec
 
 _MOST_HEADERS = 5_000
@@ -46,7 +46,10 @@ class Found:
 def found(spec: DataSpec) -> Found:
     """Look at what a spec's images are; raises ``InputError`` for what is no image or of another size."""
     source = open_source(spec)
-    there, used = (dict(zip(("train", "test"), each, strict=True)) for each in (source.sizes(), sizes(spec)))
+    whole = source.sizes()
+    there, used = (
+        dict(zip(("train", "test"), each, strict=True)) for each in (whole, cut_sizes(whole, spec))
+    )
     if isinstance(source, Downloadable):
         forms = {_size(source.image_shape()): sum(used.values())}
         return Found(source.class_names(), there, used, forms=forms)

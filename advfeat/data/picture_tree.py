@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path, PurePath
 
 from advfeat.data.picture_file import picture_suffixes
@@ -69,7 +70,9 @@ def picture_tree(folder: Path) -> PictureTree:
         return found
 
     walk(PurePath(), frozenset())
-    return PictureTree(*(tuple(sorted(paths)) for paths in (pictures, left, others, bare)))
+    return PictureTree(
+        *(tuple(sorted(paths, key=attrgetter("parts"))) for paths in (pictures, left, others, bare))
+    )
 
 
 def _has_suffix(name: str) -> bool:
