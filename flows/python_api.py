@@ -5,19 +5,18 @@ configured, and starts its own for as long as it lasts where none are.
 """
 
 import asyncio
-import contextvars
 import ctypes
 import json
 import os
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
+from advfeat.ahead import begun
 from advfeat.catalogue.catalogue import Catalogue
 from advfeat.cluster.environment import asking_loopback_directly, become, is_about_proxies
 from advfeat.data import fetch
@@ -272,16 +271,7 @@ def _in_event_loop() -> bool:
 
 
 def _in_thread_of_its_own(compute: Callable[[], Answer]) -> Answer:
-    answer: Future[Answer] = Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(compute())
-        except BaseException as error:
-            answer.set_exception(error)
-
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="advfeat-run")
-    thread.start()
+    thread, answer = begun(compute, name="advfeat-run", daemon=False)
     try:
         return answer.result()
     except KeyboardInterrupt:

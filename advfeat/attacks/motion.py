@@ -26,8 +26,9 @@ def why_still(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack) 
     with torch.enable_grad():
         logits = logits_of(model, pixels)
         aims = aims.to(logits.device)
-        (gradient,) = torch.autograd.grad(objective(attack)(logits, aims).sum(), pixels)
-        (of_logits,) = torch.autograd.grad(logits_of(model, pixels).square().sum(), pixels)
+        loss = objective(attack)(logits, aims).sum()
+        (gradient,) = torch.autograd.grad(loss, pixels, retain_graph=True)
+        (of_logits,) = torch.autograd.grad(logits.square().sum(), pixels)
     confidence = goal_confidence(logits.detach(), aims, attack.targeted)
     if attack.eps < _SMALLEST_EPS:
         cause = f"eps {attack.eps:g} is less than float32 pixels in [0, 1] can show"

@@ -23,7 +23,14 @@ from advfeat.attacks.objectives import goal_confidence, objective, reached
 from advfeat.attacks.prepared import hooks_of, prepared
 from advfeat.attacks.rows import ROW_MULTIPLE, fill_up
 from advfeat.attacks.step_graph import Step, compile_step
-from advfeat.attacks.user_model import Given, as_tensors, attackable, check_gradient, logits_of, plainly
+from advfeat.attacks.user_model import (
+    Given,
+    as_tensors,
+    attackable,
+    differentiable_logits,
+    logits_of,
+    plainly,
+)
 from advfeat.digest import derived_seed
 from advfeat.errors import InputError
 from advfeat.files.tensor_file import raw_bytes
@@ -76,7 +83,6 @@ def perturb(
     where = device_of(model)
     with plainly(model):
         check_classes(model, images, labels)
-        check_gradient(model, images[:1])
         engine = engine or choose_engine(model, images[:1], attack.precision, len(images) * attack.passes)
         with convolutions_for(engine, where):
             attempts = _Attempts(model, images, labels, attack, engine, progress)
@@ -281,9 +287,10 @@ def check_attackable(images: Tensor, labels: Tensor) -> None:
 def check_classes(model: nn.Module, images: Tensor, labels: Tensor) -> int:
     """Return how many classes the model has; raise ``InputError`` for a label that is none of them.
 
-    To be called within ``plainly``; raises ``InputError`` for what is no model of logits, too.
+    To be called within ``plainly``; raises ``InputError`` too for a model that returns no logits or lets no
+    gradient through.
     """
-    classes: int = logits_of(model, images[:1]).shape[1]
+    classes: int = differentiable_logits(model, images[:1]).shape[1]
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or highest >= classes:
         raise InputError(

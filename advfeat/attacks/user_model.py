@@ -97,8 +97,8 @@ def logits_of(model: nn.Module, images: Tensor) -> Tensor:
     return _checked(model, found, len(seen))[: len(images)]
 
 
-def check_gradient(model: nn.Module, images: Tensor) -> None:
-    """Raise ``InputError`` for a model whose logits do not depend on its images as far as autograd sees."""
+def differentiable_logits(model: nn.Module, images: Tensor) -> Tensor:
+    """Return logits as ``logits_of`` does; raise ``InputError`` too if no gradient leads to the images."""
     pixels = images.to(device_of(model)).detach().requires_grad_()
     with torch.enable_grad():
         logits = logits_of(model, pixels)
@@ -109,6 +109,7 @@ def check_gradient(model: nn.Module, images: Tensor) -> None:
             "lets no gradient through to its images",
             "its forward must not detach or round them, nor run under no_grad; wrap one that does not",
         )
+    return logits
 
 
 def _refused_images(model: nn.Module, images: Tensor, error: Exception) -> InputError:

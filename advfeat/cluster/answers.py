@@ -1,11 +1,10 @@
 """Whether a server answers: asked for a limited time, whatever its client would do."""
 
 import socket
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from contextvars import copy_context
 from typing import TypeVar
+
+from advfeat.ahead import begun
 
 Answer = TypeVar("Answer")
 
@@ -22,15 +21,7 @@ def within(seconds: float, ask: Callable[[], Answer]) -> Answer:
     It may then go on in a thread that holds nothing up: clients, and the system that looks up names, have
     limits of their own.
     """
-    answer: Future[Answer] = Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(ask())
-        except BaseException as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=copy_context().run, args=(work,), daemon=True, name="advfeat-asks").start()
+    _, answer = begun(ask, name="advfeat-asks", daemon=True)
     try:
         return answer.result(seconds)
     except TimeoutError as error:

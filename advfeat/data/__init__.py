@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from advfeat.data.images import ImageData, Splits
 from advfeat.data.split import cut, cut_sizes
-from advfeat.files.place import place_of
+from advfeat.files.place import absolute_source, place_of
 from advfeat.spec import DataSpec
 
 __all__ = [
@@ -73,11 +73,8 @@ class Telling(Protocol):
 
 def absolute(spec: DataSpec) -> DataSpec:
     """Return the spec with the places that it names as they are named from any folder."""
-    kind, _, location = spec.source.partition(":")
-    source = f"{kind}:{place_of(location).uri}" if location else spec.source
-    return spec.model_copy(
-        update={"source": source, "root": None if spec.root is None else place_of(spec.root).uri}
-    )
+    root = None if spec.root is None else place_of(spec.root).uri
+    return spec.model_copy(update={"source": absolute_source(spec.source), "root": root})
 
 
 def open_source(spec: DataSpec) -> Source:

@@ -77,6 +77,15 @@ def local_path(named: Named) -> Path:
     return Path(place.root)
 
 
+def absolute_source(source: str) -> str:
+    """Return ``KIND:PLACE`` with the place as it is named from any folder; a kind alone is returned as it is.
+
+    Raises like ``place_of``.
+    """
+    kind, _, named = source.partition(":")
+    return f"{kind}:{place_of(named).uri}" if named else source
+
+
 def quoted_place(path: str) -> str:
     """Return where earlier versions wrote what was to lie at an absolute path: they quoted its name."""
     return quote(path)

@@ -8,9 +8,10 @@ from math import prod
 from typing import Any
 
 from advfeat import data
-from advfeat.data.imported import Description, absolute, describe
+from advfeat.data.imported import Description, describe
 from advfeat.digest import derived_seed
 from advfeat.errors import InputError
+from advfeat.files.place import absolute_source
 from advfeat.planning.cost import attack_seconds, data_bytes, passing_bytes, training_bytes
 from advfeat.planning.experiment import Experiment, RecipeName
 from advfeat.planning.shards import rows_at_once, shard_rows
@@ -215,7 +216,7 @@ class Layout:
                 title="data set imported",
                 parameters={"recipe": "imported", "identity": self._imported.identity},
                 inputs={"images": self.images.digest},
-                context={"imported": absolute(self._imported_from)},
+                context={"imported": absolute_source(self._imported_from)},
             )
         )
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from advfeat.data.refusal import Refusal
 from advfeat.errors import InputError
 from advfeat.files.parts import float_images_per_group
-from advfeat.files.place import place_of
 
 _HALF_A_GREY_LEVEL = 0.5 / 255
 
@@ -61,12 +60,6 @@ def describe(location: str) -> Description:
     if count != len(labels):
         raise refused(f"has {count} images and {len(labels)} labels")
     return Description({kind: opened.sha256(), **opened.reading()}, count, shape, int(labels.max()))
-
-
-def absolute(location: str) -> str:
-    """Return a finished data set's name as it is named from any folder."""
-    kind, _, place = location.partition(":")
-    return f"{kind}:{place_of(place).uri}"
 
 
 def pieces(location: str, size: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
