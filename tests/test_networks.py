@@ -118,6 +118,16 @@ class Keeps(Of):
         return self.kept
 
 
+class Typed(Of):
+    """Its state holds more than tensors, as those of quantized layers do."""
+
+    def get_extra_state(self) -> torch.dtype:
+        return torch.float32
+
+    def set_extra_state(self, state: torch.dtype) -> None:
+        assert state == torch.float32
+
+
 class Locked(Of):
     def __init__(self) -> None:
         super().__init__()
@@ -171,6 +181,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
         for kind in ("forward", "before", "backward")
         for of in ("model", "stem", "conv", "norm")
     },
+    "keeps a type in its state": Typed,
     "traced": lambda: torch.jit.trace(Of().eval(), torch.rand(2, 3, 16, 16)),
 }
 
@@ -240,17 +251,27 @@ def test_the_default_is_as_strong_as_fp32_and_says_what_it_cannot_do(name: str, 
 
 
 def test_the_model_is_left_as_it_was(images: Tensor) -> None:
-    for name in ("keeps", "locked", "old spectral norm", "backward hook of model"):
+    for name in (
+        "keeps",
+        "locked",
+        "old spectral norm",
+        "backward hook of model",
+        "keeps a type in its state",
+    ):
         model = MODELS[name]().train()
         model.get_submodule("norm").eval()
         model.get_parameter("last.bias").requires_grad_(False)
-        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        before = {name: tensor.clone() for name, tensor in tensors(model).items()}
         modes = [module.training for module in model.modules()]
         perturb(model, images, torch.arange(16) % 5, Attack(eps=1, steps=2))
         assert [module.training for module in model.modules()] == modes
         assert [p.requires_grad for p in model.parameters()].count(False) == 1
-        assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+        assert all(torch.equal(before[name], tensor) for name, tensor in tensors(model).items())
         assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 class Returns(Of):
@@ -280,6 +301,7 @@ class Returns(Of):
         (Of().double(), r"has float64 weights .*model\.float\(\)"),
         (Of().half(), r"has float16 weights .*model\.float\(\)"),
         (Of().to("meta"), "has no weights"),
+        (nn.Sequential(nn.Flatten(), nn.LazyLinear(5)), "has no weights yet"),
         (nn.Sequential(nn.Flatten(), nn.Linear(7, 5)), r"fails on float32 images \(16, 3, 16, 16\)"),
         (lambda images: images, r"is no torch\.nn\.Module"),
     ],

@@ -246,7 +246,8 @@ def _activation_bytes(model: nn.Module, image: Tensor) -> int:
         saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    weights = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
+    own = chain(model.parameters(), model.buffers())  # a state may hold what is no tensor
+    weights = {tensor.untyped_storage().data_ptr() for tensor in own}
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with plainly(model), torch.enable_grad(), hooks:
         logits = logits_of(model, image.detach().requires_grad_())

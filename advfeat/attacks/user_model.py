@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from advfeat.attacks.rows import ROW_MULTIPLE, fill_up
 from advfeat.errors import InputError, first_line
@@ -45,12 +46,15 @@ def as_tensors(images: Given, labels: Given) -> tuple[Tensor, Tensor]:
 def attackable(model: Any) -> nn.Module:
     """Return a model whose parameters may take part in gradients: the model itself, or a copy of it.
 
-    Raises ``InputError`` for what is no module, or lies on torch's ``meta`` device.
+    Raises ``InputError`` for what is no module, is lazy and has seen no images, or lies on torch's ``meta``
+    device.
     """
     if not isinstance(model, nn.Module):
         remedy = "wrap it in a torch.nn.Module whose forward calls it"
         raise InputError("model", type(model).__name__, "is no torch.nn.Module", remedy)
     tensors = list(chain(model.parameters(), model.buffers()))
+    if any(is_lazy(tensor) for tensor in tensors):
+        raise InputError("model", _name(model), "has no weights yet", "show it one image first")
     if any(tensor.is_meta for tensor in tensors):
         raise InputError("model", _name(model), "has no weights, only their shapes", "load its weights first")
     return copy.deepcopy(model) if any(tensor.is_inference() for tensor in tensors) else model
