@@ -84,7 +84,7 @@ def prefect_database(suite_folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> Iterator[dict[str, str]]:
     """A real Prefect server: the variables that lead to it."""
-    home = tmp_path_factory.mktemp("prefect")
+    home = tmp_path_factory.mktemp("prefect #1? 100 %20")  # what a database's address would take otherwise
     give_prefect_database(home, prefect_database)
     with prefect_server(home) as server:
         server.wait_until_ready()

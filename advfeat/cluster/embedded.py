@@ -43,6 +43,9 @@ SERVER_SETTINGS = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
 
+DATABASE_SETTINGS = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///prefect.db"}
+"""For a server that works in the folder of its database: in a whole path ``?``, ``#`` or ``%`` mean else."""
+
 RAY_SETTINGS = {
     "RAY_AUTH_MODE": "token",
     # Where it may be part of a cluster, Ray takes the machine's outward address and listens everywhere.
@@ -73,11 +76,15 @@ class PrefectServer:
         self.certificates = folder.resolve() / "certificates.pem"
         self.certificates.write_text(_one_certificate())
         command = [sys.executable, "-P", "-m", "prefect", "server", "start", "--host", LOOPBACK]
-        settings = SERVER_SETTINGS | {
-            "PREFECT_HOME": str(folder.resolve()),
-            "PREFECT_SERVER_API_AUTH_STRING": self.credentials,
-            "PREFECT_SERVER_UI_API_URL": self.url,  # or its pages ask port 4200
-        }
+        settings = (
+            SERVER_SETTINGS
+            | DATABASE_SETTINGS
+            | {
+                "PREFECT_HOME": str(folder.resolve()),
+                "PREFECT_SERVER_API_AUTH_STRING": self.credentials,
+                "PREFECT_SERVER_UI_API_URL": self.url,  # or its pages ask port 4200
+            }
+        )
         with self.log.open("wb") as log:
             # A session of its own, so that Ctrl-C reaches the run alone, which then ends the server.
             self._guard = subprocess.Popen(
@@ -86,7 +93,7 @@ class PrefectServer:
                 stdout=log,
                 stderr=log,
                 env=of_a_server() | settings,
-                cwd=folder,  # Prefect takes settings from files of the working folder
+                cwd=folder,  # where its database is; and Prefect takes settings from files of it
                 start_new_session=True,
             )
 

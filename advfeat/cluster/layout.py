@@ -15,7 +15,7 @@ from typing import Self
 
 from pydantic import BaseModel
 
-from advfeat.cluster.embedded import LOOPBACK, RAY_SETTINGS, SERVER_SETTINGS
+from advfeat.cluster.embedded import DATABASE_SETTINGS, LOOPBACK, RAY_SETTINGS, SERVER_SETTINGS
 from advfeat.cluster.environment import composed, with_readable_proxies
 from advfeat.cluster.object_store import PARTS
 from advfeat.cluster.private_files import private_folder, write_private
@@ -136,6 +136,7 @@ class Layout:
             **{name: value for name, value in inherited.items() if not name.startswith(_CONFIGURATION)},
             **self.variables(state),
             **SERVER_SETTINGS,
+            **DATABASE_SETTINGS,
             MARK: str(self.folder),
             "PREFECT_HOME": str(self.data("prefect")),
             "PREFECT_SERVER_API_AUTH_STRING": self.credentials().prefect,

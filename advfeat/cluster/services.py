@@ -48,7 +48,7 @@ def services(layout: Layout, state: State) -> list[Service]:
             _python("prefect", "server", "start", "--host", LOOPBACK, "--port", str(state.ports["prefect"])),
             api.removesuffix("/api"),
             lambda: _get(f"{api}/health") is not None,
-            folder="data/prefect",  # Prefect takes settings from files of the working folder
+            folder="data/prefect",  # where its database is; and Prefect takes settings from files of it
         ),
         Service(
             "s3",
