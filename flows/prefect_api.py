@@ -7,6 +7,7 @@ know their own settings alone.
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,8 @@ def configured_api() -> str | None:
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_OF_SERVERS)}
     become(asking_loopback_directly(_DEFAULTS | kept | _CLIENT_SETTINGS))
-    with explained(_settings_refused, "cannot be read"):
+    with explained(_settings_refused, "cannot be read"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is told of each file that it cannot read, before it ends
         from prefect.settings import get_current_settings
 
         url: str | None = get_current_settings().api.url

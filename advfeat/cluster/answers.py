@@ -8,7 +8,7 @@ from advfeat.ahead import begun
 
 Answer = TypeVar("Answer")
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 8.0
 """For a server that somebody configured to answer for the first time."""
 
 _HELLO_OF_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
@@ -32,10 +32,6 @@ def within(seconds: float, ask: Callable[[], Answer]) -> Answer:
 
 def check_speaks_grpc(host: str, port: int) -> None:
     """Raise ``OSError`` unless a server of gRPC without TLS listens there, as every part of a Ray does."""
-    within(PATIENCE_SECONDS, lambda: _exchange_settings(host, port))
-
-
-def _exchange_settings(host: str, port: int) -> None:
     with socket.create_connection((host, port), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(_HELLO_OF_HTTP2)
         frame = connection.makefile("rb").read(4)

@@ -33,6 +33,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from advfeat.cluster.answers import PATIENCE_SECONDS, within
+from advfeat.cluster.certificates import check_certificates
 from advfeat.digest import file_sha256, stream_sha256
 from advfeat.errors import (
     DamagedArtifactError,
@@ -360,6 +362,7 @@ class Store:
         Warns if the server lacks conditional writes.
         """
         with explained(self._refused, "cannot be written"):
+            self._check_answers()
             if self.is_local:
                 self.fs.makedirs(self.root, exist_ok=True)
             with self._probe() as probe:
@@ -375,9 +378,16 @@ class Store:
     def check_readable(self) -> None:
         """Raise ``InputError`` in one line if the store cannot be listed; an absent one is empty."""
         with explained(self._refused, "cannot be read"), contextlib.suppress(FileNotFoundError):
+            self._check_answers()
             self.fs.ls(self.root)
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _check_answers(self) -> None:
+        """Raise ``TimeoutError`` if a store elsewhere keeps silent: its client would ask for minutes."""
+        if not self.is_local:
+            check_certificates()
+            within(PATIENCE_SECONDS, lambda: self.fs.exists(self.root))
 
     @contextlib.contextmanager
     def _probe(self) -> Iterator[str]:

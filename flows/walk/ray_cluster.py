@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import advfeat
-from advfeat.cluster.answers import check_speaks_grpc
+from advfeat.cluster.answers import PATIENCE_SECONDS, check_speaks_grpc, within
 from advfeat.cluster.embedded import RAY_NAMESPACE, local_ray_arguments
 from advfeat.errors import InputError, first_line
 
@@ -85,7 +85,7 @@ def connection(address: str) -> Iterator[None]:
     from ray.exceptions import RayError
 
     try:
-        _check_answers(address)
+        within(PATIENCE_SECONDS, lambda: _check_answers(address))
         ray.init(address, **init_arguments())
     except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
         problem = first_line(error)
@@ -102,9 +102,19 @@ def connection(address: str) -> Iterator[None]:
 
 
 def _check_answers(address: str) -> None:
-    """Raise ``OSError`` if no server of gRPC answers: Ray itself would ask for minutes."""
-    if (given := _ADDRESS.fullmatch(address)) and os.environ.get("RAY_USE_TLS") != "1":
-        check_speaks_grpc(given["host"].strip("[]"), int(given["port"]))
+    """Raise an error if no head of a Ray answers, or does not let this process in.
+
+    Ray itself would ask for minutes, and not tell why it is refused.
+    """
+    from ray._private.services import canonicalize_bootstrap_address
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+    asked = canonicalize_bootstrap_address(address)  # for this machine's own, its address on the network
+    if asked is None or (found := _ADDRESS.fullmatch(asked)) is None:
+        raise ConnectionError("no Ray runs on this machine")
+    if os.environ.get("RAY_USE_TLS") != "1":
+        check_speaks_grpc(found["host"].strip("[]"), int(found["port"]))
+    GcsClient(address=asked)
 
 
 def init_arguments() -> dict[str, Any]:
