@@ -17,9 +17,10 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect_ray.context import remote_options
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from advfeat.cluster.board import StageProgress, create_board, read_board
+from advfeat.cluster.causes import cause, is_lasting
 from advfeat.errors import (
     AdvfeatError,
     DamagedArtifactError,
@@ -284,7 +285,8 @@ class Walk:
 
         That is so where the Prefect server was away, which a task asks before it begins.
         """
-        if not isinstance(state.result(raise_on_failure=False), RayTaskError):
+        error = state.result(raise_on_failure=False)
+        if not isinstance(error, RayTaskError) or is_lasting(error):
             return False
         wait = self._new_tries.grant(stage.digest)
         if wait is not None:
@@ -350,8 +352,9 @@ def _stop_if_cancelled() -> None:
 
 def _reason(state: StageState) -> str:
     error = state.result(raise_on_failure=False)
-    reason = str(error) if isinstance(error, AdvfeatError) else state.message
-    return (reason or state.name or "failed").splitlines()[0]
+    if isinstance(error, Exception) and (isinstance(error, AdvfeatError | RayError) or not str(error)):
+        return cause(error)
+    return (state.message or state.name or "failed").splitlines()[0]
 
 
 def _needs(entry: Outlook) -> set[str]:
