@@ -18,7 +18,7 @@ import pandas as pd
 
 from advfeat.ahead import begun
 from advfeat.catalogue.catalogue import Catalogue
-from advfeat.cluster.environment import asking_loopback_directly, become, is_about_proxies
+from advfeat.cluster.environment import is_about_proxies, settle
 from advfeat.data import fetch
 from advfeat.errors import InputError
 from advfeat.flows.command_line.options import DEFAULT_STORE
@@ -228,7 +228,10 @@ def _plain(value: Any) -> Any:
 
 
 _RUNNING = threading.Lock()
-_SET_BY_RUNS = ("PREFECT_", "RAY_", "PYTHONWARNINGS", "PYTHONBREAKPOINT", "DO_NOT_TRACK")
+_SET_BY_RUNS = (
+    *("PREFECT_", "RAY_", "PYTHONWARNINGS", "PYTHONBREAKPOINT", "DO_NOT_TRACK"),
+    *("HOME", "USER"),
+)
 
 
 def _computed(compute: Callable[[], Answer], ray: str | None) -> Answer:
@@ -243,7 +246,7 @@ def _computed(compute: Callable[[], Answer], ray: str | None) -> Answer:
         raise InputError("run", "this one", "cannot start while another goes on in this process", remedy)
     before = _variables()
     try:
-        become(asking_loopback_directly(os.environ))
+        settle()
         if ray is not None:
             os.environ["RAY_ADDRESS"] = ray
         return _in_thread_of_its_own(compute) if _in_event_loop() else compute()

@@ -4,14 +4,18 @@ A user's shell says much that is meant for other programs: proxies of a company,
 settings of another Prefect or Ray. Servers and workers get none of it.
 """
 
+import getpass
 import ipaddress
 import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
+from advfeat.cluster.private_files import private_folder
 from advfeat.cluster.search_path import without_users_folders
+from advfeat.cluster.sockets import socket_place
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 
@@ -61,6 +65,28 @@ def composed_environment() -> Iterator[None]:
         yield
     finally:
         become(before)
+
+
+def settle() -> None:
+    """Let this process and what it starts have a home, track nobody, and ask this machine directly."""
+    become(asking_loopback_directly(os.environ) | {"DO_NOT_TRACK": "1"} | _home_and_name())
+
+
+def _home_and_name() -> dict[str, str]:
+    """Return a home and a name for a user whom the system does not know, as in a container.
+
+    Prefect and torch ask for them. Empty where the system, or the environment, has them.
+    """
+    found = {}
+    try:
+        Path.home()
+    except RuntimeError:
+        found["HOME"] = str(private_folder(socket_place() / f"advfeat-{os.getuid()}"))
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        found["USER"] = f"user-{os.getuid()}"
+    return found
 
 
 def become(environment: Mapping[str, str]) -> None:
