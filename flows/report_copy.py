@@ -4,13 +4,20 @@ import re
 from pathlib import Path
 
 from advfeat.cluster.embedded import HOME
+from advfeat.errors import InputError, explained
 from advfeat.storage import Store
 
 
 def local_copy(place: Store, digest: str, name: str) -> Path:
-    """Copy a report out of the store; return the page's path."""
-    page = HOME.resolve() / "reports" / f"{_file_name(name)}-{digest[:12]}.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
+    """Copy a report out of the store; return the page's path. Raises ``InputError`` where none can lie."""
+    folder = HOME.resolve() / "reports"
+
+    def refused(problem: str) -> InputError:
+        return InputError("folder", str(folder), problem, "work in a folder that you may write to")
+
+    with explained(refused, "cannot be made"):
+        folder.mkdir(parents=True, exist_ok=True)
+    page = folder / f"{_file_name(name)}-{digest[:12]}.html"
     for file in place.manifest(digest).files:
         if file.name.startswith("report."):
             page.with_suffix(Path(file.name).suffix).write_bytes(place.read(digest, file.name))
