@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from advfeat.cluster.private_files import private_folder
 from advfeat.cluster.search_path import without_users_folders
@@ -157,8 +156,9 @@ def _plain(entry: str) -> str | None:
 
 
 def _is_readable(proxy: str) -> bool:
+    import httpx  # Prefect's client is made of it
+
     try:
-        address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        return not proxy or (address.scheme in {"http", "https"} and (address.port or 1) > 0)
-    except ValueError:
+        return httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}").url.scheme in {"http", "https"}
+    except (ValueError, httpx.InvalidURL):
         return False

@@ -172,6 +172,9 @@ def deploy(
     ] = None,
 ) -> None:
     """Offer the main job, the regression check and a form for each recipe on your Prefect server."""
+    from advfeat.flows.prefect_api import configured_api
+
+    configured_api()  # before anything else asks Prefect, which would fail at settings that it cannot read
     from advfeat.flows.deployments import deploy_to, outdated
     from advfeat.storage import Store
 
