@@ -244,6 +244,15 @@ def test_sockets_have_room_whatever_tmpdir_is(length: int) -> None:
                     sockets.socket_place()
 
 
+@pytest.mark.parametrize("given", ["", ".", "sub:"])
+def test_what_is_started_has_no_empty_pythonpath(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", given)
+    monkeypatch.setenv("PYTHONINSPECT", "1")
+    composed = environment.composed()
+    assert not composed.keys() & {"PYTHONPATH", "PYTHONINSPECT"}, "Ray's workers would look into their folder"
+    assert composed["PYTHONSAFEPATH"] == "1"
+
+
 def test_sockets_lie_elsewhere_where_the_temporary_folder_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

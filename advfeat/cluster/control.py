@@ -11,6 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from advfeat.cluster.embedded import forget_other_rays
 from advfeat.cluster.layout import Layout, State
 from advfeat.cluster.services import Service, check_installed, services, write_credentials
 from advfeat.errors import InputError, ServerStartError
@@ -124,7 +125,7 @@ def _bring_up(layout: Layout, state: State, say: Say) -> None:
     """Start each service that does not run, and wait until all are healthy."""
     from advfeat.cluster.supervisor import Supervisor
 
-    os.environ |= layout.variables(state)
+    _point_this_process_to(layout.variables(state))
     supervisor = Supervisor(layout, state)
     began: dict[str, float] = {}
     waiting = {service.name: service for service in services(layout, state)}
@@ -151,6 +152,12 @@ def _bring_up(layout: Layout, state: State, say: Say) -> None:
             time.sleep(_POLL_SECONDS)
 
 
+def _point_this_process_to(variables: dict[str, str]) -> None:
+    forget_other_rays()
+    os.environ.pop("RAY_AUTH_TOKEN", None)  # it would outdo the cluster's, which lies in a file
+    os.environ |= variables
+
+
 def _problem(layout: Layout, service: Service, state: str) -> str:
     reason = "ended again and again" if state == "fatal" else f"did not come up in {START_SECONDS:.0f} s"
     return f"{service.name} {reason}; see {layout.log(service.name)}"
@@ -160,7 +167,7 @@ def _status(layout: Layout, state: State) -> ClusterStatus:
     from advfeat.cluster.supervisor import Supervisor
 
     variables = layout.variables(state)
-    os.environ |= variables
+    _point_this_process_to(variables)
     processes = Supervisor(layout, state).processes()
     entries = []
     for service in services(layout, state):

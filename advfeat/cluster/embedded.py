@@ -155,8 +155,7 @@ def local_ray_arguments() -> dict[str, Any]:
     and keep their sockets and logs where nobody else may look; raises ``ServerStartError`` if that
     place is somebody else's.
     """
-    for name in filter(_configures_another_ray, list(os.environ)):
-        del os.environ[name]
+    forget_other_rays()
     os.environ |= RAY_SETTINGS
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     if "ray._raylet" in sys.modules:  # "ray" may be a name that stands for what is not loaded yet
@@ -176,6 +175,12 @@ def local_ray_arguments() -> dict[str, Any]:
         "_temp_dir": str(folder / "ray"),
         "job_config": OwnModules(),
     }
+
+
+def forget_other_rays() -> None:
+    """Take from this process, and what it starts, what the user set for another Ray."""
+    for name in filter(_configures_another_ray, list(os.environ)):
+        del os.environ[name]
 
 
 def _configures_another_ray(name: str) -> bool:

@@ -17,13 +17,19 @@ def put_users_folders_last() -> None:
     users = {Path(entry).resolve() for entry in _entries() if not _is_installed(entry)}
     theirs = [entry for entry in sys.path if Path(entry).resolve() in users]
     sys.path[:] = [entry for entry in sys.path if entry not in theirs] + theirs
-    os.environ |= without_users_folders()
+    ours = without_users_folders()
+    os.environ.pop("PYTHONPATH", None)
+    os.environ |= ours
 
 
 def without_users_folders() -> dict[str, str]:
-    """Return the variables by which a Python that is started does not look into the user's folders."""
+    """Return the variables by which a Python that is started does not look into the user's folders.
+
+    PYTHONPATH is one of them only if something is left of it: Ray adds to an empty one, and what then stands
+    behind the last colon is the working folder.
+    """
     installed = os.pathsep.join(filter(_is_installed, _entries()))
-    return {"PYTHONPATH": installed, "PYTHONSAFEPATH": "1"}
+    return {"PYTHONSAFEPATH": "1"} | ({"PYTHONPATH": installed} if installed else {})
 
 
 def _entries() -> list[str]:
