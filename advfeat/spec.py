@@ -3,9 +3,10 @@
 Pixels are in [0, 1] throughout; eps and step sizes are in those units.
 """
 
+from functools import cache
 from itertools import combinations
 from math import isclose
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -15,6 +16,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
+
+from advfeat.numerals import read_numbers
 
 Norm = Literal["l2", "linf", "l1", "l0"]
 AttackLoss = Literal["cross-entropy", "margin", "logit"]
@@ -59,10 +63,36 @@ SMALLEST_SIDE: dict[ModelName, int] = {
 """The shortest side, in pixels, at which every pooling still has two pixels to pool."""
 
 
+@cache
+def _types_of(model: type[BaseModel], field: str) -> set[type]:
+    """Return the types of which a field's type is made up, those of a list's entries included."""
+    return _types_in(model.model_fields[field].annotation)
+
+
+def _types_in(annotation: Any) -> set[type]:
+    here = {annotation} if isinstance(annotation, type) else set()
+    return here.union(*map(_types_in, get_args(annotation)))
+
+
 class Spec(BaseModel):
     """Base of all specs: immutable, and a misspelt field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_read(cls, value: Any, info: ValidationInfo) -> Any:
+        assert info.field_name is not None
+        kinds = _types_of(cls, info.field_name)
+        return read_numbers(value, whole=float not in kinds) if kinds & {int, float} else value
+
+
+def _check_among_pixels(length: float) -> None:
+    """Refuse a length in linf that no two pixels are apart: it is one in grey levels."""
+    if length > 1:
+        problem = "is beyond what linf can be, as pixels are in [0, 1]"
+        remedy = f"did you mean {length:g}/255?" if length <= 255 else "give at most 1"
+        raise PydanticCustomError("refused", "{problem}", {"problem": problem, "remedy": remedy})
 
 
 class DataSpec(Spec):
@@ -155,6 +185,13 @@ class Attack(Spec):
     def passes(self) -> int:
         """How often an image goes through the network: once a step of each attempt."""
         return self.steps * (1 + self.restarts)
+
+    @field_validator("eps", "step_size")
+    @classmethod
+    def _linf_stays_among_pixels(cls, length: float | None, info: ValidationInfo) -> float | None:
+        if length is not None and info.data.get("norm") == "linf":
+            _check_among_pixels(length)
+        return length
 
     @field_validator("eps")
     @classmethod
@@ -264,6 +301,16 @@ class EvaluationSpec(Spec):
     autoattack: bool = Field(
         default=False, description="also with AutoAttack (extra advfeat[autoattack]), in the same balls"
     )
+
+    @field_validator("further_eps")
+    @classmethod
+    def _linf_stays_among_pixels(
+        cls, further_eps: tuple[float, ...], info: ValidationInfo
+    ) -> tuple[float, ...]:
+        attack = info.data.get("attack")
+        if attack is not None and attack.norm == "linf":
+            _check_among_pixels(max(further_eps, default=0))
+        return further_eps
 
     @model_validator(mode="after")
     def _autoattack_has_a_radius(self) -> Self:

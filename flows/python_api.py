@@ -11,6 +11,8 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -218,12 +220,16 @@ def _assignments(settings: Mapping[str, Any] | None) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Return the plain value of a NumPy scalar or array, a range, or a pydantic model."""
+    """Return the plain value of a NumPy scalar or array, a range, a fraction, a path, or a pydantic model."""
     for method in ("tolist", "model_dump"):
         if hasattr(value, method):
             return getattr(value, method)()
     if isinstance(value, range):
         return list(value)
+    if isinstance(value, Fraction | Decimal):
+        return float(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     raise TypeError(type(value).__name__)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
+from advfeat.numerals import fraction
 from advfeat.planning.own_settings import further_in, merged, refused
 from advfeat.recipes import RECIPES, OwnSettings, cross_domain
 from advfeat.spec import DataSpec, EvaluationSpec, Seed, Spec, TargetedAttack, TrainSpec
@@ -82,6 +83,11 @@ class SharedFields(Spec):
             raise ValueError("names an entry twice")
         return entries
 
+    @field_validator("only")
+    @classmethod
+    def _fractions_are_numbers(cls, only: dict[str, Any]) -> dict[str, Any]:
+        return {recipe: _with_numbers(settings) for recipe, settings in only.items()}
+
     def of(self, recipe: RecipeName) -> Self:
         """Return the experiment with one recipe, and with its own settings in place of those of all."""
         shared = self.model_dump(exclude={"only"})
@@ -146,6 +152,14 @@ class SharedFields(Spec):
             except ValidationError as error:
                 raise further_in(place, error) from None
         return self
+
+
+def _with_numbers(value: Any) -> Any:
+    """Return plain fields with fractions as what they are worth, so that a digest holds no other spelling."""
+    if isinstance(value, dict):
+        return {name: _with_numbers(inner) for name, inner in value.items()}
+    worth = fraction(value) if isinstance(value, str) else None
+    return value if worth is None else worth
 
 
 def _with_settings_of_recipes() -> type[SharedFields]:

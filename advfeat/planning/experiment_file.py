@@ -1,32 +1,28 @@
-"""Preset or YAML file, plus ``--set`` assignments -> a checked ``Experiment``.
+"""Preset, YAML or JSON file, plus ``--set`` assignments -> a checked ``Experiment``.
 
 Every mistake becomes one ``InputError`` that names the field, the value and the remedy.
 """
 
 import difflib
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
-from itertools import chain, islice
 from pathlib import Path
-from typing import Any, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from advfeat.errors import InputError
+from advfeat.errors import InputError, first_line
 from advfeat.planning.experiment import OF_ALL_RECIPES, Experiment
 from advfeat.planning.own_settings import merged
+from advfeat.planning.plain_text import MOST_CHARACTERS, check_text, read_json, read_yaml
 from advfeat.spec import LOCATED_SOURCES, NAMED_SOURCES
 
 DEFAULT_PRESET = "digits"
-
-_MOST_CHARACTERS = 100_000
-_MOST_VALUES = 100_000
-_MOST_IN_ONE = 3500
-"""Characters of one value: Python refuses to print whole numbers of more than 4,300 digits."""
-
-_MOST_NESTING = 32
+_READERS = {".yaml": read_yaml, ".yml": read_yaml, ".json": read_json}
+"""By the endings of files, in small letters."""
 
 
 def preset_names() -> list[str]:
@@ -35,16 +31,16 @@ def preset_names() -> list[str]:
 
 
 def load_experiment(source: str, assignments: Sequence[str] = ()) -> Experiment:
-    """Read a preset or a YAML file and apply assignments such as ``attack.eps=1.0``.
+    """Read a preset, or a YAML or JSON file, and apply assignments such as ``attack.eps=1.0``.
 
     A file may hold ``preset: NAME`` and then only what differs from that preset (``digits`` if it
-    names none).
+    names none). Of two assignments to one field the last one holds.
     """
     return _assigned(_read_fields(source), assignments)
 
 
 def _assigned(fields: dict[str, Any], assignments: Sequence[str]) -> Experiment:
-    parsed = [parse_assignment(assignment) for assignment in assignments]
+    parsed = [parse_assignment(assignment, _holds_text) for assignment in assignments]
     for name, value in parsed:
         if name == "recipes":
             _leave_settings_of_others(fields, value)
@@ -83,16 +79,17 @@ def check_experiment(fields: dict[str, Any]) -> Experiment:
 def _read_fields(source: str) -> dict[str, Any]:
     if source in preset_names():
         return _yaml("advfeat.planning.presets", source)
-    path = Path(source).expanduser()
-    if path.suffix not in {".yaml", ".yml"}:
-        remedy = f"{_choose(source, preset_names())} or give a .yaml file"
+    path = Path(os.path.expanduser(source))  # noqa: PTH111  # ~NAME of nobody is a name
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
+        remedy = f"{_choose(source, preset_names())} or give a .yaml, .yml or .json file"
         raise InputError("preset", source, "is unknown", remedy)
     try:
-        with path.open(encoding="utf-8") as file:
-            content = read_yaml(file.read(_MOST_CHARACTERS + 1))
+        with path.open(encoding="utf-8-sig") as file:
+            content = read(file.read(MOST_CHARACTERS + 1))
     except (OSError, ValueError) as error:
         problem = " ".join(str(error).split())
-        raise InputError("file", source, f"cannot be read ({problem})", "give a YAML file") from None
+        raise InputError("file", source, f"cannot be read ({problem})", "mend the file") from None
     if not isinstance(content, dict):
         raise InputError("file", source, "holds no fields", "write 'name: value' lines")
     return _with_preset(content)
@@ -112,63 +109,48 @@ def _names(package: str) -> list[str]:
 
 def _yaml(package: str, name: str) -> dict[str, Any]:
     text = resources.files(package).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    content: dict[str, Any] = yaml.safe_load(text)
+    content: dict[str, Any] = read_yaml(text)
     return content
 
 
-def read_yaml(text: str) -> Any:
-    """Read YAML of plain values; raises ``ValueError``.
+def parse_assignment(assignment: str, holds_text: Callable[[str], bool]) -> tuple[str, Any]:
+    """Split ``field=value``, the value in YAML; raises ``InputError``.
 
-    No value may be larger, or nested deeper, than any experiment is: a few lines of references to
-    references can stand for more values than memory holds.
+    Of a field that holds a text, such as a place, an unquoted value is that text, with ``#``, ``: `` or
+    whatever else YAML would not leave in it.
     """
-    if len(text) > _MOST_CHARACTERS:
-        raise ValueError(f"more than {_MOST_CHARACTERS:,} characters")
-    try:
-        loader = yaml.SafeLoader(text)
-        root = loader.get_single_node()
-        if root is None:
-            return None
-        _check_extent(root)
-        return loader.construct_document(root)
-    except (yaml.YAMLError, RecursionError, OverflowError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(str(error)) from error
-
-
-def _check_extent(root: yaml.Node) -> None:
-    """Raise ``ValueError`` if there are too many values, each counted as often as it is referred to."""
-    level, count = [root], 0
-    for _ in range(_MOST_NESTING):
-        count += len(level)
-        if count > _MOST_VALUES:
-            raise ValueError(f"more than {_MOST_VALUES:,} values")
-        texts = [node.value for node in level if isinstance(node, yaml.ScalarNode)]
-        if any(len(text) > _MOST_IN_ONE for text in texts):
-            raise ValueError(f"a value of more than {_MOST_IN_ONE:,} characters")
-        if any("\ud800" <= character <= "\udfff" for character in "".join(texts)):
-            raise ValueError("half a character")
-        inner = chain.from_iterable(map(_inner, level))
-        level = list(islice(inner, _MOST_VALUES - count + 1))
-        if not level:
-            return
-    raise ValueError(f"values nested more than {_MOST_NESTING} deep")
-
-
-def _inner(node: yaml.Node) -> Iterable[yaml.Node]:
-    if isinstance(node, yaml.MappingNode):
-        return chain.from_iterable(node.value)
-    return node.value if isinstance(node, yaml.SequenceNode) else ()
-
-
-def parse_assignment(assignment: str) -> tuple[str, Any]:
-    """Split ``field=value``, the value in YAML; raises ``InputError``."""
     name, equals, text = assignment.partition("=")
+    name = name.strip()
     if not equals or not name:
         raise InputError("--set", assignment, "is no assignment", "write --set field=value")
     try:
-        return name.strip(), read_yaml(text)
-    except ValueError:
-        raise InputError(name, text, "is no YAML value", "write --set field=value") from None
+        if holds_text(name) and not _AS_YAML.match(text):
+            check_text(text)
+            return name, text.lstrip()
+        return name, read_yaml(text)
+    except ValueError as error:
+        problem = f"is no YAML value ({first_line(error)})"
+        raise InputError(name, text, problem, "write --set field=value") from None
+
+
+_AS_YAML = re.compile(r"""\s*(?:['"[]|(?:null\s*)?\Z)""")
+"""Texts and lists as YAML writes them, or nothing."""
+
+
+def _holds_text(name: str) -> bool:
+    """Tell whether a field of an experiment is a text."""
+    *parents, last = _in_experiment(tuple(name.split(".")))
+    try:
+        return is_text(_fields_at(Experiment, tuple(parents))[last].annotation)
+    except (KeyError, StopIteration):
+        return False
+
+
+def is_text(annotation: Any) -> bool:
+    """Tell whether a field's type is text, or text or nothing."""
+    if get_origin(annotation) in (Union, UnionType):
+        return all(choice is NoneType or is_text(choice) for choice in get_args(annotation))
+    return (get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation) is str
 
 
 def _assign(fields: dict[str, Any], name: str, value: Any) -> None:

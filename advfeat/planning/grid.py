@@ -6,16 +6,16 @@ Where an axis is empty, the preset of the data set decides (``advfeat/planning/p
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, product
 from math import prod
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from advfeat.errors import InputError
 from advfeat.planning.experiment import Experiment, RecipeName
-from advfeat.planning.experiment_file import explained, load_experiment, parse_assignment
+from advfeat.planning.experiment_file import explained, is_text, load_experiment, parse_assignment
 from advfeat.planning.forms import GRIDS, Grid, Value, axes_of
 from advfeat.recipes import RECIPES
 
@@ -46,12 +46,15 @@ class Point(BaseModel):
 def load_grid(recipe: RecipeName, assignments: Sequence[str]) -> Grid:
     """Read assignments to axes, such as ``eps=[0.5,1.0]``, and to fields of all experiments, which have dots.
 
-    A single value is an axis of one. Raises ``InputError`` for the first mistake.
+    A single value is an axis of one. An axis is given once; of two values of a field with dots the last one
+    holds. Raises ``InputError`` for the first mistake.
     """
     form = GRIDS[recipe]
     fields: dict[str, Any] = {"settings": []}
     for assignment in assignments:
-        name, value = parse_assignment(assignment)
+        name, value = parse_assignment(assignment, partial(_holds_texts, form))
+        if name in fields and name != "settings":
+            raise InputError(name, value, "is given a second time", f"give its values in one: {name}=[A,B]")
         if "." in name:
             fields["settings"].append(assignment)
         elif name == "settings":
@@ -63,6 +66,12 @@ def load_grid(recipe: RecipeName, assignments: Sequence[str]) -> Grid:
         return form.model_validate(fields)
     except ValidationError as error:
         raise explained(error, form) from None
+
+
+def _holds_texts(form: type[Grid], name: str) -> bool:
+    """Tell whether an axis is one of texts, such as the places of data sets."""
+    field = form.model_fields.get(name)
+    return field is not None and any(map(is_text, get_args(field.annotation)[:1]))
 
 
 def points(recipe: RecipeName, grid: Grid) -> list[Point]:
