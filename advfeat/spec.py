@@ -87,12 +87,20 @@ class Spec(BaseModel):
         return read_numbers(value, whole=float not in kinds) if kinds & {int, float} else value
 
 
+REFUSED = "refused"
+
+
+def refusal(problem: str, remedy: str) -> PydanticCustomError:
+    """Return the complaint about a field that says how to mend it."""
+    return PydanticCustomError(REFUSED, "{problem}", {"problem": problem, "remedy": remedy})
+
+
 def _check_among_pixels(length: float) -> None:
     """Refuse a length in linf that no two pixels are apart: it is one in grey levels."""
     if length > 1:
         problem = "is beyond what linf can be, as pixels are in [0, 1]"
         remedy = f"did you mean {length:g}/255?" if length <= 255 else "give at most 1"
-        raise PydanticCustomError("refused", "{problem}", {"problem": problem, "remedy": remedy})
+        raise refusal(problem, remedy)
 
 
 class DataSpec(Spec):

@@ -157,6 +157,8 @@ def test_every_example_lies_in_the_ball_and_in_the_pixel_range(
     pixels: str,
 ) -> None:
     eps = float(int(eps) + 1) if norm == "l0" else eps
+    if norm == "linf":  # no two pixels are further apart
+        eps, step_size = min(eps, 1), None if step_size is None else min(step_size, 1)
     attack = Attack(
         norm=norm,
         eps=eps,

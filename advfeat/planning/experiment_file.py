@@ -18,7 +18,7 @@ from advfeat.errors import InputError, first_line
 from advfeat.planning.experiment import OF_ALL_RECIPES, Experiment
 from advfeat.planning.own_settings import merged
 from advfeat.planning.plain_text import MOST_CHARACTERS, check_text, read_json, read_yaml
-from advfeat.spec import LOCATED_SOURCES, NAMED_SOURCES
+from advfeat.spec import LOCATED_SOURCES, NAMED_SOURCES, REFUSED
 
 DEFAULT_PRESET = "digits"
 _READERS = {".yaml": read_yaml, ".yml": read_yaml, ".json": read_json}
@@ -174,7 +174,7 @@ def explained(error: ValidationError, model: type[BaseModel]) -> InputError:
     field, value, kind = ".".join(location), first["input"], first["type"]
     if kind == "value_error" and location[0] == "only" and len(location) == 2:  # the same of one recipe
         return InputError(field, location[1], str(first["ctx"]["error"]), "set it or leave the recipe")
-    if kind == "refused":
+    if kind == REFUSED:
         return InputError(field, value, first["msg"], first["ctx"]["remedy"])
     of_one_recipe, location = location[0] == "only", _in_experiment(location)
     if kind in ("extra_forbidden", "invalid_key"):

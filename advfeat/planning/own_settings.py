@@ -3,7 +3,9 @@
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails
+
+from advfeat.spec import REFUSED, refusal
 
 Place = tuple[int | str, ...]
 
@@ -22,9 +24,8 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def refused(place: Place, value: object, problem: str, remedy: str) -> ValidationError:
     """Return the complaint about one field at ``place``."""
-    kind = PydanticCustomError("refused", "{problem}", {"problem": problem, "remedy": remedy})
     return ValidationError.from_exception_data(
-        "Experiment", [InitErrorDetails(type=kind, loc=place, input=value)]
+        "Experiment", [InitErrorDetails(type=refusal(problem, remedy), loc=place, input=value)]
     )
 
 
@@ -34,7 +35,10 @@ def further_in(place: Place, error: ValidationError) -> ValidationError:
         error.title,
         [
             InitErrorDetails(
-                type=each["type"], loc=(*place, *each["loc"]), input=each["input"], ctx=each.get("ctx", {})
+                type=refusal(**each["ctx"]) if each["type"] == REFUSED else each["type"],
+                loc=(*place, *each["loc"]),
+                input=each["input"],
+                ctx=each.get("ctx", {}),
             )
             for each in error.errors()
         ],
