@@ -66,6 +66,10 @@ class FigureOutsideError(AdvfeatError):
     """A result left the interval in which it was expected."""
 
 
+class OutputLostError(AdvfeatError):
+    """What a command prints cannot be written; what it computed is kept."""
+
+
 class ServerStartError(AdvfeatError):
     """A local server did not start or did not answer in time."""
 

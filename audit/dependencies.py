@@ -36,7 +36,7 @@ def direct() -> set[str]:
 
 
 def _declared() -> tuple[list[str], dict[str, list[str]]]:
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return project["dependencies"], project["optional-dependencies"]
 
 

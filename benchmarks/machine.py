@@ -130,7 +130,7 @@ def usable_cores() -> int:
     """Count the cores that the scheduler and the control group leave to this process."""
     allowed = embedded.usable_cores()
     with suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
         return max(1, min(allowed, round(int(quota) / int(period))))
     return allowed
 
@@ -202,7 +202,7 @@ def _capabilities() -> Mapping[str, object]:
 
 def _cpu_name() -> str:
     with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
@@ -211,7 +211,7 @@ def _cpu_name() -> str:
 def _memory_bytes() -> int:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):
-        return min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+        return min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))
     return memory
 
 

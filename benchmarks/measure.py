@@ -106,7 +106,7 @@ def working_memory(work: Callable[[], object], where: torch.device) -> int | Non
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
     try:
-        (_PROCESS / "clear_refs").write_text("5")
+        (_PROCESS / "clear_refs").write_text("5", encoding="utf-8")
         before = resident("VmRSS")
         work()
         return resident("VmHWM") - before
@@ -121,6 +121,6 @@ def allocated(where: torch.device) -> int:
 
 def resident(field: Literal["VmRSS", "VmHWM"]) -> int:
     """Return the bytes of memory that this process has now, or had at its peak; raises ``OSError``."""
-    lines = (_PROCESS / "status").read_text().splitlines()
+    lines = (_PROCESS / "status").read_text(encoding="utf-8").splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return 1024 * int(fields[field].split()[0])

@@ -101,7 +101,7 @@ def _generation_seconds(nodes: int, steps: int) -> float:
         folder = Path(name)
         try:
             advfeat(["up", "--workers", str(nodes), "--cores-per-worker", "1"], folder)
-            lines = (folder / ".advfeat" / "cluster" / "env").read_text().splitlines()
+            lines = (folder / ".advfeat" / "cluster" / "env").read_text(encoding="utf-8").splitlines()
             cluster = dict(shlex.split(line)[1].split("=", 1) for line in lines)
             advfeat(["run", "digits", *assigned(settings)], folder, cluster)
             artifacts = json.loads(advfeat(["ls", "--json"], folder, cluster))

@@ -90,8 +90,8 @@ class Book:
         part = Part[Any](date=today, command=self.command, figures=figures)
         report = Report.model_validate({**dict(self._earlier()), field: part.model_dump()})
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.write_text(report.model_dump_json(indent=2) + "\n")
-        self.file.with_suffix(".md").write_text(report.markdown())
+        self.file.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        self.file.with_suffix(".md").write_text(report.markdown(), encoding="utf-8")
 
     def _earlier(self) -> Report:
         """Return what was saved of the same machine with the same versions, or an empty report."""

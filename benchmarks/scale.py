@@ -142,7 +142,7 @@ def _no_op(stage: Any, store: str, after: list[Any]) -> dict[str, Any]:  # noqa:
     from advfeat.storage import Store
 
     def build(folder: Path) -> dict[str, Any]:
-        (folder / "nothing.json").write_text("{}")
+        (folder / "nothing.json").write_text("{}", encoding="utf-8")
         return {}
 
     return Store(store).write_stage(stage, build).model_dump()

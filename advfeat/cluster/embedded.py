@@ -74,7 +74,7 @@ class PrefectServer:
         write_private(self.login, f"{self.credentials}\n")
         # It speaks plain HTTP, but each client, two a task, would load the certificates of all authorities.
         self.certificates = folder.resolve() / "certificates.pem"
-        self.certificates.write_text(_one_certificate())
+        self.certificates.write_text(_one_certificate(), encoding="ascii")
         command = [sys.executable, "-P", "-m", "prefect", "server", "start", "--host", LOOPBACK]
         settings = (
             SERVER_SETTINGS

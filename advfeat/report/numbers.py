@@ -34,6 +34,11 @@ def percent(fraction: float | None) -> str:
     return "–" if fraction is None else f"{100 * fraction:.1f} %"
 
 
+def interval(ci95: tuple[float, float] | None) -> str:
+    """Write an interval of fractions as percentages; a dash if there is none."""
+    return "–" if ci95 is None else f"{percent(ci95[0])} to {percent(ci95[1])}"
+
+
 def ball(norm: Norm, eps: float) -> str:
     """Name a ball by its norm and radius, pixels in [0, 1]; of l0 by how many values may change."""
     return f"{_NORMS[norm]} {eps:,.0f}" if norm == "l0" else f"{_NORMS[norm]} {eps:.6g}"

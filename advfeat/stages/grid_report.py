@@ -41,16 +41,16 @@ def write_grid_report(stage: Stage, store: Store) -> ArtifactRef:
         rows = grid.rows()
         content = grid.content(rows)
         charts = draw(content)
-        (folder / "report.html").write_text(render_grid(content, charts))
-        (folder / "pictures.json").write_text(json.dumps(_pictures(content, charts)))
+        (folder / "report.html").write_text(render_grid(content, charts), encoding="utf-8")
+        (folder / "pictures.json").write_text(json.dumps(_pictures(content, charts)), encoding="utf-8")
         records = [row.model_dump(mode="json") for row in rows]
-        (folder / "rows.json").write_text(json.dumps(records, indent=2))
+        (folder / "rows.json").write_text(json.dumps(records, indent=2), encoding="utf-8")
         table = pd.json_normalize(records)
         table.to_csv(folder / "rows.csv", index=False)
         table.to_parquet(folder / "rows.parquet")
         if content.transfers:
             matrices = [transfer_record(matrix) for matrix in content.transfers]
-            (folder / "transfer.json").write_text(json.dumps(matrices, indent=2))
+            (folder / "transfer.json").write_text(json.dumps(matrices, indent=2), encoding="utf-8")
             pairs = pd.DataFrame.from_records(transfer_table(content.transfers))
             pairs.to_csv(folder / "transfer.csv", index=False)
         return {}

@@ -24,9 +24,9 @@ def write_plane(stage: Stage, store: Store) -> ArtifactRef:
         seeds = (derived_seed(stage.parameters["seed"], "plane", number) for number in range(spec.planes))
         setting = spec.model_dump(exclude={"planes"})
         found = [two_dimensional(seed, **setting) for seed in seeds]
-        (folder / "picture.svg").write_text(plane_figure(_median(found)))
+        (folder / "picture.svg").write_text(plane_figure(_median(found)), encoding="utf-8")
         if len(found) > 1:
-            (folder / "agreement.svg").write_text(agreement_chart(found))
+            (folder / "agreement.svg").write_text(agreement_chart(found), encoding="utf-8")
         agreements = [plane.agreement for plane in found]
         return {
             "train_size": round(float(np.mean([plane.reached.sum() for plane in found]))),

@@ -37,10 +37,10 @@ def write_report(stage: Stage, store: Store) -> ArtifactRef:
             lineages[recipe] = lineage_text(lineage(store, digest))
         classes = read_classes(store, stage.inputs["images"])
         page = render(experiment, rows, shown, planes, lineages, stage.inputs, classes)
-        (folder / "report.html").write_text(page)
-        (folder / "report.md").write_text(markdown_report(rows))
+        (folder / "report.html").write_text(page, encoding="utf-8")
+        (folder / "report.md").write_text(markdown_report(rows), encoding="utf-8")
         records = [row.model_dump(mode="json") for row in rows]
-        (folder / "rows.json").write_text(json.dumps(records, indent=2))
+        (folder / "rows.json").write_text(json.dumps(records, indent=2), encoding="utf-8")
         pd.json_normalize(records).to_parquet(folder / "rows.parquet")
         return {}
 

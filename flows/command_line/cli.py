@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from advfeat.errors import AdvfeatError, InputError
+from advfeat.errors import AdvfeatError, InputError, OutputLostError, first_line
 from advfeat.flows.command_line import cluster_commands, dataset_commands, store_commands, upkeep_commands
 from advfeat.flows.command_line.options import (
     DEFAULT_STORE,
@@ -21,6 +21,7 @@ from advfeat.flows.command_line.options import (
     StageTimeout,
     StoreURI,
 )
+from advfeat.flows.command_line.output import Output, prepare_output
 
 if TYPE_CHECKING:
     from advfeat.flows.result import RunResult
@@ -142,9 +143,9 @@ def plan(
     if as_json:
         print(json.dumps([entry.described() for entry in entries]))
         return
-    width = max(len(entry.stage.title) for entry in entries)
-    for entry in entries:
-        print(f"{entry.stage.digest[:12]}  {entry.state:7}  {entry.stage.title:{width}}  {entry.why}")
+    from advfeat.flows.command_line.table import print_plan
+
+    print_plan(entries)
     cached = sum(entry.state == "cached" for entry in entries)
     print(f"{len(entries)} stages: {cached} cached, {len(entries) - cached} to compute")
 
@@ -198,8 +199,12 @@ def main() -> None:
     """Run the command line; errors raised on purpose are one line and an exit code."""
     came = _signals_that_came()
     signal.signal(signal.SIGTERM, _interrupt)
+    output = prepare_output()
+    if output is None:
+        print("advfeat: standard output is closed; send it to a file or to /dev/null", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
     try:
-        app()
+        _run_command(output)
     except BaseException as error:
         # A library that a signal interrupted may raise an error of its own instead.
         if came() & {signal.SIGINT, signal.SIGTERM}:
@@ -210,6 +215,20 @@ def main() -> None:
             raise
         print(f"advfeat: {message}", file=sys.stderr)
         sys.exit(code)
+
+
+def _run_command(output: Output) -> None:
+    """Run the command that was asked for; raises ``OutputLostError`` if what it prints cannot be written."""
+    try:
+        app()
+    finally:
+        with contextlib.suppress(OSError):  # which is kept
+            sys.stdout.flush()
+        if isinstance(output.error, BrokenPipeError):  # who reads no further need not be told
+            sys.exit(EXIT_FAILURE)
+        if output.error is not None:
+            problem = f"standard output cannot be written ({first_line(output.error)})"
+            raise OutputLostError(f"{problem}; what was computed is kept") from None
 
 
 def _run(
@@ -259,7 +278,7 @@ def _print_result(
     page = local_copy(place, result.report, name)
     result = result.model_copy(update={"report": str(page)})
     if as_json:
-        print(result.model_dump_json())
+        print(json.dumps(json.loads(result.model_dump_json())))  # ASCII, which every terminal has
         return
     print_table(result.rows)
     stages = result.stages

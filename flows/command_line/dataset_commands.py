@@ -39,7 +39,7 @@ def export(
     with _bar() as progress:
         card = write(place, place.resolve(digest), to, destination, precision, progress)
     if as_json:
-        print(card.model_dump_json())
+        print(json.dumps(json.loads(card.model_dump_json())))
         return
     assert card.exported is not None
     print(f"{sum(card.splits.values()):,} images as {to}, {card.exported.precision}: {destination}")
@@ -55,7 +55,7 @@ def card(digest: Digest, store: StoreURI = DEFAULT_STORE, as_json: AsJSON = Fals
 
     place = readable_store(store)
     found = card_of(place, place.resolve(digest))
-    print(found.model_dump_json() if as_json else card_markdown(found))
+    print(json.dumps(json.loads(found.model_dump_json())) if as_json else card_markdown(found))
 
 
 def lineage(digest: Digest, store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:

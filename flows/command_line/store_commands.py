@@ -77,7 +77,7 @@ def compare(first: Run, second: Run, store: StoreURI = DEFAULT_STORE, as_json: A
     place = readable_store(store)
     comparison = compared(place, *(report_named(place, run) for run in (first, second)))
     if as_json:
-        print(comparison.model_dump_json())
+        print(json.dumps(json.loads(comparison.model_dump_json())))
         return
     from advfeat.flows.command_line.table import print_comparison
 

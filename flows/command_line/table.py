@@ -1,6 +1,6 @@
 """The rows of a run as a table for the terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -9,150 +9,137 @@ from rich.table import Table
 
 from advfeat.catalogue.descriptions import Description
 from advfeat.catalogue.run_descriptions import RunDescription
+from advfeat.flows.command_line.fitting import Column, console_of, print_table
 from advfeat.recipes import Recipe
 from advfeat.report.controls import control
 from advfeat.report.groups import Group, groups, varying_axes
-from advfeat.report.numbers import correlation, interval_note, percent, points
+from advfeat.report.numbers import correlation, interval, interval_note, percent, points
 from advfeat.report.published import published_line, published_note
 from advfeat.report.rows import Row
 from advfeat.report.transfer import transfer_matrices
 from advfeat.report.verdicts import claimed, correlation_lines, predicted, verdict_line, verdict_parts
 
 if TYPE_CHECKING:
+    from advfeat.planning import Outlook
     from advfeat.report.comparison import Comparison
 
-_NUMBERS = (
-    "images used",
-    "wrong labels",
-    "attack success",
-    "test accuracy",
-    "95 % interval",
-    "chance",
-    "published *",
-)
-_REPRODUCTION_WIDTH = 150
-_WIDTH_WITH_SETTINGS = 190
-_STORE_WIDTH = 170
+_WIDE = 140
+_WIDE_REPRODUCTION = 190
+_WIDE_STORE = 170
+"""Where the output is no terminal."""
+_AS_IT_IS = 10_000
 
 
 def print_grid(title: str, rows: Sequence[Row]) -> None:
     """Print one line a place of the grid, over its seeds, on standard output."""
-    varying = varying_axes(rows)
-    transfer = ("transfer rate",) if rows[0].transfer_rate is not None else ()
-    robust = ("robust accuracy", "95 % interval") if rows[0].robust_ci95 is not None else ()
-    table = Table(title=title)
-    results = (
-        "seeds",
-        "attack success",
-        "source accuracy",
-        *transfer,
-        "test accuracy",
-        "95 % interval",
-        *robust,
-        "verdict",
-    )
-    for heading in (*varying, *results):
-        table.add_column(heading.replace("_", " "), justify="right")
-    for group in groups(rows):
-        low, high = group.ci95
-        table.add_row(
-            *(str(group.axes[axis]) for axis in varying),
-            str(len(group.rows)),
-            percent(group.average("attack_success")),
-            percent(group.average("source_accuracy")),
-            *(percent(group.average("transfer_rate")) for _ in transfer),
-            percent(group.mean),
-            f"{percent(low)} to {percent(high)}",
-            *_robustness(group),
-            "\n".join([group.verdict, *verdict_parts(group)]),
-        )
-    console = _wide_console()
-    console.print(table)
-    console.print(f"Claim: {claimed(rows[0])}. Predicted: {predicted(rows[0])}.", highlight=False)
+    places = groups(rows)
+    console = console_of(_WIDE)
+    print_table(console, [*_axes(places, varying_axes(rows)), *_results(places)], title)
+    console.print(f"Claim: {claimed(rows[0])}. Predicted: {predicted(rows[0])}.")
     console.print(
         f"Chance: {percent(rows[0].chance)}. 95 % intervals: Student's t over seeds; where there is one, "
-        f"{interval_note(row.ci95_over for row in rows)}.",
-        highlight=False,
+        f"{interval_note(row.ci95_over for row in rows)}."
     )
     for matrix in transfer_matrices(rows):
         place = f" at {matrix.title}" if matrix.title else ""
         found = correlation(matrix.over_all)
-        console.print(f"Transfer rate against test accuracy{place}: {found}.", highlight=False)
+        console.print(f"Transfer rate against test accuracy{place}: {found}.")
         for line in correlation_lines(matrix):
-            console.print(line, highlight=False)
+            console.print(line)
 
 
-def _robustness(group: Group) -> tuple[str, ...]:
-    """Return the cells of a place's robust accuracy, none where it was not measured."""
-    if group.robust_ci95 is None:
-        return ()
-    low, high = group.robust_ci95
-    return percent(group.average("robust_accuracy")), f"{percent(low)} to {percent(high)}"
+def _axes(places: Sequence[Group], varying: Sequence[str]) -> list[Column]:
+    return [
+        Column(axis.replace("_", " "), [str(group.axes[axis]) for group in places], rank=0)
+        for axis in varying
+    ]
+
+
+def _results(places: Sequence[Group]) -> Iterator[Column]:
+    """Yield the columns of a grid's results, the test accuracy first."""
+
+    def averages(heading: str, field: str, rank: int) -> Column:
+        return Column(heading, [percent(group.average(field)) for group in places], rank)
+
+    yield Column("test accuracy", [percent(group.mean) for group in places])
+    yield Column("95 % interval", [interval(group.ci95) for group in places], 1)
+    if places[0].robust_ci95 is not None:
+        yield averages("robust accuracy", "robust_accuracy", 3)
+        yield Column("95 % interval", [interval(group.robust_ci95) for group in places], 4)
+    verdicts = ["\n".join([group.verdict, *verdict_parts(group)]) for group in places]
+    yield Column("verdict", verdicts, 2)
+    yield averages("attack success", "attack_success", 5)
+    if places[0].rows[0].transfer_rate is not None:
+        yield averages("transfer rate", "transfer_rate", 6)
+    yield averages("source accuracy", "source_accuracy", 8)
+    yield Column("seeds", [str(len(group.rows)) for group in places], 7)
 
 
 def print_rows(rows: Sequence[Row]) -> None:
     """Print one line a recipe on standard output."""
-    table = Table(title="target models, tested on clean images under correct labels")
-    table.add_column("recipe")
-    for heading in _NUMBERS:
-        table.add_column(heading, justify="right")
-    for row in rows:
-        table.add_row(
-            row.recipe,
-            f"{row.train_size:,}",
-            percent(row.wrong_label_share),
-            percent(row.attack_success),
-            percent(row.test_accuracy),
-            f"{percent(row.ci95[0])} to {percent(row.ci95[1])}",
-            percent(row.chance),
-            percent(row.published.test_accuracy if row.published else None),
-        )
-    _wide_console().print(table)
+    columns = [
+        Column("recipe", [row.recipe for row in rows]),
+        Column("test accuracy", [percent(row.test_accuracy) for row in rows]),
+        Column("95 % interval", [interval(row.ci95) for row in rows], 1),
+        Column("chance", [percent(row.chance) for row in rows], 2),
+        Column("published *", [_published(row) for row in rows], 4),
+        Column("attack success", [percent(row.attack_success) for row in rows], 3),
+        Column("wrong labels", [percent(row.wrong_label_share) for row in rows], 5),
+        Column("images used", [f"{row.train_size:,}" for row in rows], 6),
+    ]
+    title = "target models, tested on clean images under correct labels"
+    print_table(console_of(_WIDE), columns, title)
     _print_notes(rows)
 
 
+def _published(row: Row) -> str:
+    return percent(row.published.test_accuracy if row.published else None)
+
+
 def _print_notes(rows: Sequence[Row]) -> None:
-    console = _wide_console()
+    console = console_of(_WIDE)
     over = interval_note(row.ci95_over for row in rows)
     seeds = ", ".join(map(str, rows[0].seeds))
-    console.print(f"95 % intervals: {over}. Seeds: {seeds}.", highlight=False)
+    console.print(f"95 % intervals: {over}. Seeds: {seeds}.")
     for row in rows:
         if (line := published_line(row)) is not None:
-            console.print(f"* {row.recipe}: {line}.", highlight=False)
-    console.print(f"* {published_note(rows)}", highlight=False)
+            console.print(f"* {row.recipe}: {line}.")
+    console.print(f"* {published_note(rows)}")
     for row in rows:
         if row.robust is not None:  # its verdict is on two parts, which no cell holds
-            console.print(f"{row.recipe}: {verdict_line(row)}", highlight=False)
+            console.print(f"{row.recipe}: {verdict_line(row)}")
 
 
 def print_reproduction(rows: Sequence[Row]) -> None:
     """Print one line a recipe, published beside found, on standard output."""
-    table = Table(title="published, found, and whether it bears the claim out")
-    table.add_column("recipe", no_wrap=True)
-    for heading in ("published *", "test\naccuracy", "95 % interval", "chance", "control", "difference"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("claim", "verdict"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("core-\nhours", justify="right")
-    console = _wide_console(_REPRODUCTION_WIDTH)
-    if settings := console.width >= _WIDTH_WITH_SETTINGS:
-        table.add_column("setting")
-    for row in rows:
-        table.add_row(
-            row.recipe,
-            percent(row.published.test_accuracy if row.published else None),
-            percent(row.test_accuracy),
-            f"{percent(row.ci95[0])} to {percent(row.ci95[1])}",
-            percent(row.chance),
-            control(row),
-            points(row.difference),
-            "teaches" if row.teaches else "does not",
-            row.verdict,
-            "–" if row.cost is None else f"{row.cost.core_hours:.3f}",
-            *([row.setting or "–"] if settings else []),
-        )
-    console.print(table)
+    hours = ["–" if row.cost is None else f"{row.cost.core_hours:.3f}" for row in rows]
+    columns = [
+        Column("recipe", [row.recipe for row in rows]),
+        Column("test accuracy", [percent(row.test_accuracy) for row in rows]),
+        Column("95 % interval", [interval(row.ci95) for row in rows], 3),
+        Column("published *", [_published(row) for row in rows], 2),
+        Column("chance", [percent(row.chance) for row in rows], 4),
+        Column("control", [control(row) for row in rows], 6),
+        Column("difference", [points(row.difference) for row in rows], 7),
+        Column("claim", ["teaches" if row.teaches else "does not" for row in rows], 5),
+        Column("verdict", [row.verdict for row in rows], 1),
+        Column("core- hours", hours, 8),
+        Column("setting", [row.setting or "–" for row in rows], 9, is_text=True),
+    ]
+    title = "published, found, and whether it bears the claim out"
+    print_table(console_of(_WIDE_REPRODUCTION), columns, title)
     _print_notes(rows)
+
+
+def print_plan(entries: Sequence["Outlook"]) -> None:
+    """Print one line a stage on standard output: its digest, whether it is there, and why."""
+    columns = [
+        Column("", [entry.stage.digest[:12] for entry in entries]),
+        Column("", [entry.state for entry in entries], is_text=True),
+        Column("", [entry.stage.title for entry in entries], is_text=True),
+        Column("", [entry.why for entry in entries], is_text=True),
+    ]
+    print_table(console_of(_AS_IT_IS), columns, plain=True)
 
 
 def print_recipes(recipes: Iterable[Recipe[Any]]) -> None:
@@ -165,83 +152,102 @@ def print_recipes(recipes: Iterable[Recipe[Any]]) -> None:
 
 def print_artifacts(artifacts: Sequence[Description]) -> None:
     """Print one line an artifact on standard output."""
-    table = Table("digest", "stage", "recipe", box=None, pad_edge=False)  # plain, for awk and the like
-    for heading in ("seed", "data", "attack", "source", "target", "images", "accuracy", "success", "size"):
-        table.add_column(heading, justify="right")
-    table.add_column("made (UTC)", no_wrap=True)
-    for entry in artifacts:
-        table.add_row(
-            entry.digest[:12],
-            entry.stage,
-            entry.recipe or "",
-            "" if entry.seed is None else str(entry.seed),
-            entry.data or "",
-            "" if entry.norm is None or entry.eps is None else f"{entry.norm} {entry.eps:g}",
-            entry.source_model or "",
-            entry.target_model or "",
-            "" if entry.images is None else f"{entry.images:,}",
-            "" if entry.test_accuracy is None else percent(entry.test_accuracy),
-            "" if entry.attack_success is None else percent(entry.attack_success),
-            decimal(entry.bytes),
-            entry.created[:16].replace("T", " "),
-        )
-    _wide_console(_STORE_WIDTH).print(table)
+
+    def column(heading: str, rank: int, cell: Callable[[Description], str | None]) -> Column:
+        return Column(heading, [cell(entry) or "" for entry in artifacts], rank)
+
+    columns = [
+        column("digest", 0, lambda entry: entry.digest[:12]),
+        column("stage", 0, lambda entry: entry.stage),
+        column("recipe", 2, lambda entry: entry.recipe),
+        column("seed", 4, lambda entry: None if entry.seed is None else str(entry.seed)),
+        column("data", 6, lambda entry: entry.data),
+        column("attack", 5, _attack),
+        column("source", 7, lambda entry: entry.source_model),
+        column("target", 8, lambda entry: entry.target_model),
+        column("images", 9, lambda entry: None if entry.images is None else f"{entry.images:,}"),
+        column("accuracy", 1, lambda entry: _percent(entry.test_accuracy)),
+        column("success", 3, lambda entry: _percent(entry.attack_success)),
+        column("size", 10, lambda entry: decimal(entry.bytes)),
+        column("made (UTC)", 11, lambda entry: _minute(entry.created)),
+    ]
+    print_table(console_of(_WIDE_STORE), columns, plain=True)  # for awk and the like
+
+
+def _attack(entry: Description) -> str | None:
+    return None if entry.norm is None or entry.eps is None else f"{entry.norm} {entry.eps:g}"
+
+
+def _percent(fraction: float | None) -> str | None:
+    return None if fraction is None else percent(fraction)
+
+
+def _minute(time: str) -> str:
+    return time[:16].replace("T", " ")
 
 
 def print_runs(runs: Sequence[RunDescription]) -> None:
     """Print one line a run on standard output."""
-    table = Table("run", "state", "began (UTC)", "recipe", title="runs of this store")
-    for heading in ("seeds", "data", "attack", "source", "target", "seconds", "stages", "cached"):
-        table.add_column(heading, justify="right")
-    table.add_column("what")
-    table.add_column("report", no_wrap=True)
-    for run in runs:
-        record, stages = run.record, run.record.stages
-        table.add_row(
-            record.run[:8],
-            record.state,
-            record.began[:16].replace("T", " "),
-            run.recipe,
-            run.seeds,
-            run.data,
-            f"{run.norm} {run.eps}".strip(),
-            run.source_model,
-            run.target_model,
-            "" if record.seconds is None else f"{record.seconds:,.0f}",
-            "" if stages is None else str(stages.total),
-            "" if stages is None else str(stages.cached),
-            record.title,
-            (record.report or "")[:12],
-        )
-    _wide_console(_STORE_WIDTH).print(table)
+
+    def column(heading: str, rank: int, cell: Callable[[RunDescription], str], text: bool = False) -> Column:
+        return Column(heading, [cell(run) for run in runs], rank, text)
+
+    def count(name: str) -> Callable[[RunDescription], str]:
+        return lambda run: "" if (stages := run.record.stages) is None else str(getattr(stages, name))
+
+    def seconds(run: RunDescription) -> str:
+        return "" if run.record.seconds is None else f"{run.record.seconds:,.0f}"
+
+    columns = [
+        column("run", 0, lambda run: run.record.run[:8]),
+        column("state", 0, lambda run: run.record.state),
+        column("began (UTC)", 1, lambda run: _minute(run.record.began)),
+        column("recipe", 2, lambda run: run.recipe),
+        column("seeds", 6, lambda run: run.seeds),
+        column("data", 5, lambda run: run.data),
+        column("attack", 7, lambda run: f"{run.norm} {run.eps}".strip()),
+        column("source", 8, lambda run: run.source_model),
+        column("target", 9, lambda run: run.target_model),
+        column("seconds", 10, seconds),
+        column("stages", 11, count("total")),
+        column("cached", 12, count("cached")),
+        column("what", 4, lambda run: run.record.title, text=True),
+        column("report", 3, lambda run: (run.record.report or "")[:12]),
+    ]
+    print_table(console_of(_WIDE_STORE), columns, "runs of this store")
 
 
 def print_comparison(comparison: "Comparison") -> None:
     """Print the parameters that differ, then one line a place, on standard output."""
-    console = _wide_console()
-    parameters = Table("parameter", "first", "second", title="parameters that differ")
-    for change in comparison.changes:
-        parameters.add_row(change.field, ", ".join(change.first), ", ".join(change.second))
-    console.print(parameters if comparison.changes else "no parameter differs", highlight=False)
-    axes = list(comparison.differences[0].place)
-    results = Table("recipe", title="test accuracy on clean images")
-    for heading in (*axes, "first", "second", "difference", "95 % interval"):
-        results.add_column(heading.replace("_", " "), justify="right")
-    for entry in comparison.differences:
-        results.add_row(
-            entry.recipe,
-            *(str(entry.place[axis]) for axis in axes),
-            *(percent(side.mean if side else None) for side in (entry.first, entry.second)),
-            points(entry.difference),
-            "–" if entry.ci95 is None else f"{points(entry.ci95[0])} to {points(entry.ci95[1])}",
-        )
-    console.print(results)
+    console = console_of(_WIDE)
+    changes = comparison.changes
+    parameters = [
+        Column("parameter", [change.field for change in changes]),
+        Column("first", [", ".join(change.first) for change in changes], is_text=True),
+        Column("second", [", ".join(change.second) for change in changes], is_text=True),
+    ]
+    if changes:
+        print_table(console, parameters, "parameters that differ")
+    else:
+        console.print("no parameter differs")
+    entries = comparison.differences
+    results = [
+        Column("recipe", [entry.recipe for entry in entries]),
+        *(
+            Column(axis.replace("_", " "), [str(entry.place[axis]) for entry in entries])
+            for axis in entries[0].place
+        ),
+        Column("first", [percent(entry.first.mean if entry.first else None) for entry in entries], 2),
+        Column("second", [percent(entry.second.mean if entry.second else None) for entry in entries], 2),
+        Column("difference", [points(entry.difference) for entry in entries]),
+        Column("95 % interval", [_points_interval(entry.ci95) for entry in entries], 1),
+    ]
+    print_table(console, results, "test accuracy on clean images")
     console.print(
         "Difference: second minus first, in points. Interval: Student's t over paired seeds where both have "
-        "the same, else Welch's.",
-        highlight=False,
+        "the same, else Welch's."
     )
 
 
-def _wide_console(least: int = 140) -> Console:
-    return Console(width=max(Console().width, least), markup=False)  # brackets in a name are its own
+def _points_interval(ci95: tuple[float, float] | None) -> str:
+    return "–" if ci95 is None else f"{points(ci95[0])} to {points(ci95[1])}"

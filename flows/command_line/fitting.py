@@ -1,0 +1,86 @@
+"""Tables that fit the terminal: headings fold, then columns that matter least are left out, then texts fold.
+
+No cell of figures is ever folded, as nobody could read it. Where the output is no terminal, and ``COLUMNS``
+says nothing, a table is as wide as it is.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+_WIDEST = 1000
+_LEAST_TEXT = 24
+"""Characters that a column of texts keeps before others are left out."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading and a cell a row; columns of the highest ``rank`` are left out first, of rank 0 never."""
+
+    heading: str
+    cells: Sequence[str]
+    rank: int = 0
+    is_text: bool = False
+    """Whether it holds words, which stand on the left and may be folded."""
+
+
+def console_of(widest: int) -> Console:
+    """Return a console as wide as the terminal, and ``widest`` where the output is none."""
+    console = Console(markup=False, highlight=False)  # brackets in a name are its own
+    told = console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
+    return console if told else Console(width=widest, markup=False, highlight=False)
+
+
+def print_table(
+    console: Console, columns: Sequence[Column], title: str | None = None, *, plain: bool = False
+) -> None:
+    """Print columns that fit the console, and a line that names those that do not.
+
+    ``plain`` is without lines between cells, for awk and the like.
+    """
+    shown, left_out = list(columns), []
+    while not _fits(console, shown, plain=plain):
+        folded = [replace(column, heading=column.heading.replace(" ", "\n")) for column in shown]
+        if not plain and _fits(console, folded, plain=plain):
+            shown = folded
+            break
+        least = max(shown, key=lambda column: column.rank)
+        if least.rank == 0:
+            break
+        shown.remove(least)
+        left_out.append(least.heading)
+    table = _table(shown, plain=plain)
+    table.title = title
+    console.print(table)
+    if left_out:
+        names = [column.heading for column in columns if column.heading in left_out]
+        console.print(f"Wider terminals also show: {', '.join(names)}.")
+
+
+def _fits(console: Console, columns: Sequence[Column], *, plain: bool) -> bool:
+    cut = [
+        replace(column, cells=[cell[:_LEAST_TEXT] for cell in column.cells]) if column.is_text else column
+        for column in columns
+    ]
+    options = console.options.update(width=_WIDEST)
+    return Measurement.get(console, options, _table(cut, plain=plain)).maximum <= console.width
+
+
+def _table(columns: Sequence[Column], *, plain: bool) -> Table:
+    headings = [column.heading for column in columns]
+    table = Table(box=None, pad_edge=False, show_header=any(headings)) if plain else Table()
+    for column in columns:
+        is_name = column.is_text or column is columns[0]
+        table.add_column(
+            column.heading,
+            justify="left" if is_name else "right",
+            no_wrap=not column.is_text,
+            overflow="fold",
+        )
+    for row in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*row)
+    return table

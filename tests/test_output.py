@@ -1,0 +1,170 @@
+"""What is printed fits the terminal and is in characters that it has; what cannot be written is told."""
+
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+
+from advfeat.flows.command_line import output
+from advfeat.flows.command_line.fitting import Column, print_table
+from advfeat.flows.command_line.table import print_grid, print_reproduction, print_rows
+from advfeat.recipes import RECIPES
+from advfeat.report.rows import Row
+from tests.command import unconfigured
+from tests.test_verdict import row_of
+
+ROWS = [row_of(name, [0.981, 0.99], [0.011, 0.02]) for name in RECIPES if name != "two_dimensional"]
+GRID = [
+    row_of("non_robust_features", [0.981], [0.011]).model_copy(update={"axes": {"eps": eps, "seed": seed}})
+    for eps in (0.5, 1.0)
+    for seed in (0, 1)
+]
+
+
+def print_a_grid(rows: list[Row]) -> None:
+    del rows
+    print_grid("a grid of a recipe over two values of an axis, a title that is longer than a line", GRID)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 200])
+@pytest.mark.parametrize("show", [print_rows, print_reproduction, print_a_grid])
+def test_tables_fit_with_the_accuracy_first(
+    columns: int,
+    show: Callable[[list[Row]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    show(ROWS)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(cell_len, lines)) <= columns
+    figures = [line for line in lines if line.startswith("│")]
+    assert len(figures) >= 2
+    for line in figures:
+        if line.split("│")[1].strip():  # else the verdict goes on
+            assert line.split("│")[2].strip().startswith("98.")
+    if columns == 200:
+        assert not any("Wider terminals" in line for line in lines)
+
+
+TEXTS = st.text("ab é–→中😀", max_size=30).map(str.strip)
+
+
+@settings(max_examples=60)
+@given(st.data(), st.integers(1, 8), st.integers(0, 4), st.integers(50, 120), st.booleans())
+def test_no_line_is_longer_than_the_terminal(
+    data: st.DataObject, columns: int, rows: int, width: int, plain: bool
+) -> None:
+    of_rows = st.lists(TEXTS, min_size=rows, max_size=rows)
+    table = [
+        Column(
+            data.draw(TEXTS),
+            data.draw(of_rows),
+            rank=min(number, 5),
+            is_text=number > 0 and data.draw(st.booleans()),
+        )
+        for number in range(columns)
+    ]
+    file = io.StringIO()
+    print_table(Console(width=width, file=file, markup=False), table, plain=plain)
+    lines = file.getvalue().splitlines()
+    assert max(map(cell_len, lines), default=0) <= width
+    for cell in table[0].cells:
+        assert any(cell in line for line in lines)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-8"])
+def test_a_table_is_shown_in_what_the_terminal_has(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    output.prepare_output()  # knows how to replace
+    content = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(content, encoding, errors="advfeat-plain"))
+    print_rows(ROWS)
+    print("L∞ → … é 😀")
+    sys.stdout.flush()
+    shown = content.getvalue().decode(encoding)
+    assert all(row.recipe in shown for row in ROWS)
+    assert shown.count("98.") >= len(ROWS)
+    assert (
+        shown.splitlines()[-1]
+        == {
+            "ascii": "L? > ~ e ?",
+            "latin-1": "L? > ~ é ?",
+            "cp437": "L∞ > ~ é ?",
+            "utf-8": "L∞ → … é 😀",
+        }[encoding]
+    )
+    lengths = {len(line) for line in shown.splitlines() if line.startswith(("|", "│"))}
+    assert len(lengths) == 1, "columns stay columns"
+
+
+def advfeat(command: str, folder: Path, **extra: str) -> "subprocess.CompletedProcess[str]":
+    """Run a line of a shell in which ``advfeat`` is the command of this environment."""
+    program = Path(sys.executable).parent / "advfeat"
+    return subprocess.run(
+        ["bash", "-c", f'advfeat() {{ {program} "$@"; }}; {command}'],
+        cwd=folder,
+        env={**unconfigured(), **extra},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+LOST = "advfeat: standard output cannot be written ("
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "told"),
+    [
+        ("advfeat plan --json > /dev/full", 1, LOST),
+        ("advfeat --help > /dev/full", 1, LOST),
+        ("advfeat plan | true; exit ${PIPESTATUS[0]}", 1, ""),
+        ("advfeat recipes >&-", 2, "advfeat: standard output is closed"),
+        ("advfeat plan --set attack.eps=0 2> /dev/full", 2, ""),
+    ],
+)
+def test_what_cannot_be_written_is_told_in_a_line(command: str, code: int, told: str, tmp_path: Path) -> None:
+    done = advfeat(command, tmp_path)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith(told)
+    assert done.stderr.count("\n") == bool(told)
+    assert done.stdout == ""
+
+
+def test_a_plan_in_ascii_and_files_in_utf8(tmp_path: Path) -> None:
+    (tmp_path / "café.json").write_text(json.dumps({"name": "é – 😀"}, ensure_ascii=False), encoding="utf-8")
+    extra = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONWARNDEFAULTENCODING": "1", "COLUMNS": "60"}
+    done = advfeat("advfeat plan café.json --set recipes=[clean]", tmp_path, **extra)
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 60
+    assert "/advfeat/" not in done.stderr, "no file of ours is read or written in another encoding"
+
+
+def test_a_terminal_of_eighty_columns(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    import fcntl
+    import struct
+    import termios
+
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    variables = {**unconfigured(), "TERM": "xterm"}
+    variables.pop("COLUMNS", None)
+    program = str(Path(sys.executable).parent / "advfeat")
+    words = [program, "plan", "--set", "recipes=[clean]", "--set", "seeds=[0]"]
+    subprocess.run(words, cwd=tmp_path, env=variables, stdin=theirs, stdout=theirs, check=True, timeout=100)
+    os.close(theirs)
+    lines = os.read(ours, 100_000).decode().splitlines()
+    os.close(ours)
+    assert len(lines) >= 5
+    assert max(map(cell_len, lines)) <= 80
