@@ -12,6 +12,9 @@ from advfeat.flows.command_line.options import AsJSON
 if TYPE_CHECKING:
     from advfeat.cluster.control import ClusterStatus
 
+_WIDE = 140
+"""Where the output is no terminal."""
+
 
 def up(
     workers: Annotated[int | None, typer.Option(min=1, help="Ray nodes that work", show_default="2")] = None,
@@ -57,12 +60,7 @@ def status(as_json: AsJSON = False) -> None:
     if as_json:
         _print_json(found)
     else:
-        for service in found.services:
-            since = f"since {service.since}" if service.since else ""
-            print(
-                f"{service.name:13}  {service.state:15}  {since:25}  "
-                f"pid {service.pid or '–':<8}  {service.address}"
-            )
+        _print_services(found)
     if not found.healthy:
         raise typer.Exit(1)
 
@@ -71,6 +69,22 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     for command in (up, down, status):
         app.command()(command)
+
+
+def _print_services(found: "ClusterStatus") -> None:
+    from advfeat.flows.command_line.fitting import Column, console_of, print_table
+
+    services = found.services
+    columns = [
+        Column("", [service.name for service in services]),
+        Column("", [service.state for service in services], is_text=True),
+        Column(
+            "", [f"since {service.since}" if service.since else "" for service in services], 1, is_text=True
+        ),
+        Column("", [f"pid {service.pid or '–'}" for service in services], 2, is_text=True),
+        Column("", [service.address for service in services], is_text=True),
+    ]
+    print_table(console_of(_WIDE), columns, plain=True)
 
 
 def _print_json(status: "ClusterStatus") -> None:

@@ -56,8 +56,7 @@ def print_table(
     table = _table(shown, plain=plain)
     table.title = title
     console.print(table)
-    if left_out:
-        names = [column.heading for column in columns if column.heading in left_out]
+    if names := [column.heading for column in columns if column.heading and column.heading in left_out]:
         console.print(f"Wider terminals also show: {', '.join(names)}.")
 
 

@@ -3,33 +3,44 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
 
+from advfeat.flows.command_line.fitting import Column, console_of, print_table
 from advfeat.upkeep.garbage import Garbage
 from advfeat.upkeep.usage import Usage
+
+_WIDE = 140
+"""Where the output is no terminal."""
 
 
 def print_usage(found: Usage) -> None:
     """Print one line a kind and one a run on standard output."""
-    console = Console(highlight=False, markup=False)
-    kinds = Table("kind", title="what fills the store")
-    runs = Table("run", "state", title="what its runs use", min_width=40)
-    for table, headings in ((kinds, ("number", "size", "no run uses")), (runs, ("size", "only this run"))):
-        for heading in headings:
-            table.add_column(heading, justify="right")
-    for kind in found.kinds:
-        unused = decimal(kind.unused_bytes) if kind.unused_bytes else ""
-        kinds.add_row(kind.kind.replace("_", " "), f"{kind.count:,}", decimal(kind.bytes), unused)
-    runs.add_column("what")
-    for run in found.runs:
-        sizes = ("?" if size is None else decimal(size) for size in (run.bytes, run.own_bytes))
-        runs.add_row(run.run[:8], run.state, *sizes, run.title)
-    console.print(kinds)
+    console = console_of(_WIDE)
+    kinds = [
+        Column("kind", [kind.kind.replace("_", " ") for kind in found.kinds]),
+        Column("number", [f"{kind.count:,}" for kind in found.kinds], 2),
+        Column("size", [decimal(kind.bytes) for kind in found.kinds]),
+        Column(
+            "no run uses",
+            [decimal(kind.unused_bytes) if kind.unused_bytes else "" for kind in found.kinds],
+            1,
+        ),
+    ]
+    runs = [
+        Column("run", [run.run[:8] for run in found.runs]),
+        Column("state", [run.state for run in found.runs], 2),
+        Column("size", [_size(run.bytes) for run in found.runs]),
+        Column("only this run", [_size(run.own_bytes) for run in found.runs], 1),
+        Column("what", [run.title for run in found.runs], 3, is_text=True),
+    ]
+    print_table(console, kinds, "what fills the store")
     if found.runs:
-        console.print(runs)
+        print_table(console, runs, "what its runs use")
     console.print(f"{decimal(found.bytes)} in all")
+
+
+def _size(size: int | None) -> str:
+    return "?" if size is None else decimal(size)
 
 
 def print_garbage(garbage: Iterable[Garbage], *, deleted: bool) -> None:
@@ -37,15 +48,15 @@ def print_garbage(garbage: Iterable[Garbage], *, deleted: bool) -> None:
     groups = defaultdict(list)
     for entry in garbage:
         groups[entry.what, entry.why].append(entry.bytes)
-    console = Console(highlight=False, markup=False)
-    table = Table("what", title="deleted" if deleted else "what can go")
-    for heading in ("number", "size"):
-        table.add_column(heading, justify="right")
-    table.add_column("why")
-    for (what, why), sizes in groups.items():
-        table.add_row(what.replace("_", " "), f"{len(sizes):,}", decimal(sum(sizes)), why)
+    console = console_of(_WIDE)
+    columns = [
+        Column("what", [what.replace("_", " ") for what, _ in groups]),
+        Column("number", [f"{len(sizes):,}" for sizes in groups.values()], 1),
+        Column("size", [decimal(sum(sizes)) for sizes in groups.values()]),
+        Column("why", [why for _, why in groups], is_text=True),
+    ]
     if groups:
-        console.print(table)
+        print_table(console, columns, "deleted" if deleted else "what can go")
     total = decimal(sum(map(sum, groups.values())))
     console.print(f"{total} deleted" if deleted else f"{total} can go; nothing was deleted: add --delete")
     console.print("What is younger than an hour, and what a writer did not finish for a day, stays.")
