@@ -92,7 +92,7 @@ REFUSED = "refused"
 
 def refusal(problem: str, remedy: str) -> PydanticCustomError:
     """Return the complaint about a field that says how to mend it."""
-    return PydanticCustomError(REFUSED, "{problem}", {"problem": problem, "remedy": remedy})
+    return PydanticCustomError(REFUSED, "{problem}; {remedy}", {"problem": problem, "remedy": remedy})
 
 
 def _check_among_pixels(length: float) -> None:

@@ -476,7 +476,7 @@ def test_one_step_is_the_formula(norm: Norm, loss: AttackLoss) -> None:
         "logit": -weights[label],
     }[loss]
     pixels = torch.from_numpy(image)[None]
-    attack = Attack(norm=norm, eps=1 if norm == "l0" else 20, steps=1, step_size=0.1, loss=loss)
+    attack = Attack(norm=norm, eps=20 if norm in ("l2", "l1") else 1, steps=1, step_size=0.1, loss=loss)
     moved, _ = attack_step(network, attack)(pixels, torch.zeros_like(pixels), torch.tensor([label]))
     assert np.allclose(moved[0].numpy(), 0.1 * by_hand(norm, slope), atol=1e-12)
 
@@ -681,7 +681,7 @@ def test_a_flat_network_moves_nothing() -> None:
     images = torch.rand(5, 1, 4, 4)
     for norm in NORMS:
         for loss in LOSSES:
-            attack = Attack(norm=norm, eps=2, steps=3, loss=loss)
+            attack = Attack(norm=norm, eps=1, steps=3, loss=loss)
             assert torch.equal(perturb(model, images, torch.tensor([0, 1, 2, 0, 1]), attack), images)
 
 

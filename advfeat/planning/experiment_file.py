@@ -175,7 +175,7 @@ def explained(error: ValidationError, model: type[BaseModel]) -> InputError:
     if kind == "value_error" and location[0] == "only" and len(location) == 2:  # the same of one recipe
         return InputError(field, location[1], str(first["ctx"]["error"]), "set it or leave the recipe")
     if kind == REFUSED:
-        return InputError(field, value, first["msg"], first["ctx"]["remedy"])
+        return InputError(field, value, first["ctx"]["problem"], first["ctx"]["remedy"])
     of_one_recipe, location = location[0] == "only", _in_experiment(location)
     if kind in ("extra_forbidden", "invalid_key"):
         hidden = OF_ALL_RECIPES if of_one_recipe and len(location) == 1 else ()
