@@ -366,7 +366,7 @@ def _of_task(error: Exception) -> RayTaskError:
             "its worker cannot run it (ModuleNotFoundError: No module named 'x'); install there",
             True,
         ),
-        (_of_task(AttributeError("no y in x")), "(AttributeError: no y in x)", True),
+        (_of_task(AttributeError("no y in x")), "AttributeError: no y in x", True),
         (_of_task(ConnectionError("gone")), "ConnectionError: gone", False),
         (_of_task(DamagedArtifactError("part.bin is missing")), "part.bin is missing", False),
         (RaySystemError("the raylet died"), "System error: the raylet died", False),

@@ -12,8 +12,11 @@ from ray.exceptions import (
 
 from advfeat.errors import AdvfeatError, first_line
 
-_LASTING = (ImportError, SyntaxError, AttributeError, NameError)
-"""What is wrong with what is installed on a node, and will be the next time."""
+_UNFIT = (ImportError, SyntaxError)
+"""What a node cannot read, as other things, or another Python, are installed there."""
+
+_LASTING = (*_UNFIT, AttributeError, NameError)
+"""What is wrong with code, and will be the next time."""
 
 
 def cause(error: BaseException) -> str:
@@ -25,7 +28,7 @@ def cause(error: BaseException) -> str:
         told = _of_ray(found)
     else:
         told = ": ".join(filter(None, [type(found).__name__, str(found) and first_line(found)]))
-    if found is not error and isinstance(found, _LASTING):
+    if found is not error and isinstance(found, _UNFIT):
         return f"its worker cannot run it ({told}); install there what is installed here"
     return told
 
