@@ -131,6 +131,35 @@ class DataSpec(Spec):
         description="resize and crop pictures to this many pixels a side; restricted-imagenet: 224 if unset",
     )
 
+    image_column: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        exclude_if=lambda name: name is None,  # without it the digests are those of before it was there
+        description="parquet, numpy: the column, or array, of images, if it has none of the usual names",
+    )
+    label_column: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        exclude_if=lambda name: name is None,
+        description="parquet, numpy: the column, or array, of labels, if it has none of the usual names",
+    )
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns that are named, by the fields that name them."""
+        named = {"image_column": self.image_column, "label_column": self.label_column}
+        return {field: name for field, name in named.items() if name is not None}
+
+    @field_validator("image_column", "label_column")
+    @classmethod
+    def _only_tables_and_arrays_have_columns(cls, name: str | None, info: ValidationInfo) -> str | None:
+        source = info.data.get("source")
+        if name is not None and source is not None and not source.startswith(("parquet:", "numpy:")):
+            raise ValueError(f"names a column, and {source} has none")
+        return name
+
     @field_validator("source")
     @classmethod
     def _source_is_known(cls, source: str) -> str:

@@ -165,7 +165,7 @@ def test_a_broken_picture_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("labels", "names", "problem"),
-    [([0, 1, 3], True, "label 3 outside the classes 0 to 2"), ([0, -1, 1], False, "label -1 outside")],
+    [([0, 1, 3], True, "label 3 outside the classes 0 to 2"), ([0, -2, 1], False, "label -2 outside")],
 )
 def test_labels_outside_the_classes(tmp_path: Path, labels: list[int], names: bool, problem: str) -> None:
     write_parquet(tmp_path / "all.parquet", range(3), labels=labels, names=names)

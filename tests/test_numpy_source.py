@@ -101,11 +101,14 @@ def test_identity_follows_the_bytes_of_the_arrays_that_are_used(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [
-        ({"images": IMAGES / 255}, "images of type float64, not uint8"),
+        (
+            {"images": IMAGES / 255 - 0.5},
+            "pixels of type float64 from -0.5 to 0.5, which do not tell what is white",
+        ),
         ({"images": IMAGES[:29]}, "has 29 images in images and 30 labels in labels"),
         ({"images": IMAGES[:, :3, :3]}, "has images of shape (30, 3, 3, 3)"),
         ({"images": IMAGES[..., :2]}, "has images of shape (30, 12, 10, 2)"),
-        ({"labels": LABELS - 1}, "has label -1 outside the classes"),
+        ({"labels": LABELS - 2}, "has label -2 outside the classes"),
         ({"labels": LABELS.astype(float)}, "has labels of type float64"),
         ({"labels": np.eye(30)}, "has labels of type float64 and shape (30, 30)"),
         ({"labels": LABELS.astype(object)}, "cannot be read"),
@@ -125,8 +128,8 @@ def test_what_are_no_images_and_labels(
 
 
 def test_arrays_by_other_names_and_sizes_of_pictures(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="it has X, Y"):
-        data.sizes(spec(npz(tmp_path, {"X": IMAGES, "Y": LABELS})))
+    with pytest.raises(InputError, match="it has P, Q"):
+        data.sizes(spec(npz(tmp_path, {"P": IMAGES, "Q": LABELS})))
     with pytest.raises(InputError, match=r"^data\.image_size: 8 is for pictures"):
         data.image_shape(spec(folder(tmp_path, keras(IMAGES)), image_size=8))
     with pytest.raises(InputError, match="does not exist"):

@@ -20,6 +20,7 @@ __all__ = [
     "Telling",
     "absolute",
     "class_count",
+    "class_names",
     "fetch",
     "image_shape",
     "load",
@@ -45,6 +46,9 @@ class Source(Protocol):
     def class_count(self) -> int:
         """Count the classes; raises ``InputError`` like ``identity``."""
 
+    def class_names(self) -> tuple[str, ...]:
+        """Name the classes; raises ``InputError`` like ``identity``."""
+
     def splits(self) -> Splits:
         """Read all labels; raises ``InputError`` like ``identity``, and its images when they are read."""
 
@@ -56,13 +60,10 @@ class Downloadable(Protocol):
     def fetch(self) -> None:
         """Bring the files to this machine; raises ``InputError``."""
 
-    def class_names(self) -> tuple[str, ...]:
-        """Name the classes, which are known without the files."""
-
 
 @runtime_checkable
 class Telling(Protocol):
-    """A source that takes places for what their names do not say, or leaves some out."""
+    """A source that chooses among what is there: what it takes for what, and what it leaves out."""
 
     def told(self) -> tuple[str, ...]:
         """Say so, each in a predicate about the source; raises ``InputError`` like ``identity``."""
@@ -133,6 +134,11 @@ def image_shape(spec: DataSpec) -> tuple[int, ...]:
 def class_count(spec: DataSpec) -> int:
     """Count the classes of the images that ``load`` will return; raises ``InputError``."""
     return open_source(spec).class_count()
+
+
+def class_names(spec: DataSpec) -> tuple[str, ...]:
+    """Name the classes of the images that ``load`` will return; raises ``InputError``."""
+    return open_source(spec).class_names()
 
 
 def told(spec: DataSpec) -> tuple[str, ...]:

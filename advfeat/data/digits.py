@@ -49,6 +49,10 @@ class DigitsSource:
         """Count the digits."""
         return len(_CLASSES)
 
+    def class_names(self) -> tuple[str, ...]:
+        """Name the classes."""
+        return _CLASSES
+
     def splits(self) -> Splits:
         """Read all images, with a stratified test split."""
         return held_out(_everything(), _CLASSES, self.spec.test_fraction)

@@ -66,6 +66,10 @@ class FolderSource:
         """Count the classes' folders."""
         return len(self._layout.classes)
 
+    def class_names(self) -> tuple[str, ...]:
+        """Name the classes."""
+        return self._layout.classes
+
     def splits(self) -> Splits:
         """List all pictures; they are read when they are asked for."""
         shape = self.image_shape()

@@ -1,24 +1,35 @@
-"""NumPy arrays of uint8 images: an ``.npz`` file or a folder of ``.npy`` files, from a path or fsspec URI.
+"""NumPy arrays of images: an ``.npz`` file or a folder of ``.npy`` files, from a path or fsspec URI.
 
-``x_train``, ``y_train``, ``x_test`` and ``y_test``, as Keras ships its data sets, or ``images`` and
-``labels``. Local ``.npy`` files are mapped into memory, and so never read whole.
+``x_train``, ``y_train``, ``x_test`` and ``y_test``, as Keras ships its data sets, ``train_images`` as
+MedMNIST does, or ``images`` and ``labels``, in all usual spellings, or those that are named. Local
+``.npy`` files are mapped into memory, and so never read whole.
 """
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from advfeat.data.images import LabelledImages, Splits
+from advfeat.data.array_names import Pair, pairs_by_split
+from advfeat.data.images import LabelledImages, Readable, Splits
+from advfeat.data.labels import (
+    UNLABELLED,
+    GivenLabels,
+    LabelledSplits,
+    array_labels,
+    labelled_splits,
+)
 from advfeat.data.numpy_files import NumpyFiles, channels_first
-from advfeat.data.refusal import checked_labels, refusal
+from advfeat.data.pixel_range import check_pixel_type, white_level
+from advfeat.data.pixels import Pixels
+from advfeat.data.refusal import listed, refusal, refuse_image_size
 from advfeat.data.split import given_or_held_out, given_or_held_out_sizes
 from advfeat.errors import InputError
 from advfeat.spec import DataSpec
 
-_GIVEN_SPLITS = (("x_train", "y_train"), ("x_test", "y_test"))
-_ONE_SPLIT = (("images", "labels"),)
+_OF_BEFORE = ({("x_train", "y_train"), ("x_test", "y_test")}, {("images", "labels")})
+"""Arrays whose names are no part of the identity, as no others were read once."""
 
 
 class NumpySource:
@@ -28,33 +39,38 @@ class NumpySource:
         self.spec = spec
         self._error = refusal(
             spec,
-            "give x_train, y_train, x_test and y_test, or images and labels, in an .npz or as .npy files",
+            "give x_train, y_train, x_test and y_test, or images and labels, in an .npz or as .npy files, of "
+            "uint8, or of floats in [0, 1]",
         )
         self._files = NumpyFiles(location, self._error)
 
     def identity(self) -> dict[str, Any]:
         """Hash the files' bytes, after a look at labels and at the form of the images."""
         self.image_shape()
-        names = tuple(name for pair in self._pairs for name in pair)
+        names = tuple(name for pair in self._pairs.values() for name in pair)
         identity: dict[str, Any] = {"numpy": self._files.sha256(names)}
-        if len(self._labels) == 1:
+        if len(self._chosen.names) == 1:
             identity["test_fraction"] = self.spec.test_fraction
-        return identity
+        if set(self._pairs.values()) not in _OF_BEFORE:
+            identity["arrays"] = list(names)
+        if self._chosen.renumbered:
+            identity["classes"] = list(self._chosen.classes)
+        if not self._is_bytes:
+            identity["white"] = self._white
+        return {**identity, **self.spec.columns}
 
     def sizes(self) -> tuple[int, int]:
-        """Count the training and the test images."""
-        return given_or_held_out_sizes(self._labels, self.spec.test_fraction)
+        """Count the training and the test images that have a label."""
+        return given_or_held_out_sizes(self._chosen.labels, self.spec.test_fraction)
 
     def image_shape(self) -> tuple[int, ...]:
         """Return channels, height and width."""
-        if self.spec.image_size is not None:
-            raise InputError(
-                "data.image_size", self.spec.image_size, "is for pictures, these are arrays", "leave it out"
-            )
-        forms = [self._images(self._files.hollow(name)) for name, _ in self._pairs]
-        for (name, other), form, labels in zip(self._pairs, forms, self._labels, strict=True):
-            if len(form) != len(labels):
-                raise self._error(f"has {len(form)} images in {name} and {len(labels)} labels in {other}")
+        refuse_image_size(self.spec)
+        forms = [channels_first(self._hollow(name), self._error) for name, _ in self._pairs.values()]
+        labels = self._chosen.labels
+        for (name, other), form, each in zip(self._pairs.values(), forms, labels, strict=True):
+            if len(form) != len(each):
+                raise self._error(f"has {len(form)} images in {name} and {len(each)} labels in {other}")
             if form.shape[1:] != forms[0].shape[1:]:
                 raise self._error(
                     f"has images of {form.shape[1:]} in {name}, {forms[0].shape[1:]} in the first"
@@ -62,31 +78,73 @@ class NumpySource:
         return forms[0].shape[1:]
 
     def class_count(self) -> int:
-        """Count the classes, up to the largest label."""
-        return 1 + max(int(labels.max()) for labels in self._labels)
+        """Count the classes that images are of."""
+        return len(self._chosen.classes)
+
+    def class_names(self) -> tuple[str, ...]:
+        """Name the classes: by the labels."""
+        return self._chosen.classes
+
+    def told(self) -> tuple[str, ...]:
+        """Say which splits and labels were chosen."""
+        return self._chosen.told
+
+    def left_out(self) -> dict[str, list[str]]:
+        """List the arrays that are not read."""
+        read = {name for pair in self._pairs.values() for name in pair}
+        return {"other arrays": sorted(self._files.names - read)}
 
     def splits(self) -> Splits:
         """Open all arrays."""
-        images = (self._images(self._files.array(name)) for name, _ in self._pairs)
-        opened = [LabelledImages(*pair) for pair in zip(images, self._labels, strict=True)]
-        classes = tuple(map(str, range(self.class_count())))
-        return given_or_held_out(opened, classes, self.spec.test_fraction)
+        opened: list[Readable] = [
+            self._readable(self._images(name), labels)
+            for (name, _), labels in zip(self._pairs.values(), self._chosen.labels, strict=True)
+        ]
+        return given_or_held_out(opened, self._chosen.classes, self.spec.test_fraction)
+
+    def _readable(self, images: NDArray[Any], labels: NDArray[np.int64]) -> Readable:
+        if images.dtype == np.uint8:
+            return LabelledImages(images, labels)
+        return Pixels(labels, lambda: iter([images]), self._white)
+
+    @property
+    def _pairs(self) -> dict[str, Pair]:
+        """The arrays that are read, by split."""
+        return {split: self._found[split] for split in self._chosen.names}
 
     @cached_property
-    def _pairs(self) -> tuple[tuple[str, str], ...]:
-        for pairs in (_GIVEN_SPLITS, _ONE_SPLIT):
-            if all(name in self._files.names for pair in pairs for name in pair):
-                return pairs
-        found = ", ".join(sorted(self._files.names)[:8]) or "none"
-        raise self._error(f"lacks the arrays that are looked for; it has {found}")
+    def _found(self) -> dict[str, Pair]:
+        image, label = self.spec.image_column, self.spec.label_column
+        if found := pairs_by_split(self._files.names, image, label):
+            return found
+        there = listed(sorted(self._files.names)) or "none"
+        for field, name in self.spec.columns.items():
+            raise InputError(f"data.{field}", name, "leads to no images with labels", f"there are {there}")
+        raise self._error(
+            "lacks the arrays that are looked for (data.image_column and data.label_column name others); "
+            f"it has {there}"
+        )
 
     @cached_property
-    def _labels(self) -> list[NDArray[np.int64]]:
-        return [checked_labels(self._files.array(name), self._error) for _, name in self._pairs]
+    def _chosen(self) -> LabelledSplits:
+        given = {split: partial(self._labels, name) for split, (_, name) in self._found.items()}
+        return labelled_splits(given, self._error)
 
-    def _images(self, images: NDArray[Any]) -> NDArray[np.uint8]:
-        if images.dtype != np.uint8:
-            raise self._error(
-                f"has images of type {images.dtype}, not uint8 (np.round(255 * images) of [0, 1])"
-            )
-        return channels_first(images, self._error)
+    def _labels(self, name: str) -> GivenLabels:
+        return array_labels(self._files.array(name), self._error, lowest=UNLABELLED)
+
+    @property
+    def _is_bytes(self) -> bool:
+        return all(self._hollow(name).dtype == np.uint8 for name, _ in self._pairs.values())
+
+    @cached_property
+    def _white(self) -> int:
+        return white_level((self._images(name) for name, _ in self._pairs.values()), self._error)
+
+    def _hollow(self, name: str) -> NDArray[Any]:
+        hollow = self._files.hollow(name)
+        check_pixel_type(hollow.dtype, self._error)
+        return hollow
+
+    def _images(self, name: str) -> NDArray[Any]:
+        return channels_first(self._files.array(name), self._error)

@@ -1,22 +1,24 @@
-"""Parquet in the Hugging Face image layout, from a path or any fsspec URI.
+"""Parquet with pictures or pixels, from a path or any fsspec URI.
 
-An image column (``img`` or ``image``: a struct with the encoded picture in ``bytes``) and a label
-column (``label`` or ``labels``). The location is a file or a folder; in a folder, names of files or of
-folders in it that start with ``train`` and ``test`` are the splits.
+An image column (``img``, ``image``, or the one that is named) of encoded pictures, as bytes or as Hugging
+Face's records of ``bytes`` and ``path``, or of numbers in lists or tensors; a label column (``label``,
+``labels``, or the one that is named) of numbers or names. The location is a file or a folder, in which names
+of files and of folders tell the splits.
 """
 
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from advfeat.data.decode import Pictures, picture_shape
-from advfeat.data.images import Splits
-from advfeat.data.parquet_files import ParquetFiles
-from advfeat.data.parquet_folder import files_by_split
+from advfeat.data.images import Readable, Splits
+from advfeat.data.labels import LabelledSplits, labelled_splits
+from advfeat.data.parquet_files import Columns, ParquetFiles
+from advfeat.data.parquet_folder import TableFiles, table_files
 from advfeat.data.picture_file import READING
-from advfeat.data.refusal import refusal
+from advfeat.data.pixel_range import white_level
+from advfeat.data.pixels import Pixels
+from advfeat.data.refusal import refusal, refuse_image_size
 from advfeat.data.split import given_or_held_out, given_or_held_out_sizes
 from advfeat.errors import explained
 from advfeat.files.place import place_of
@@ -24,7 +26,7 @@ from advfeat.spec import DataSpec
 
 
 class ParquetSource:
-    """Parquet files with encoded pictures and integer labels."""
+    """Parquet files with images and labels."""
 
     def __init__(self, location: str, spec: DataSpec) -> None:
         self.spec = spec
@@ -36,52 +38,91 @@ class ParquetSource:
             self._place = place_of(location)
 
     def identity(self) -> dict[str, Any]:
-        """Hash every file's bytes, after a look at their footers and labels."""
-        identity: dict[str, Any] = {"image_size": self.spec.image_size, "reading": READING}
-        for name, files in self._splits.items():
-            self._labels(files)
-            identity[name] = files.sha256()
-        if len(self._splits) == 1:
+        """Hash every file's bytes, after a look at their footers, labels and pixels."""
+        identity: dict[str, Any] = {"image_size": self.spec.image_size}
+        for name in self._chosen.names:
+            identity[name] = self._files[name].sha256()
             identity["test_fraction"] = self.spec.test_fraction
-        return {"parquet": identity}
+        if self._chosen.renumbered:
+            identity["classes"] = list(self._chosen.classes)
+        if self._first.holds_pictures:
+            identity["reading"] = READING
+        else:
+            self.image_shape()
+            identity["white"] = self._white
+        return {"parquet": {**identity, **self.spec.columns}}
 
     def sizes(self) -> tuple[int, int]:
-        """Count the training and the test rows."""
-        labels = [self._labels(files) for files in self._splits.values()]
-        return given_or_held_out_sizes(labels, self.spec.test_fraction)
+        """Count the training and the test rows that have a label."""
+        return given_or_held_out_sizes(self._chosen.labels, self.spec.test_fraction)
 
     def image_shape(self) -> tuple[int, ...]:
-        """Return channels, height and width, from the first picture."""
-        return picture_shape(self._first.first_picture(), self.spec.image_size)
+        """Return channels, height and width, from the first image."""
+        if self._first.holds_pictures:
+            return picture_shape(self._first.first_picture(), self.spec.image_size)
+        refuse_image_size(self.spec)
+        shapes = {name: self._files[name].pixel_shape for name in self._chosen.names}
+        first, *others = shapes.values()
+        for other in others:
+            if other != first:
+                raise self._error(f"has images of {other} for testing, {first} for training")
+        return first
 
     def class_count(self) -> int:
-        """Count the classes that the file names, or else up to the largest label."""
-        names = self._first.class_names()
-        return len(names) or 1 + max(int(files.labels().max()) for files in self._splits.values())
+        """Count the classes that images are of."""
+        return len(self._chosen.classes)
+
+    def class_names(self) -> tuple[str, ...]:
+        """Name the classes: as the files do, or by their numbers."""
+        return self._chosen.classes
+
+    def told(self) -> tuple[str, ...]:
+        """Say which splits and labels were chosen."""
+        return self._chosen.told
+
+    def left_out(self) -> Mapping[str, Sequence[str]]:
+        """List what is not read, by what it is."""
+        return self._found.left_out
 
     def splits(self) -> Splits:
-        """Read all labels; pictures are read when they are asked for."""
-        classes = self._first.class_names() or tuple(map(str, range(self.class_count())))
-        shape = self.image_shape()
-        pictures = [
-            Pictures(self._labels(files), files.pictures, shape, self.spec.image_size)
-            for files in self._splits.values()
+        """Read all labels; images are read when they are asked for."""
+        pairs = [
+            (self._files[name], labels)
+            for name, labels in zip(self._chosen.names, self._chosen.labels, strict=True)
         ]
-        return given_or_held_out(pictures, classes, self.spec.test_fraction)
+        shape, size = self.image_shape(), self.spec.image_size
+        parts: list[Readable] = (
+            [Pictures(labels, files.pictures, shape, size) for files, labels in pairs]
+            if self._first.holds_pictures
+            else [Pixels(labels, files.pixels, self._white) for files, labels in pairs]
+        )
+        return given_or_held_out(parts, self._chosen.classes, self.spec.test_fraction)
 
     @property
     def _first(self) -> ParquetFiles:
-        return next(iter(self._splits.values()))
+        return self._files[self._chosen.names[0]]
 
     @cached_property
-    def _splits(self) -> dict[str, ParquetFiles]:
-        found = files_by_split(self._place, self._error)
-        splits = {name: found.get(name, []) for name in ("train", "test")}
-        if not all(splits.values()):
-            if any(splits.values()) or not found["all"]:
-                raise self._error("holds no train*.parquet and test*.parquet")
-            splits = {"all": found["all"]}
-        return {name: ParquetFiles(self._place, files, self._error) for name, files in splits.items()}
+    def _white(self) -> int:
+        every = (self._files[name] for name in self._chosen.names)
+        return white_level((piece for files in every for piece in files.pixels()), self._error)
 
-    def _labels(self, files: ParquetFiles) -> NDArray[np.int64]:
-        return files.labels(len(files.class_names()) or None)
+    @cached_property
+    def _chosen(self) -> LabelledSplits:
+        given = {name: partial(getattr, files, "labels") for name, files in self._files.items()}
+        return labelled_splits(given, self._error)
+
+    @cached_property
+    def _found(self) -> TableFiles:
+        return table_files(self._place, self._error)
+
+    @cached_property
+    def _files(self) -> dict[str, ParquetFiles]:
+        """The files of each split; all of them under ``all`` if no name tells a split."""
+        splits: Mapping[str, list[str]] = self._found.of_split or {"all": self._found.every}
+        if not self._found.every or not splits.keys() & {"all", "train"}:
+            raise self._error("holds no train*.parquet")
+        columns = Columns(self.spec.image_column, self.spec.label_column)
+        return {
+            name: ParquetFiles(self._place, files, self._error, columns) for name, files in splits.items()
+        }

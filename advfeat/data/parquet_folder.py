@@ -5,36 +5,61 @@ came second or from before a repair.
 """
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from advfeat.data.refusal import Refusal
+from advfeat.data.split_names import roles_in
 from advfeat.errors import DamagedArtifactError, explained
 from advfeat.files.place import Place
 from advfeat.storage import MOST_MANIFEST_BYTES, parse_manifest
 
-_SPLIT = re.compile(r"(?:partial-)?(train|test|val(?=id|[^a-z]|$))")
-"""Names of splits, also as the Hub converts data sets: ``train/0000.parquet``, ``partial-train`` if large."""
+_BEGINS_WITH = re.compile(r"(?:partial-)?(train|test)", re.IGNORECASE)
+"""Of names such as ``trainA``; the Hub calls large sets that it converts ``partial-train``."""
 
 
-def files_by_split(place: Place, refused: Refusal) -> dict[str, list[str]]:
+@dataclass(frozen=True)
+class TableFiles:
+    """The Parquet files of a place, sorted, and those whose names tell a split by ``Role``."""
+
+    every: list[str]
+    of_split: dict[str, list[str]] = field(default_factory=dict)
+    left_out: Mapping[str, list[str]] = field(default_factory=dict)
+    """What lies there and is not read, by what it is."""
+
+
+def table_files(place: Place, refused: Refusal) -> TableFiles:
     """List the file at a place, or the Parquet files in the folder there.
 
-    All of them under ``all``, those of a split also under ``train``, ``test`` or ``val``.
+    Hidden files and folders, and such whose names begin with an underscore, are left out, as Arrow leaves
+    them out. Raises what ``refused`` makes.
     """
     fs, root = place.fs, place.root
     with explained(refused):
         if not fs.exists(root):
             raise refused("does not exist")
         if fs.isfile(root):
-            return {"all": [root]}
-        files = _files_of_artifact(fs, root, refused)
-        if files is None:
-            files = [path for path in place.below() if path.endswith(".parquet")]
-    found: dict[str, list[str]] = {"all": sorted(files), "train": [], "test": [], "val": []}
-    for path in found["all"]:
+            return TableFiles([root])
+        there = place.below()
+        named = _files_of_artifact(fs, root, refused)
+    tables = [path for path in there if path.lower().endswith(".parquet")]
+    if named is None:
+        every = [path for path in tables if not _is_hidden(path.removeprefix(root))]
+        left_out = "hidden, or named with an underscore"
+    else:
+        every, left_out = sorted(named), "not of the artifact"
+    of_split: dict[str, list[str]] = {}
+    for path in every:
         if split := _split_of(path.removeprefix(root)):
-            found[split].append(path)
-    return found
+            of_split.setdefault(split, []).append(path)
+    others = [path for path in there if path not in tables and not path.endswith("/manifest.json")]
+    return TableFiles(every, of_split, {left_out: sorted({*tables} - {*every}), "no .parquet files": others})
+
+
+def _is_hidden(path: str) -> bool:
+    return any(part.startswith((".", "_")) for part in PurePosixPath(path.lstrip("/")).parts)
 
 
 def _files_of_artifact(fs: Any, root: str, refused: Refusal) -> list[str] | None:
@@ -50,8 +75,10 @@ def _files_of_artifact(fs: Any, root: str, refused: Refusal) -> list[str] | None
 
 
 def _split_of(path: str) -> str | None:
-    """Return what the file's name, or else that of the nearest folder with such a name, starts with."""
+    """Return what the file's name, or else that of the nearest folder with such a name, tells."""
     for name in reversed(path.split("/")):
-        if found := _SPLIT.match(name):
-            return found[1]
+        if begins := _BEGINS_WITH.match(name):
+            return begins[1].lower()
+        if len(roles := roles_in(name)) == 1:
+            return roles.pop()
     return None

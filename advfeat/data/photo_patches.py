@@ -52,6 +52,10 @@ class PhotoPatches:
         """Count the photographs."""
         return len(_PHOTOGRAPHS)
 
+    def class_names(self) -> tuple[str, ...]:
+        """Name the classes."""
+        return _PHOTOGRAPHS
+
     def splits(self) -> Splits:
         """Read all patches, with a stratified test split."""
         return held_out(_everything(), _PHOTOGRAPHS, self.spec.test_fraction)

@@ -25,14 +25,24 @@ def listed(names: Collection[object], most: int = 4) -> str:
     return ", ".join([*map(str, list(names)[:most]), *(["…"] if len(names) > most else [])])
 
 
-def checked_labels(values: NDArray[Any], refused: Refusal, classes: int | None = None) -> NDArray[np.int64]:
-    """Return labels, integers (N,) or (N, 1) from 0 to below ``classes``, if given, as int64 (N,)."""
+def refuse_image_size(spec: DataSpec) -> None:
+    """Raise ``InputError`` if arrays are to be resized."""
+    if spec.image_size is not None:
+        raise InputError(
+            "data.image_size", spec.image_size, "is for pictures, these are arrays", "leave it out"
+        )
+
+
+def checked_labels(
+    values: NDArray[Any], refused: Refusal, classes: int | None = None, *, lowest: int = 0
+) -> NDArray[np.int64]:
+    """Return integers (N,) or (N, 1) from ``lowest`` to below ``classes``, if given, as int64 (N,)."""
     if values.dtype.kind not in "iu" or values.ndim == 0 or values.size != len(values):
         raise refused(f"has labels of type {values.dtype} and shape {values.shape}, not one integer an image")
     if not len(values):
         raise refused("holds no images")
-    lowest, highest, upper = int(values.min()), int(values.max()), (classes or MOST_CLASSES) - 1
-    if lowest < 0 or highest > upper:
-        outside = lowest if lowest < 0 else highest
+    smallest, highest, upper = int(values.min()), int(values.max()), (classes or MOST_CLASSES) - 1
+    if smallest < lowest or highest > upper:
+        outside = smallest if smallest < lowest else highest
         raise refused(f"has label {outside} outside the classes 0 to {upper if classes else max(highest, 0)}")
     return values.reshape(-1).astype(np.int64)

@@ -87,6 +87,10 @@ class RestrictedImageNet:
         """Count the classes."""
         return len(RANGES)
 
+    def class_names(self) -> tuple[str, ...]:
+        """Name the classes."""
+        return tuple(RANGES)
+
     def splits(self) -> Splits:
         """List all pictures; they are read when they are asked for."""
         train, test = (

@@ -1,4 +1,7 @@
-"""Splits that depend on nothing but the data's order: the same for every seed and machine."""
+"""Splits that depend on nothing but the data's order: the same for every seed and machine.
+
+Images whose label is below 0 have none, and are in no split.
+"""
 
 from collections.abc import Sequence
 
@@ -27,16 +30,18 @@ def held_out_sizes(labels: NDArray[np.int64], test_fraction: float) -> tuple[int
 def given_or_held_out(parts: Sequence[Readable], classes: tuple[str, ...], test_fraction: float) -> Splits:
     """Return the training and the test split that a source came with; hold one out of a single part."""
     if len(parts) == 1:
+        _check_every_class_is_trained(parts[0].labels, test_fraction)
         return held_out(parts[0], classes, test_fraction)
-    train, test = parts
-    return Splits(Split.whole(train), Split.whole(test), classes)
+    train, test = (Split(part, _labelled_rows(part.labels)) for part in parts)
+    return Splits(train, test, classes)
 
 
 def given_or_held_out_sizes(labels: Sequence[NDArray[np.int64]], test_fraction: float) -> tuple[int, int]:
     """Count the training and the test images that ``given_or_held_out`` will return."""
     if len(labels) == 1:
+        _check_every_class_is_trained(labels[0], test_fraction)
         return held_out_sizes(labels[0], test_fraction)
-    train, test = labels
+    train, test = map(_labelled_rows, labels)
     return len(train), len(test)
 
 
@@ -61,11 +66,11 @@ def _held_out_rows(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(labels))
     test_rows: list[NDArray[np.int64]] = []
-    for label in np.unique(labels):
+    for label in np.unique(labels[_labelled_rows(labels)]):
         members = order[labels[order] == label]
         test_rows.append(members[: round(test_fraction * len(members))])
     test = np.sort(np.concatenate(test_rows))
-    train = np.setdiff1d(np.arange(len(labels)), test)
+    train = np.setdiff1d(_labelled_rows(labels), test)
     if not len(train) or not len(test):
         raise InputError(
             "data.test_fraction",
@@ -74,6 +79,19 @@ def _held_out_rows(
             "give more images or another fraction",
         )
     return train, test
+
+
+def _labelled_rows(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.flatnonzero(labels >= 0)
+
+
+def _check_every_class_is_trained(labels: NDArray[np.int64], test_fraction: float) -> None:
+    """Raise ``InputError`` if all images of a class are held out."""
+    train, _ = _held_out_rows(labels, test_fraction)
+    gone = np.setdiff1d(labels[_labelled_rows(labels)], labels[train])
+    if len(gone):
+        problem = f"leaves no training image of class number {gone[0]}, of which there are too few"
+        raise InputError("data.test_fraction", test_fraction, problem, "give more images or another fraction")
 
 
 def _drawn(split: Split, size: int) -> Split:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from advfeat.spec import LOCATED_SOURCES, NAMED_SOURCES
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -49,8 +51,10 @@ _ORIGINS = (
 )
 _BY_SOURCE = {origin.source: origin for origin in _ORIGINS}
 _TORCHVISION = {"CIFAR10": "cifar10", "MNIST": "mnist", "FashionMNIST": "fashion-mnist"}
-_SETTINGS = ("test_fraction", "image_size")
-"""What the identity of images says besides where they come from."""
+_SETTINGS = ("test_fraction", "image_size", "image_column", "label_column")
+"""What the identity of images says of the ``DataSpec`` that they were read by."""
+
+_KINDS = {*NAMED_SOURCES, *(prefix.rstrip(":") for prefix in LOCATED_SOURCES), "torchvision", "torch"}
 
 
 def origin_of(identity: Mapping[str, Any]) -> Origin:
@@ -58,7 +62,7 @@ def origin_of(identity: Mapping[str, Any]) -> Origin:
 
     The place of files is no part of it: ``source`` then holds the word PATH in its stead.
     """
-    kind = next((name for name in identity if name not in (*_SETTINGS, "reading")), "folder")
+    kind = next((name for name in identity if name in _KINDS), "folder")
     source = _TORCHVISION.get(str(identity[kind]), kind) if kind == "torchvision" else kind
     located = f"{kind}:PATH"
     given = Origin(located, f"files that the user gave ({kind})", "unknown", "as given by the user")

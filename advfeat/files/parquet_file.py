@@ -2,7 +2,8 @@
 
 A footer tells how many values a file holds and how large they are once unpacked; the reader takes memory
 as it is told. Here that must fit the file's length before anything is unpacked; what each page says of
-itself is compared in ``parquet_pages``. Types of other packages, whose values may be pickles, are refused.
+itself is compared in ``parquet_pages``. Types of other packages, whose values may be pickles, are refused,
+but for arrays of Hugging Face's datasets.
 """
 
 from collections import defaultdict
@@ -15,6 +16,10 @@ import pyarrow.parquet as pq
 from advfeat.errors import first_line
 from advfeat.files.expansion import believed_bytes
 from advfeat.files.parquet_footer import read_footer
+
+_OF_ARROW = (pa.FixedShapeTensorType, pa.JsonType, pa.UuidType, pa.Bool8Type)
+_OF_DATASETS = {f"datasets.features.features.Array{rank}DExtensionType" for rank in (2, 3, 4, 5)}
+"""Nothing in them is a pickle: Hugging Face's are described by JSON."""
 
 _MOST_NESTING = 16
 _LEVEL_BYTES = 4
@@ -81,7 +86,9 @@ def row_bytes(parquet: pq.ParquetFile, columns: Collection[str]) -> int:
 
 def _check_type(name: str, kind: pa.DataType, nesting: int = 0) -> None:
     if isinstance(kind, pa.BaseExtensionType):
-        raise ParquetFileError(f"column {name} has the type {kind.extension_name} of another package")
+        if not (isinstance(kind, _OF_ARROW) or kind.extension_name in _OF_DATASETS):
+            raise ParquetFileError(f"column {name} has the type {kind.extension_name} of another package")
+        kind = kind.storage_type
     if nesting > _MOST_NESTING:
         raise ParquetFileError(f"column {name} is nested too deeply")
     inner = [kind.value_type] if pa.types.is_dictionary(kind) else []

@@ -45,15 +45,38 @@ def check_pages(file: BinaryIO, parquet: pq.ParquetFile, columns: Collection[str
 def _check_lists(
     schema: pa.Schema, rows: int, chunk: pq.ColumnChunkMetaData, description: pq.ColumnSchema
 ) -> None:
-    """Raise ``ParquetFileError`` if lists hold lists, or rows are without the values of their fixed size."""
+    """Raise ``ParquetFileError`` for lists in records, or rows without all values of lists of one size."""
     top = description.path.partition(".")[0]
     for kind in [field.type for field in schema if field.name.partition(".")[0] == top]:
-        fixed = pa.types.is_fixed_size_list(kind)
-        is_list = fixed or pa.types.is_list(kind) or pa.types.is_large_list(kind)
-        if description.max_repetition_level > is_list:
-            raise ParquetFileError(f"column {description.path} has lists in lists or in records")
-        if fixed and rows * kind.list_size > chunk.num_values:
-            raise ParquetFileError(f"column {top} has rows that do not hold {kind.list_size:,} values each")
+        depth, each = _lists(kind, top)
+        if description.max_repetition_level > depth:
+            raise ParquetFileError(f"column {description.path} has lists in records")
+        if rows * each > chunk.num_values:
+            raise ParquetFileError(f"column {top} has rows that do not hold {each:,} values each")
+
+
+def _lists(kind: pa.DataType, column: str) -> tuple[int, int]:
+    """Return how deep lists lie in lists, and how many values those of a fixed size have; 0 if none.
+
+    Raises ``ParquetFileError`` for lists of a fixed size in such of any, which Arrow fills too, any number
+    of times.
+    """
+    depth, each, of_any_length = 0, 1, False
+    while True:
+        kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+        if pa.types.is_fixed_size_list(kind):
+            if of_any_length:
+                raise ParquetFileError(f"column {column} has lists of a fixed size in lists of any")
+            each *= kind.list_size
+        elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or _is_list_view(kind):
+            of_any_length = True
+        else:
+            return depth, each if depth else 0
+        depth, kind = depth + 1, kind.value_type
+
+
+def _is_list_view(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind))
 
 
 def _check_against_footer(pages: list[PageHeader], chunk: pq.ColumnChunkMetaData, path: str) -> None:

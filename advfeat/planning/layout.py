@@ -195,8 +195,11 @@ class Layout:
         problem = None
         if found.image_shape != self.images.shape:
             problem = f"has images of {_size(found.image_shape)}, the data's are {_size(self.images.shape)}"
-        elif found.highest_label >= (classes := data.class_count(self._experiment.data)):
-            problem = f"has label {found.highest_label}, the data have the classes 0 to {classes - 1}"
+        else:
+            try:
+                found.numbers_among(data.class_names(self._experiment.data))
+            except ValueError as error:
+                problem = str(error)
         if problem is not None:
             raise InputError(
                 "imported", self._imported_from, problem, "set data to those that it was made from"
@@ -210,11 +213,13 @@ class Layout:
         return location
 
     def _add_imported(self) -> str:
+        numbers = self._imported.numbers_among(data.class_names(self._experiment.data))
+        by_name = {} if numbers is None else {"labels": "by name"}
         return self._add(
             Stage(
                 kind="dataset",
                 title="data set imported",
-                parameters={"recipe": "imported", "identity": self._imported.identity},
+                parameters={"recipe": "imported", "identity": self._imported.identity, **by_name},
                 inputs={"images": self.images.digest},
                 context={"imported": absolute_source(self._imported_from)},
             )

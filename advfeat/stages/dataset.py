@@ -50,7 +50,9 @@ def make_dataset(stage: Stage, store: Store) -> ArtifactRef:
 
 def _tables(stage: Stage, store: Store) -> Iterator[pa.Table]:
     if RECIPES[stage.parameters["recipe"]].originals == "unknown":
-        return imported_tables(stage.context["imported"])
+        by_name = "labels" in stage.parameters
+        classes = read_classes(store, stage.inputs["images"]) if by_name else None
+        return imported_tables(stage.context["imported"], classes)
     if not stage.parts:
         return dataset_tables(dataset_request(stage.parameters, stage.inputs, store))
     return chain.from_iterable(stored_tables(store, shard) for shard in stage.parts)

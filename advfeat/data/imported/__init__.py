@@ -5,14 +5,15 @@ from a path or any fsspec URI. Real images (``advfeat.data``) are uint8 and come
 float32 in [0, 1] and come without one: what was learned from them is tested on real images.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from advfeat.data.refusal import Refusal
+from advfeat.data.labels import UNLABELLED, GivenLabels, places_in
+from advfeat.data.refusal import Refusal, listed
 from advfeat.errors import InputError
 from advfeat.files.parts import float_images_per_group
 
@@ -28,8 +29,8 @@ class FinishedSet(Protocol):
     def reading(self) -> dict[str, int]:
         """Say by which version pictures are decoded; nothing of pixels."""
 
-    def labels(self) -> NDArray[np.int64]:
-        """Read all labels, from 0."""
+    def labels(self) -> GivenLabels:
+        """Read all labels, from 0, none missing, with the names of their classes if the files tell them."""
 
     def images(self) -> Iterator[NDArray[Any]]:
         """Read the images (n, C, H, W) in pieces of any size, uint8 or floats."""
@@ -37,12 +38,44 @@ class FinishedSet(Protocol):
 
 @dataclass(frozen=True)
 class Description:
-    """What is known of a finished data set before anything learns from it; ``image_shape`` is (C, H, W)."""
+    """What is known of a finished data set before anything learns from it; ``image_shape`` is (C, H, W).
+
+    ``used_labels`` are the numbers that label an image, ``class_names`` those of 0, 1, …, if files tell them.
+    """
 
     identity: dict[str, Any]
     size: int
     image_shape: tuple[int, ...]
-    highest_label: int
+    used_labels: tuple[int, ...]
+    class_names: tuple[str, ...]
+    labels_are_names: bool
+
+    def numbers_among(self, classes: Sequence[str]) -> NDArray[np.int64] | None:
+        """Return the number among ``classes`` of 0, 1, … here; None if it is the same one.
+
+        Names decide where all are known, and numbers where no name says otherwise.
+        Raises ``ValueError`` that says what is wrong.
+        """
+        if not self.class_names:
+            self._check_same_numbers(classes)
+            return None
+        places = places_in(self.class_names, classes)
+        unknown = [number for number in self.used_labels if places[number] == UNLABELLED]
+        if not unknown:
+            same = all(places[number] == number for number in self.used_labels)
+            return None if same else places
+        others_are_the_same = all(places[number] in (number, UNLABELLED) for number in self.used_labels)
+        if self.labels_are_names or not others_are_the_same:
+            names = listed([self.class_names[number] for number in unknown])
+            raise ValueError(f"has labels that are no classes of the data: {names} (of {listed(classes)})")
+        self._check_same_numbers(classes)
+        return None
+
+    def _check_same_numbers(self, classes: Sequence[str]) -> None:
+        if self.used_labels[-1] >= len(classes):
+            raise ValueError(
+                f"has label {self.used_labels[-1]}, the data have the classes 0 to {len(classes) - 1}"
+            )
 
 
 def describe(location: str) -> Description:
@@ -57,19 +90,22 @@ def describe(location: str) -> Description:
     labels, shape, count = opened.labels(), (), 0
     for images in _pixels(opened, refused):
         shape, count = images.shape[1:], count + len(images)
-    if count != len(labels):
-        raise refused(f"has {count} images and {len(labels)} labels")
-    return Description({kind: opened.sha256(), **opened.reading()}, count, shape, int(labels.max()))
+    if count != len(labels.numbers):
+        raise refused(f"has {count} images and {len(labels.numbers)} labels")
+    identity = {kind: opened.sha256(), **opened.reading()}
+    used = tuple(map(int, labels.used))
+    return Description(identity, count, shape, used, labels.names, labels.of_text)
 
 
 def pieces(location: str, size: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
     """Yield images float32 (n, C, H, W) in [0, 1] and labels int64 (n,), ``size`` of them at a time.
 
-    It is fewer if so many are more than a row group. Raises ``InputError`` like ``describe``.
+    It is fewer if so many are more than a row group; labels are numbered as in the files.
+    Raises ``InputError`` like ``describe``.
     """
     refused = _refusal(location)
     opened = _opened(location, refused)
-    labels, start = opened.labels(), 0
+    labels, start = opened.labels().numbers, 0
     for images in _of_one_size(_pixels(opened, refused), size):
         yield images, labels[start : start + len(images)]
         start += len(images)

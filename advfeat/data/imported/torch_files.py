@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from advfeat.data.labels import GivenLabels
 from advfeat.data.refusal import Refusal, checked_labels
 from advfeat.digest import stream_sha256
 from advfeat.errors import explained
@@ -45,12 +46,12 @@ class TorchFiles:
         """Say nothing: these are pixels."""
         return {}
 
-    def labels(self) -> NDArray[np.int64]:
+    def labels(self) -> GivenLabels:
         """Read all labels."""
         parts = self._arrays(_LABELS)
         if any(part.ndim != 1 for part in parts):
             raise self._refused(f"has labels in {_LABELS} that are not one a row")
-        return checked_labels(np.concatenate(parts), self._refused)
+        return GivenLabels(checked_labels(np.concatenate(parts), self._refused))
 
     def images(self) -> Iterator[NDArray[Any]]:
         """Yield the images, all of which are in memory."""

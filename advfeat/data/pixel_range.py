@@ -1,0 +1,66 @@
+"""Pixels of any type of number -> uint8, where their range tells what is white; they are refused where not.
+
+White is 1, 255 or 65535. Pixels that reach neither half of one nor the next below it could be anything (12
+bits in 16, the digits' 0 to 16, images divided twice), and would come out nearly black.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from advfeat.data.refusal import Refusal
+
+_ROUNDING = 0.5 / 255
+_PIECE = 1024
+
+
+def white_level(images: Iterable[NDArray[np.generic]], refused: Refusal) -> int:
+    """Return what is white in images, given in pieces: 1, 255 or 65535.
+
+    uint8 and bool say it themselves: their values are not looked at. Raises ``InputError`` where it cannot
+    be told, for NaN, and for pixels below black.
+    """
+    lowest, highest, kind = np.inf, -np.inf, None
+    for piece in images:
+        check_pixel_type(piece.dtype, refused)
+        if kind not in (None, piece.dtype):
+            raise refused(f"has images of type {kind} and of type {piece.dtype}")
+        kind = piece.dtype
+        if kind == np.uint8 or kind.kind == "b":
+            continue
+        for start in range(0, len(piece), _PIECE):
+            part = piece[start : start + _PIECE]
+            low, high = float(part.min()), float(part.max())
+            if not (np.isfinite(low) and np.isfinite(high)):
+                raise refused("has pixels that are NaN or infinite")
+            lowest, highest = min(lowest, low), max(highest, high)
+    if kind is None:
+        raise refused("holds no images")
+    if kind == np.uint8 or kind.kind == "b":
+        return 255 if kind == np.uint8 else 1
+    return _white(lowest, highest, kind, refused)
+
+
+def check_pixel_type(kind: np.dtype[np.generic], refused: Refusal) -> None:
+    """Raise ``InputError`` unless pixels of a type are numbers."""
+    if kind.kind not in "uifb":
+        raise refused(f"has images of type {kind}, no numbers")
+
+
+def as_bytes(images: NDArray[np.generic], white: int) -> NDArray[np.uint8]:
+    """Return images whose white is ``white`` as uint8, rounded."""
+    if images.dtype == np.uint8:
+        return np.ascontiguousarray(images)
+    scaled = images.astype(np.float32) * np.float32(255 / white)
+    return np.asarray(np.rint(scaled).clip(0, 255), np.uint8)
+
+
+def _white(lowest: float, highest: float, kind: np.dtype[np.generic], refused: Refusal) -> int:
+    for white in (255, 65535) if kind.kind in "ui" else (1, 255, 65535):
+        slack = 0.0 if kind.kind in "ui" else white * _ROUNDING
+        if lowest >= -slack and white / 2 < highest <= white + slack:
+            return white
+    raise refused(
+        f"has pixels of type {kind} from {lowest:.4g} to {highest:.4g}, which do not tell what is white"
+    )
