@@ -8,6 +8,8 @@ import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
@@ -99,8 +101,27 @@ def stored(store: Store, digest: str) -> tuple[NDArray[np.float32], NDArray[np.i
 
 
 def test_cards_come_with_every_export(exported: Path) -> None:
-    for _, name, *_ in EXPORTS:
-        assert {"README.md", "card.json"} <= {path.name for path in (exported / name).iterdir()}
+    for _, name, to, _ in EXPORTS:
+        before = "_" if to == "parquet" else ""
+        card = {f"{before}README.md", f"{before}card.json"}
+        assert card_files(exported / name) == card
+
+
+def card_files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.name.endswith((".md", ".json"))}
+
+
+def test_parquet_is_read_by_the_name_of_its_folder(exported: Path) -> None:
+    folder = exported / "d_rand-parquet"
+    rows = pd.read_parquet(folder / "train")
+    assert len(rows) == 1258
+    pd.testing.assert_frame_equal(pd.read_parquet(folder), rows)
+    assert pyarrow.dataset.dataset(folder).count_rows() == 1258
+    assert len(datasets.load_dataset(str(folder), split="train", cache_dir=str(exported / "cache"))) == 1258
+    assert pa.concat_tables(map(pq.read_table, folder.glob("**/*.parquet"))).num_rows == 1258
+    both = datasets.load_dataset(str(exported / "digits"), cache_dir=str(exported / "cache"))
+    assert {split: len(part) for split, part in both.items()} == {"train": 1258, "test": 539}
+    assert len(pd.read_parquet(exported / "digits")) == 1797
 
 
 @pytest.mark.parametrize("name", ["d_rand-parquet", "d_rand-hf", "d_rand-webdataset", "d_rand-folder"])
@@ -145,9 +166,10 @@ def test_success_after_quantization_is_that_of_the_exported_images(
     assert card.exported.attack_success == pytest.approx(right.mean())
     assert 0 < card.exported.largest_pixel_change <= 0.5 / 255 + 1e-6
     assert card.attack_success == pytest.approx((predict(model, torch.from_numpy(images)) == labels).mean())
-    kept = json.loads((tmp_path / "out" / "card.json").read_text())
+    before = "_" if to == "parquet" else ""
+    kept = json.loads((tmp_path / "out" / f"{before}card.json").read_text())
     assert kept["exported"]["attack_success"] == card.exported.attack_success
-    assert "attack success after quantization" in (tmp_path / "out" / "README.md").read_text()
+    assert "attack success after quantization" in (tmp_path / "out" / f"{before}README.md").read_text()
 
 
 def test_soft_labels_are_exported_too(made: tuple[Store, Plan], tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ def export(
     """Write a data set, or real images with their test split, in one of ``FORMATS``; return its card.
 
     Pixels keep the precision that they are stored in, uint8 in pictures, unless one is named. Memory holds a
-    piece of the rows. The card (``card.json``, ``README.md``) comes last.
+    piece of the rows. The card (``card.json``, ``README.md``) comes last; beside Parquet the names of both
+    begin with an underscore.
     Raises ``InputError`` before anything is written, ``MissingArtifactError`` or ``DamagedArtifactError``.
     """
     if to not in FORMATS:
@@ -63,9 +64,10 @@ def export(
             largest_pixel_change=rounding.largest_change,
         )
         card = card.model_copy(update={"exported": exported})
-        (folder / "card.json").write_text(card.model_dump_json(indent=2), encoding="utf-8")
+        described, page = (folder / f"{form.card_prefix}{name}" for name in ("card.json", "README.md"))
+        described.write_text(card.model_dump_json(indent=2), encoding="utf-8")
         hand_over()
-        (folder / "README.md").write_text(card_markdown(card, form.files, form.loading), encoding="utf-8")
+        page.write_text(card_markdown(card, form.files, form.loading), encoding="utf-8")
         hand_over()
     return card
 

@@ -22,6 +22,8 @@ class Format:
     """Python that reads the training split from the working folder."""
     files: str | None = None
     """The files of each split, as the card tells ``datasets``; None where it cannot read them."""
+    card_prefix: str = ""
+    """Before the names of the card's files: Arrow takes a folder whole, but for names with an underscore."""
     as_png: bool = False
     """Whether all pixels are uint8, and images grey or of three colours."""
 
@@ -30,6 +32,7 @@ FORMATS: Mapping[str, Format] = {
     "parquet": Format(
         write=write_parquet,
         files="*.parquet",
+        card_prefix="_",
         loading='import pandas\n\nrows = pandas.read_parquet("train")',
     ),
     "hf": Format(
