@@ -117,7 +117,7 @@ class NumpySource:
         image, label = self.spec.image_column, self.spec.label_column
         if found := pairs_by_split(self._files.names, image, label):
             return found
-        there = listed(sorted(self._files.names)) or "none"
+        there = listed(sorted(self._files.names), 8) or "none"
         for field, name in self.spec.columns.items():
             raise InputError(f"data.{field}", name, "leads to no images with labels", f"there are {there}")
         raise self._error(

@@ -18,7 +18,7 @@ from advfeat.data.parquet_folder import TableFiles, table_files
 from advfeat.data.picture_file import READING
 from advfeat.data.pixel_range import white_level
 from advfeat.data.pixels import Pixels
-from advfeat.data.refusal import refusal, refuse_image_size
+from advfeat.data.refusal import listed, refusal, refuse_image_size
 from advfeat.data.split import given_or_held_out, given_or_held_out_sizes
 from advfeat.errors import explained
 from advfeat.files.place import place_of
@@ -77,8 +77,10 @@ class ParquetSource:
         return self._chosen.classes
 
     def told(self) -> tuple[str, ...]:
-        """Say which splits and labels were chosen."""
-        return self._chosen.told
+        """Say which splits and labels were chosen, and which files tell no split."""
+        if not (odd := self._found.of_no_split):
+            return self._chosen.told
+        return (*self._chosen.told, f"has files that tell no split, which are left out: {listed(odd, 8)}")
 
     def left_out(self) -> Mapping[str, Sequence[str]]:
         """List what is not read, by what it is."""

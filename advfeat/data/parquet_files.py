@@ -210,7 +210,7 @@ class ParquetFiles:
         self, schema: pa.Schema, what: str, named: str | None, usual: tuple[str, ...], feature: str
     ) -> str:
         """Return the column that is named, or has a usual name, or is the only one of Hugging Face's kind."""
-        found = listed(schema.names)
+        found = listed(schema.names, 8)
         if named is not None:
             if schema.names.count(named) != 1:
                 raise InputError(

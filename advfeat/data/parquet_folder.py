@@ -27,7 +27,13 @@ class TableFiles:
     every: list[str]
     of_split: dict[str, list[str]] = field(default_factory=dict)
     left_out: Mapping[str, list[str]] = field(default_factory=dict)
-    """What lies there and is not read, by what it is."""
+    """What else lies there, by what it is."""
+
+    @property
+    def of_no_split(self) -> list[str]:
+        """The files that tell no split beside such that do."""
+        told = {path for files in self.of_split.values() for path in files}
+        return [path for path in self.every if told and path not in told]
 
 
 def table_files(place: Place, refused: Refusal) -> TableFiles:

@@ -24,7 +24,7 @@ def white_level(images: Iterable[NDArray[np.generic]], refused: Refusal) -> int:
     lowest, highest, kind = np.inf, -np.inf, None
     for piece in images:
         check_pixel_type(piece.dtype, refused)
-        if kind not in (None, piece.dtype):
+        if kind is not None and kind != piece.dtype:
             raise refused(f"has images of type {kind} and of type {piece.dtype}")
         kind = piece.dtype
         if kind == np.uint8 or kind.kind == "b":

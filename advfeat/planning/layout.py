@@ -9,6 +9,7 @@ from typing import Any
 
 from advfeat import data
 from advfeat.data.imported import Description, describe
+from advfeat.data.refusal import listed
 from advfeat.digest import derived_seed
 from advfeat.errors import InputError
 from advfeat.files.place import absolute_source
@@ -99,6 +100,17 @@ class ImagesOnce(dict[DataSpec, RealImages]):
 
 class ImportedOnce(dict[str, Description]):
     """Finished data sets by where they lie; files are read and hashed when they are first asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[tuple[str, tuple[str, ...]]] = set()
+
+    def tell_absent(self, location: str, classes: tuple[str, ...]) -> None:
+        """Warn, once, of classes that no image of a finished data set is of."""
+        absent = self[location].absent_from(classes)
+        if absent and (location, absent) not in self._told:
+            self._told.add((location, absent))
+            logger.warning("imported: %r has no image of %s", location, listed(absent, 8))
 
     def __missing__(self, location: str) -> Description:
         self[location] = describe(location)
@@ -213,8 +225,9 @@ class Layout:
         return location
 
     def _add_imported(self) -> str:
-        numbers = self._imported.numbers_among(data.class_names(self._experiment.data))
-        by_name = {} if numbers is None else {"labels": "by name"}
+        classes = data.class_names(self._experiment.data)
+        by_name = {} if self._imported.numbers_among(classes) is None else {"labels": "by name"}
+        self._all_imported.tell_absent(self._imported_from, classes)
         return self._add(
             Stage(
                 kind="dataset",

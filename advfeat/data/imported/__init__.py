@@ -71,6 +71,12 @@ class Description:
         self._check_same_numbers(classes)
         return None
 
+    def absent_from(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """Return the classes of which no image is; raises ``ValueError`` like ``numbers_among``."""
+        numbers = self.numbers_among(classes)
+        used = {int(label if numbers is None else numbers[label]) for label in self.used_labels}
+        return tuple(name for number, name in enumerate(classes) if number not in used)
+
     def _check_same_numbers(self, classes: Sequence[str]) -> None:
         if self.used_labels[-1] >= len(classes):
             raise ValueError(

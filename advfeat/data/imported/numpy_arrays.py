@@ -23,7 +23,7 @@ class NumpyArrays:
         exact = [pair for pair in _EXACT if self._files.names.issuperset(pair)]
         found = exact or [pairs[split] for split in ("train", "all") if split in pairs]
         if not found:
-            there = listed(sorted(self._files.names)) or "none"
+            there = listed(sorted(self._files.names), 8) or "none"
             raise refused(f"has no arrays images and labels, nor x_train and y_train; it has {there}")
         self._names: Pair = found[0]
 

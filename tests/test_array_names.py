@@ -1,0 +1,168 @@
+"""Arrays as people have them: any usual name, any range that tells what is white; all else is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from advfeat import data
+from advfeat.data.imported import describe
+from advfeat.errors import InputError
+from advfeat.spec import DataSpec
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (30, 6, 5, 3), dtype=np.uint8)
+IMAGES[0, 0, 0], IMAGES[29, 0, 0] = (0, 128, 255), (0, 1, 254)
+LABELS = np.arange(30) % 3
+SHOWN = IMAGES.transpose(0, 3, 1, 2)
+Arrays = dict[str, NDArray[np.generic]]
+
+NAMES = (
+    *(("x_{}", "y_{}"), ("X_{}", "y_{}"), ("{}_x", "{}_y"), ("{}_images", "{}_labels")),
+    *(("images_{}", "labels_{}"), ("X{}", "y{}"), ("{}X", "{}Y"), ("{}x", "{}y"), ("{}_data", "{}_target")),
+    *(("{}-images", "{}-labels"), ("{}Images", "{}Labels"), ("{}_img", "{}_targets")),
+)
+TRAINING, TESTING = ("train", "Train", "training", "TRAIN"), ("test", "Test", "testing", "val", "valid")
+
+
+def spec(folder: Path, arrays: Arrays, **fields: object) -> DataSpec:
+    np.savez(folder / "set.npz", **arrays)  # type: ignore[arg-type]
+    return DataSpec.model_validate({"source": f"numpy:{folder}/set.npz", **fields})
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(NAMES), st.sampled_from(TRAINING), st.sampled_from(TESTING), st.booleans())
+def test_arrays_go_by_all_usual_names(
+    tmp_path_factory: pytest.TempPathFactory, names: tuple[str, str], train: str, test: str, column: bool
+) -> None:
+    image, label = names
+    labels = LABELS[:, None] if column else LABELS  # MedMNIST's are (N, 1)
+    arrays = {
+        name.format(split): array[rows]
+        for split, rows in ((train, slice(0, 18)), (test, slice(18, 30)))
+        for name, array in ((image, IMAGES), (label, labels))
+    }
+    folder = tmp_path_factory.mktemp("arrays")
+    found = data.load(spec(folder, {**arrays, "notes": np.zeros(3)}))
+    assert np.array_equal(found.train.images, SHOWN[:18])
+    assert np.array_equal(found.test.images, SHOWN[18:])
+    assert np.array_equal(found.test.labels, LABELS[18:])
+    assert describe(f"numpy:{folder}/set.npz").size == 18
+
+
+def test_medmnist_is_tested_on_its_test_split(tmp_path: Path) -> None:
+    parts = {"train": slice(0, 15), "val": slice(15, 21), "test": slice(21, 30)}
+    arrays: Arrays = {f"{name}_images": IMAGES[rows] for name, rows in parts.items()}
+    labels: Arrays = {f"{name}_labels": LABELS[rows, None] for name, rows in parts.items()}
+    found = data.load(spec(tmp_path, {**arrays, **labels}))
+    assert np.array_equal(found.test.images, SHOWN[21:])
+    unlabelled = spec(tmp_path, {**arrays, **labels, "test_labels": np.full((9, 1), -1)})
+    assert np.array_equal(data.load(unlabelled).test.images, SHOWN[15:21])
+    assert data.told(unlabelled) == ("has no labelled test split: validation stands in",)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "fields", "train"),
+    [
+        ({"data": IMAGES, "target": LABELS}, {}, None),
+        ({"X": IMAGES, "y": LABELS}, {}, None),
+        ({"p": IMAGES, "q": LABELS, "images": IMAGES[:3]}, {"image_column": "p", "label_column": "q"}, None),
+        ({"images": IMAGES, "fine": LABELS, "coarse": LABELS // 2}, {"label_column": "fine"}, None),
+        (
+            {"p_train": IMAGES[:18], "q_train": LABELS[:18], "p_test": IMAGES[18:], "q_test": LABELS[18:]},
+            {"image_column": "p", "label_column": "q"},
+            18,
+        ),
+    ],
+)
+def test_one_split_and_other_names(
+    arrays: Arrays, fields: dict[str, str], train: int | None, tmp_path: Path
+) -> None:
+    wanted = spec(tmp_path, arrays, **fields)
+    found = data.load(wanted)
+    assert data.sizes(wanted) == (len(found.train), len(found.test)) == ((train or 21), 30 - (train or 21))
+    known = {image.tobytes(): label for image, label in zip(SHOWN, LABELS, strict=True)}
+    for part in (found.train, found.test):
+        assert [known[image.tobytes()] for image in part.images] == part.labels.tolist()
+    assert fields.items() <= data.open_source(wanted).identity().items()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    kind=st.sampled_from(("u1", "u2", ">u2", "i2", "i4", "i8", "f2", "f4", ">f4", "f8")),
+    white=st.sampled_from((1, 255, 65535)),
+    channels_first=st.booleans(),
+    split=st.booleans(),
+)
+def test_white_is_told_by_the_range(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, white: int, channels_first: bool, split: bool
+) -> None:
+    largest = int(np.finfo(kind).max if "f" in kind else np.iinfo(kind).max)
+    if white > largest or (white == 1 and "f" not in kind):
+        return
+    images = (IMAGES.transpose(0, 3, 1, 2) if channels_first else IMAGES).astype(np.float64) / 255 * white
+    stored = np.round(images).astype(kind) if "f" not in kind else images.astype(kind)
+    arrays: Arrays = {"images": stored, "labels": LABELS}
+    if split:
+        arrays = {
+            "x_train": stored[:18],
+            "y_train": LABELS[:18],
+            "x_test": stored[18:],
+            "y_test": LABELS[18:],
+        }
+    found = data.load(spec(tmp_path_factory.mktemp("arrays"), arrays))
+    assert {image.tobytes() for part in (found.train, found.test) for image in part.images} == {
+        image.tobytes() for image in SHOWN
+    }
+
+
+def test_black_and_white(tmp_path: Path) -> None:
+    found = data.load(spec(tmp_path, {"images": IMAGES > 128, "labels": LABELS}))
+    assert set(np.unique(found.train.images)) == {0, 255}
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"images": IMAGES.astype(np.uint16) * 16}, "type uint16 from 0 to 4080, which do not tell"),
+        ({"images": IMAGES / 16}, "from 0 to 15.94, which do not tell"),
+        ({"images": IMAGES / 127.5 - 1}, "from -1 to 1, which do not tell"),
+        ({"images": IMAGES / 255 / 255}, "which do not tell"),
+        ({"images": (IMAGES > 128).astype(int)}, "from 0 to 1, which do not tell"),
+        ({"images": np.where(IMAGES > 250, np.nan, IMAGES / 255)}, "NaN or infinite"),
+        ({"images": IMAGES + 0j}, "has images of type complex128, no numbers"),
+        ({"images": IMAGES.astype(object)}, "has images of type object, no numbers"),
+        ({"labels": np.eye(3)[LABELS]}, "not one integer an image"),
+        ({"labels": np.full(30, -1)}, "has no image with a label"),
+        (
+            {"x_train": IMAGES / 255, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS},
+            "float64 and of type uint8",
+        ),
+        (
+            {"x_train": IMAGES, "y_train": LABELS % 2, "x_test": IMAGES, "y_test": LABELS},
+            "no training image is of: 2",
+        ),
+    ],
+)
+def test_what_cannot_be_told_is_refused(changed: Arrays, problem: str, tmp_path: Path) -> None:
+    wanted = spec(tmp_path, {"images": IMAGES, "labels": LABELS, **changed})
+    with pytest.raises(InputError) as refused:
+        data.open_source(wanted).identity()
+    assert problem in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_labels_that_begin_at_one_and_labels_that_are_names(tmp_path: Path) -> None:
+    wanted = spec(tmp_path, {"images": IMAGES, "labels": LABELS + 1})
+    assert data.load(wanted).classes == ("1", "2", "3")
+    assert data.open_source(wanted).identity()["classes"] == ["1", "2", "3"]
+    names = np.array(["cat", "dog", "owl"])[LABELS]
+    assert data.load(spec(tmp_path, {"images": IMAGES, "labels": names})).classes == ("cat", "dog", "owl")
+
+
+def test_a_share_that_takes_all_of_a_class_is_refused(tmp_path: Path) -> None:
+    wanted = spec(tmp_path, {"images": IMAGES[:11], "labels": np.arange(11) // 10}, test_fraction=0.7)
+    with pytest.raises(InputError, match=r"^data\.test_fraction: 0\.7 leaves no training image of class"):
+        data.sizes(wanted)

@@ -1,0 +1,342 @@
+"""Parquet as people have it: images and labels of any type come out as what they show, or are refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from advfeat import data
+from advfeat.data.imported import describe, pieces
+from advfeat.errors import InputError
+from advfeat.planning import build_plan, load_experiment
+from advfeat.spec import DataSpec
+from advfeat.stages.imported import imported_tables
+from tests.test_data import png
+
+ROWS = 12
+IMAGES = np.random.default_rng(0).integers(0, 256, (ROWS, 7, 5, 3), dtype=np.uint8)
+IMAGES[0, 0, 0] = (0, 128, 255)
+LABELS = np.arange(ROWS) % 3
+NAMES = ("cat", "dog", "owl")
+
+BYTES = (pa.binary(), pa.large_binary(), pa.binary_view())
+TEXTS = (pa.string(), pa.large_string(), pa.string_view(), *BYTES)
+VALUES = (pa.uint8(), pa.int16(), pa.uint16(), pa.int64(), pa.float16(), pa.float32(), pa.float64())
+Lists = Callable[[pa.DataType, int], pa.DataType]
+LISTS: tuple[Lists, ...] = (
+    lambda kind, _: pa.list_(kind),
+    lambda kind, _: pa.large_list(kind),
+    lambda kind, length: pa.list_(kind, length),
+    lambda kind, _: pa.list_view(kind),
+)
+
+
+def pixels(draw: st.DataObject, images: NDArray[np.uint8]) -> pa.Array:
+    """Store images as lists in lists, or as tensors, of numbers whose white is 1, 255 or 65535."""
+    value = draw.draw(st.sampled_from(VALUES))
+    if pa.types.is_floating(value):
+        white = draw.draw(st.sampled_from((1, 255)))
+        numbers = (images / 255 * white).astype(value.to_pandas_dtype())
+    else:
+        white = draw.draw(st.sampled_from((255, 65535))) if value in (pa.uint16(), pa.int64()) else 255
+        numbers = images.astype(value.to_pandas_dtype()) * (white // 255)
+    if value != pa.float16() and draw.draw(st.booleans()):
+        return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(numbers))
+    kind, of_one_size = value, True
+    for length in reversed(numbers.shape[1:]):
+        choice = draw.draw(st.sampled_from(LISTS if of_one_size else (*LISTS[:2], LISTS[3])))
+        kind = choice(kind, length)
+    return pa.array(numbers.tolist(), only_outer_fixed(kind))
+
+
+def only_outer_fixed(kind: pa.DataType) -> pa.DataType:
+    """Return the type with lists of a fixed size in such of any as ones of any size: those are refused."""
+    of_any, found = False, []
+    while pa.types.is_nested(kind):
+        of_any = of_any or not pa.types.is_fixed_size_list(kind)
+        found.append((pa.types.is_fixed_size_list(kind) and of_any, kind))
+        kind = kind.value_type
+    for refused, each in reversed(found):
+        if refused or pa.types.is_list(each):
+            kind = pa.list_(kind)
+        elif pa.types.is_fixed_size_list(each):
+            kind = pa.list_(kind, each.list_size)
+        else:
+            kind = pa.large_list(kind) if pa.types.is_large_list(each) else pa.list_view(kind)
+    return kind
+
+
+def pictures(draw: st.DataObject) -> pa.Array:
+    """Store images as encoded pictures: bytes, records or a dictionary."""
+    encoded = [png(image) for image in IMAGES]
+    kind = draw.draw(st.sampled_from(BYTES))
+    form = draw.draw(st.sampled_from(("plain", "record", "dictionary", "of one size")))
+    if form == "record":
+        kind = (
+            pa.large_binary() if kind == pa.binary_view() else kind
+        )  # pyarrow writes no such view in groups
+        return pa.StructArray.from_arrays(
+            [pa.array(encoded, kind), pa.array(["x"] * ROWS)], ["bytes", "path"]
+        )
+    if form == "dictionary":
+        return pa.array(encoded).dictionary_encode()
+    if form == "of one size":
+        longest = max(map(len, encoded))
+        return pa.array([each.ljust(longest, b"\0") for each in encoded], pa.binary(longest))
+    return pa.array(encoded, kind)
+
+
+def labels_of_any_type(draw: st.DataObject) -> tuple[pa.Array, tuple[str, ...]]:
+    """Store labels as numbers or names; return the classes that come out too."""
+    form = draw.draw(st.sampled_from(("number", "name", "dictionary")))
+    if form == "number":
+        kind = draw.draw(st.sampled_from((pa.int8(), pa.uint8(), pa.uint16(), pa.int64(), pa.float64())))
+        step, first = draw.draw(st.integers(1, 9)), draw.draw(st.integers(0, 9))
+        numbers = [first + step * int(label) for label in LABELS]
+        return pa.array(numbers, pa.int64()).cast(kind), tuple(map(str, sorted(set(numbers))))
+    names = [NAMES[label] for label in LABELS]
+    if form == "dictionary":
+        return pa.array(names).dictionary_encode(), NAMES
+    kind = draw.draw(st.sampled_from(TEXTS))
+    return pa.array([name.encode() if kind in BYTES else name for name in names], kind), NAMES
+
+
+def spec(path: Path, **fields: Any) -> DataSpec:
+    return DataSpec.model_validate({"source": f"parquet:{path}", **fields})
+
+
+def labelled(found: data.ImageData) -> dict[bytes, str]:
+    """Return the class of each image by its bytes."""
+    return {
+        image.tobytes(): found.classes[label]
+        for part in (found.train, found.test)
+        for image, label in zip(part.images, part.labels, strict=True)
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_images_and_labels_of_any_type_are_what_they_show(
+    tmp_path_factory: pytest.TempPathFactory, draw: st.DataObject
+) -> None:
+    first = draw.draw(st.booleans())
+    laid_out = IMAGES.transpose(0, 3, 1, 2) if first else IMAGES
+    column = draw.draw(st.sampled_from((pictures, lambda draw: pixels(draw, laid_out))))(draw)
+    labels, classes = labels_of_any_type(draw)
+    path = tmp_path_factory.mktemp("tables") / "set.parquet"
+    names = draw.draw(st.sampled_from((("image", "label"), ("a.b", "Größe x"))))
+    groups = draw.draw(st.integers(1, ROWS))
+    table = pa.table([column, labels], names=list(names))
+    pq.write_table(table, path, row_group_size=groups)
+    named = {} if names[0] == "image" else {"image_column": names[0], "label_column": names[1]}
+    found = data.load(spec(path, **named))
+    assert found.classes == classes
+    assert labelled(found) == {
+        image.transpose(2, 0, 1).tobytes(): classes[label]
+        for image, label in zip(IMAGES, LABELS, strict=True)
+    }
+    data.open_source(spec(path, **named)).identity()
+
+
+def test_arrays_of_hugging_face_are_read(tmp_path: Path) -> None:
+    features = datasets.Features(
+        {"pixels": datasets.Array3D((7, 5, 3), "uint8"), "kind": datasets.ClassLabel(names=list(NAMES))}
+    )
+    rows = datasets.Dataset.from_dict({"pixels": list(IMAGES), "kind": LABELS.tolist()}, features=features)
+    rows.to_parquet(tmp_path / "set.parquet")
+    found = data.load(spec(tmp_path / "set.parquet"))
+    assert found.classes == NAMES
+    assert len(labelled(found)) == ROWS
+    ((images, labels),) = pieces(f"parquet:{tmp_path}/set.parquet", 64)
+    assert np.array_equal(np.round(images * 255), IMAGES.transpose(0, 3, 1, 2))
+    assert np.array_equal(labels, LABELS)
+
+
+def write(path: Path, rows: range, labels: Any, names: tuple[str, ...] = ()) -> None:
+    table = pa.table({"img": [png(IMAGES[row]) for row in rows], "label": labels})
+    if names:
+        features = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+
+
+SPLIT_FILES = (
+    ("train-00000-of-00001", "validation-00000-of-00001", "test-00000-of-00001"),
+    ("data/Train-0", "data/valid-0", "data/TEST-0"),
+    ("training/0", "dev/0", "testing/0"),
+    ("cifar_train", "cifar_val", "cifar_test"),
+)
+NO_TEST = "has no labelled test split"
+
+
+@pytest.mark.parametrize("files", SPLIT_FILES)
+@pytest.mark.parametrize("test", ["absent", "-1", "null", "labelled"])
+def test_validation_stands_in_where_no_test_image_is_labelled(
+    files: tuple[str, str, str], test: str, tmp_path: Path
+) -> None:
+    (train, validation, tested), rows = files, range(9, 12)
+    write(tmp_path / f"{train}.parquet", range(6), LABELS[:6])
+    write(tmp_path / f"{validation}.parquet", range(6, 9), LABELS[6:9])
+    labels = {"-1": pa.array([-1] * 3), "null": pa.nulls(3), "labelled": pa.array(LABELS[9:])}
+    if test in labels:
+        write(tmp_path / f"{tested}.parquet", rows, labels[test])
+    wanted = spec(tmp_path)
+    found = data.load(wanted)
+    used = rows if test == "labelled" else range(6, 9)
+    assert data.sizes(wanted) == (6, 3)
+    assert [image.tobytes() for image in found.test.images] == [
+        IMAGES[row].transpose(2, 0, 1).tobytes() for row in used
+    ]
+    assert data.told(wanted) == (
+        "leaves out validation, as there is a labelled test split"
+        if test == "labelled"
+        else f"{NO_TEST}: validation stands in",
+    )
+
+
+def test_the_choice_is_told_when_a_run_is_planned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "train-0.parquet", range(9), LABELS[:9] + 1)
+    write(tmp_path / "._train-0.parquet", range(9), LABELS[:9])
+    write(tmp_path / "more.parquet", range(3), LABELS[:3])
+    wanted = [f"data.source=parquet:{tmp_path}", "data.image_size=8", "recipes=[clean]", "seeds=[0]"]
+    build_plan(load_experiment("digits", wanted))
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 3
+    assert f"{NO_TEST}: a share of the training images is held out" in told[0]
+    assert "has labels with gaps, which are numbered anew from 0; the 3 classes keep their names" in told[1]
+    assert told[2].endswith("more.parquet")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from([None, -1, 0, 3, 4, 7]), min_size=ROWS, max_size=ROWS), st.booleans())
+def test_no_class_is_empty_and_no_label_moves(
+    tmp_path_factory: pytest.TempPathFactory, given_labels: list[int | None], named: bool
+) -> None:
+    names = tuple("abcdefghij") if named else ()
+    path = tmp_path_factory.mktemp("labels") / "set.parquet"
+    write(path, range(ROWS), pa.array(given_labels, pa.int64()), names)
+    used = [label for label in given_labels if label not in (None, -1)]
+    if max([used.count(label) for label in used], default=0) < 2:
+        return  # nothing to hold out
+    wanted = spec(path)
+    found = data.load(wanted)
+    expected = {
+        IMAGES[row].transpose(2, 0, 1).tobytes(): names[label] if named else str(label)
+        for row, label in enumerate(given_labels)
+        if label is not None and label >= 0
+    }
+    assert labelled(found) == expected
+    assert set(found.classes) == set(expected.values())
+    assert sum(data.sizes(wanted)) == len(used)
+    assert ("left out" in " ".join(data.told(wanted))) == (len(used) < ROWS)
+
+
+def test_an_identity_says_that_labels_were_renumbered(tmp_path: Path) -> None:
+    identities = []
+    for name, labels in (("as before", LABELS), ("with gaps", LABELS + 1)):
+        write(tmp_path / f"{name}.parquet", range(ROWS), labels)
+        identities.append(data.open_source(spec(tmp_path / f"{name}.parquet")).identity()["parquet"])
+    assert identities[0].keys() == {"image_size", "all", "test_fraction", "reading"}
+    assert identities[1]["classes"] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "problem"),
+    [
+        (LABELS[:6] % 2, LABELS[6:], "has classes in test that no training image is of: 2"),
+        (["cat"] * 3 + ["dog"] * 3, ["owl"] * 6, "has classes in test that no training image is of: owl"),
+        (["cat"] * 3 + ["dog"] * 3, LABELS[6:], "has numbers for labels in test, names in train"),
+        (LABELS[:6], ["cat"] * 6, "has names for labels in test, numbers in train"),
+        (pa.nulls(6), LABELS[6:], "has no image with a label"),
+        (LABELS[:6] / 2, LABELS[6:], "has labels that are no whole numbers"),
+        (LABELS[:6] - 5, LABELS[6:], "has label -5 outside the classes"),
+        ([b"\xff"] * 6, LABELS[6:], "has bytes for labels that are no text"),
+    ],
+)
+def test_labels_that_do_not_go_together(train: Any, test: Any, problem: str, tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", range(6), train)
+    write(tmp_path / "test.parquet", range(6, 12), test)
+    with pytest.raises(InputError, match=problem) as refused:
+        data.open_source(spec(tmp_path)).identity()
+    assert "\n" not in str(refused.value)
+
+
+def test_classes_are_matched_by_their_names_between_splits(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", range(6), LABELS[:6], NAMES)
+    write(tmp_path / "test.parquet", range(6, 12), 2 - LABELS[6:], NAMES[::-1])
+    assert np.array_equal(data.load(spec(tmp_path)).test.labels, LABELS[6:])
+
+
+FLAT = IMAGES.reshape(ROWS, -1)
+
+
+@pytest.mark.parametrize(
+    ("column", "problem"),
+    [
+        (pa.array(FLAT.tolist()), "has lists of 105 numbers for images, no encoded pictures and no shape"),
+        (pa.array((IMAGES // 2).tolist()), "do not tell what is white"),
+        (pa.array(((IMAGES / 127.5) - 1).tolist()), "from -1 to 1, which do not tell what is white"),
+        (pa.array(np.where(IMAGES > 250, np.nan, IMAGES / 255).tolist()), "NaN or infinite"),
+        (pa.array(IMAGES[:, :3, :3].tolist()), r"has images of shape \(12, 3, 3, 3\)"),
+        (pa.array(["picture.png"] * ROWS), "has string for images in image, no encoded pictures"),
+        (pa.array([IMAGES[0].tolist()] * 11 + [IMAGES[0, 1:].tolist()]), "have lists of 7 and of 6 values"),
+        (pa.array([IMAGES[0].tolist()] * 11 + [None]), "are missing, or have gaps"),
+        (pa.FixedShapeTensorArray.from_numpy_ndarray(IMAGES.transpose(0, 3, 1, 2)), "read in two ways"),
+    ],
+)
+def test_images_that_cannot_be_told_are_refused(column: pa.Array, problem: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": column, "label": LABELS}), tmp_path / "set.parquet")
+    with pytest.raises(InputError, match=problem) as refused:
+        data.open_source(spec(tmp_path / "set.parquet")).identity()
+    assert "\n" not in str(refused.value)
+
+
+def test_columns_that_are_not_there(tmp_path: Path) -> None:
+    write(tmp_path / "set.parquet", range(ROWS), LABELS)
+    with pytest.raises(
+        InputError, match=r"^data\.label_column: 'kind' is no column .* there are img, label$"
+    ):
+        data.sizes(spec(tmp_path / "set.parquet", label_column="kind"))
+    with pytest.raises(InputError, match=r"^data\.image_column: 'x' names a column, and digits has none"):
+        load_experiment("digits", ["data.image_column=x"])
+    assert "image_column" not in load_experiment("digits").described()["data"]
+
+
+def test_labels_of_a_finished_set_are_the_classes_that_are_called_so(tmp_path: Path) -> None:
+    write(tmp_path / "real.parquet", range(ROWS), LABELS, NAMES)
+    write(tmp_path / "numbers.parquet", range(ROWS), 2 - LABELS, NAMES[::-1])
+    write(tmp_path / "names.parquet", range(ROWS), [NAMES[label] for label in LABELS])
+    write(tmp_path / "others.parquet", range(ROWS), ["cow", "cat"] * 6)
+    write(tmp_path / "missing.parquet", range(ROWS), [None, *LABELS[1:]])
+    for name in ("numbers", "names"):
+        location = f"parquet:{tmp_path}/{name}.parquet"
+        labels = pa.concat_tables(imported_tables(location, NAMES)).column("label")
+        assert labels.to_pylist() == LABELS.tolist()
+    assert describe(f"parquet:{tmp_path}/names.parquet").numbers_among(NAMES) is None
+    for name, problem in (
+        ("others", "has labels that are no classes of the data: cow"),
+        ("missing", "1 rows"),
+    ):
+        given = [
+            f"data.source=parquet:{tmp_path}/real.parquet",
+            f"imported=parquet:{tmp_path}/{name}.parquet",
+        ]
+        with pytest.raises(InputError, match=problem):
+            build_plan(load_experiment("digits", [*given, "recipes=[imported]"]))
+
+
+def test_classes_that_a_finished_set_lacks_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    np.savez(tmp_path / "set.npz", images=np.zeros((4, 8, 8), np.uint8), labels=np.arange(1, 5))
+    build_plan(load_experiment("digits", ["recipes=[imported]", f"imported=numpy:{tmp_path}/set.npz"]))
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.endswith("has no image of 0, 5, 6, 7, 8, 9")
