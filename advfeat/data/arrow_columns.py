@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from advfeat.data.labels import UNLABELLED, GivenLabels
 from advfeat.data.refusal import MOST_CLASSES, Refusal
+from advfeat.files.parquet_file import is_list
 
 
 def stored_type(kind: pa.DataType) -> pa.DataType:
@@ -39,13 +40,6 @@ def holds_text(kind: pa.DataType) -> bool:
 def holds_lists(kind: pa.DataType) -> bool:
     """Tell whether values are lists of any length or of one, or tensors."""
     return is_list(stored_type(kind))
-
-
-def is_list(kind: pa.DataType) -> bool:
-    """Tell whether a type is one of Arrow's lists."""
-    of_any_length = (pa.types.is_list, pa.types.is_large_list)
-    views = (pa.types.is_list_view, pa.types.is_large_list_view)
-    return any(is_one(kind) for is_one in (*of_any_length, *views, pa.types.is_fixed_size_list))
 
 
 def nested_arrays(column: pa.Array, refused: Refusal) -> NDArray[Any]:

@@ -21,7 +21,6 @@ from advfeat.data.arrow_columns import (
     holds_lists,
     holds_numbers,
     holds_text,
-    is_list,
     label_numbers,
     nested_arrays,
     stored_type,
@@ -32,7 +31,7 @@ from advfeat.data.numpy_files import channels_first
 from advfeat.data.refusal import Refusal, checked_labels, listed
 from advfeat.digest import stream_sha256
 from advfeat.errors import DamagedArtifactError, InputError, explained
-from advfeat.files.parquet_file import open_parquet, row_bytes
+from advfeat.files.parquet_file import is_list, open_parquet, row_bytes
 from advfeat.files.parquet_pages import check_pages
 from advfeat.files.parts import rows_per_group
 from advfeat.files.place import Place

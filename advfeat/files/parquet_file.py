@@ -23,6 +23,14 @@ _OF_DATASETS = {f"datasets.features.features.Array{rank}DExtensionType" for rank
 
 _MOST_NESTING = 16
 _LEVEL_BYTES = 4
+_LIST_BYTES = {
+    pa.types.is_list: 4,
+    pa.types.is_large_list: 8,
+    pa.types.is_list_view: 8,
+    pa.types.is_large_list_view: 16,
+}
+"""Where a list of any length begins, and how long a view is."""
+
 _VALUE_BYTES = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 4}
 
 
@@ -44,7 +52,7 @@ def open_parquet(file: BinaryIO) -> pq.ParquetFile:
         raise ParquetFileError(first_line(error)) from error
     for name, kind in zip(schema.names, schema.types, strict=True):
         _check_type(name, kind)
-    _check_sizes(metadata, file.seek(0, 2))
+    _check_sizes(metadata, schema, file.seek(0, 2))
     return parquet
 
 
@@ -79,7 +87,7 @@ def row_bytes(parquet: pq.ParquetFile, columns: Collection[str]) -> int:
     """
     groups = defaultdict[int, int](int)
     for number, chunk, description in chunks(parquet.metadata, columns):
-        groups[number] += _unpacked_bytes(chunk, description)
+        groups[number] += _unpacked_bytes(chunk, description, parquet.schema_arrow)
     rows = {number: max(1, parquet.metadata.row_group(number).num_rows) for number in groups}
     return max((-(-size // rows[number]) for number, size in groups.items()), default=1)
 
@@ -97,13 +105,13 @@ def _check_type(name: str, kind: pa.DataType, nesting: int = 0) -> None:
         _check_type(name, part, nesting + 1)
 
 
-def _check_sizes(metadata: pq.FileMetaData, size: int) -> None:
+def _check_sizes(metadata: pq.FileMetaData, schema: pa.Schema, size: int) -> None:
     unpacked = 0
     for _, chunk, description in chunks(metadata):
         start, length = first_byte(chunk), chunk.total_compressed_size
         if min(start, length, chunk.num_values, chunk.total_uncompressed_size) < 0 or start + length > size:
             raise ParquetFileError(f"column {description.path} does not lie in the file")
-        unpacked += _unpacked_bytes(chunk, description)
+        unpacked += _unpacked_bytes(chunk, description, schema)
     rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
     if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
         raise ParquetFileError(f"it has {sum(rows):,} rows, its footer says {metadata.num_rows:,}")
@@ -115,6 +123,30 @@ def _check_sizes(metadata: pq.FileMetaData, size: int) -> None:
         )
 
 
-def _unpacked_bytes(chunk: pq.ColumnChunkMetaData, description: pq.ColumnSchema) -> int:
+def fields_of(schema: pa.Schema, description: pq.ColumnSchema) -> list[pa.DataType]:
+    """Return the type of the field that a column lies in; of several if their names begin alike."""
+    top = description.path.partition(".")[0]
+    return [field.type for field in schema if field.name.partition(".")[0] == top]
+
+
+def _unpacked_bytes(chunk: pq.ColumnChunkMetaData, description: pq.ColumnSchema, schema: pa.Schema) -> int:
     value_bytes = _VALUE_BYTES.get(description.physical_type, description.length)
-    return int(max(chunk.total_uncompressed_size, chunk.num_values * (value_bytes + _LEVEL_BYTES)))
+    inner_lists = max(map(_inner_list_bytes, fields_of(schema, description)), default=0)
+    in_memory = chunk.num_values * (value_bytes + _LEVEL_BYTES + inner_lists)
+    return int(max(chunk.total_uncompressed_size, in_memory))
+
+
+def _inner_list_bytes(kind: pa.DataType) -> int:
+    """Return what a value takes in the lists that lie in lists: each of them may hold one, or none."""
+    sizes: list[int] = []
+    while True:
+        kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+        if not is_list(kind):
+            return sum(sizes[1:])
+        sizes.append(next((size for is_one, size in _LIST_BYTES.items() if is_one(kind)), 0))
+        kind = kind.value_type
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Tell whether a type is one of Arrow's lists."""
+    return any(is_one(kind) for is_one in (*_LIST_BYTES, pa.types.is_fixed_size_list))

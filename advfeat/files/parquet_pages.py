@@ -13,13 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from advfeat.files.page_header import PageHeader, read_page_header
-from advfeat.files.parquet_file import ParquetFileError, chunks, first_byte
+from advfeat.files.parquet_file import ParquetFileError, chunks, fields_of, first_byte, is_list
 
 _HEADER_BYTES = (1 << 14, 1 << 20)
 """How much of a page is read for its header: enough for statistics of images of 3 kB; few are longer."""
 
 _DELTA_BYTE_ARRAY = 7
 """Parquet's number of the encoding."""
+
+_UNUSED_VALUES = 1 << 20
+"""A dictionary may hold more values than its row group has, such as names of classes: Arrow writes all."""
 
 
 def check_pages(file: BinaryIO, parquet: pq.ParquetFile, columns: Collection[str] | None = None) -> int:
@@ -47,7 +50,7 @@ def _check_lists(
 ) -> None:
     """Raise ``ParquetFileError`` for lists in records, or rows without all values of lists of one size."""
     top = description.path.partition(".")[0]
-    for kind in [field.type for field in schema if field.name.partition(".")[0] == top]:
+    for kind in fields_of(schema, description):
         depth, each = _lists(kind, top)
         if description.max_repetition_level > depth:
             raise ParquetFileError(f"column {description.path} has lists in records")
@@ -67,16 +70,12 @@ def _lists(kind: pa.DataType, column: str) -> tuple[int, int]:
         if pa.types.is_fixed_size_list(kind):
             if of_any_length:
                 raise ParquetFileError(f"column {column} has lists of a fixed size in lists of any")
-            each *= kind.list_size
-        elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or _is_list_view(kind):
+            each *= max(1, kind.list_size)  # of lists of no values there may be many
+        elif is_list(kind):
             of_any_length = True
         else:
             return depth, each if depth else 0
         depth, kind = depth + 1, kind.value_type
-
-
-def _is_list_view(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind))
 
 
 def _check_against_footer(pages: list[PageHeader], chunk: pq.ColumnChunkMetaData, path: str) -> None:
@@ -90,9 +89,10 @@ def _check_against_footer(pages: list[PageHeader], chunk: pq.ColumnChunkMetaData
     values = sum(page.values for page in pages if not page.is_dictionary)
     if values != chunk.num_values:
         raise ParquetFileError(f"the pages of {path} hold {values:,} values, not {chunk.num_values:,}")
-    # A dictionary may hold more than a row group uses, but each of its values takes its bytes.
-    if any(page.values > max(values, page.unpacked // 4) for page in pages if page.is_dictionary):
-        raise ParquetFileError(f"the dictionary of {path} has more values than there are")
+    for page in pages:
+        unused = min(_UNUSED_VALUES, page.unpacked // 4)  # each takes four bytes or more
+        if page.is_dictionary and page.values > max(values, unused):
+            raise ParquetFileError(f"the dictionary of {path} has more values than there are")
 
 
 def _pages(file: BinaryIO, start: int, length: int) -> Iterator[PageHeader]:

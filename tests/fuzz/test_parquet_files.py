@@ -3,7 +3,7 @@
 import base64
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from advfeat.files.compact_protocol import CompactReader, Place
 from advfeat.files.page_header import read_page_header
-from advfeat.files.parquet_file import ParquetFileError, open_parquet
+from advfeat.files.parquet_file import ParquetFileError, open_parquet, row_bytes
 from advfeat.files.parquet_footer import check_footer
 from advfeat.files.parquet_pages import check_pages
 from tests.fuzz.mutation import damaged_bytes
@@ -144,6 +144,60 @@ def test_encrypted_columns_are_refused() -> None:
     with pq.ParquetWriter(written, table.schema, encryption_properties=properties) as writer:
         writer.write_table(table)
     assert refusal(written.getvalue()) == "its footer has encrypted columns"
+
+
+def pages_of(column: pa.Array, stored: pa.DataType | None = None) -> int:
+    """Write a column, whose schema may tell of another type, and check its pages."""
+    written = io.BytesIO()
+    schema, most = pa.schema({"x": column.type}), 1 << 30
+    with pq.ParquetWriter(written, schema, store_schema=False, dictionary_pagesize_limit=most) as writer:
+        told = pa.schema({"x": stored or column.type}).serialize().to_pybytes()
+        writer.add_key_value_metadata({"ARROW:schema": base64.b64encode(told).decode()})
+        writer.write_table(pa.table({"x": column}))
+    parquet = open_parquet(written)
+    check_pages(written, parquet)
+    return row_bytes(parquet, {"x"})
+
+
+@pytest.mark.parametrize(
+    ("stored", "problem"),
+    [
+        (pa.list_(pa.list_(pa.int64(), 0), 1 << 20), "do not hold 1,048,576 values each"),
+        (pa.list_(pa.list_(pa.int64(), 1 << 20), 0), "do not hold 1,048,576 values each"),
+        (pa.list_(pa.list_(pa.int64(), 1 << 10), 1 << 10), "do not hold 1,048,576 values each"),
+        (pa.list_(pa.list_(pa.int64()), 1 << 20), "do not hold 1,048,576 values each"),
+        (pa.list_(pa.list_(pa.int64(), 2)), "has lists of a fixed size in lists of any"),
+    ],
+    ids=str,
+)
+def test_lists_of_a_fixed_size_that_arrow_would_fill_are_refused(stored: pa.DataType, problem: str) -> None:
+    """Each of these rows takes a few bits."""
+    with pytest.raises(ParquetFileError, match=problem):
+        pages_of(pa.array([None] * 4, pa.list_(pa.list_(pa.int64()))), stored)
+
+
+@pytest.mark.parametrize("wrapped", [pa.list_, pa.large_list, pa.list_view, pa.large_list_view])
+@pytest.mark.parametrize("depth", [2, 3, 7])
+def test_lists_in_lists_count_with_the_memory_that_they_take(
+    wrapped: Callable[[pa.DataType], pa.DataType], depth: int
+) -> None:
+    """Empty ones are but the places where they begin, and a few bytes of a file stand for any number."""
+    kind = pa.uint8()
+    for _ in range(depth):
+        kind = wrapped(kind)
+    value: list[Any] = []
+    for _ in range(depth - 2):
+        value = [value]
+    column = pa.array([[value] * 100_000], kind)
+    assert pages_of(column) >= column.nbytes
+
+
+def test_a_dictionary_may_hold_more_than_its_group_uses_but_not_any_number() -> None:
+    names = pa.array([f"class {number}" for number in range(100)])
+    pages_of(pa.DictionaryArray.from_arrays(pa.array([3, 7]), names))
+    many = pa.array(range((1 << 20) + 1)).cast(pa.string())
+    with pytest.raises(ParquetFileError, match="has more values than there are"):
+        pages_of(pa.DictionaryArray.from_arrays(pa.array([3, 7]), many))
 
 
 @fuzz
