@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from advfeat import data
+from advfeat.data.found import found
 from advfeat.data.imported import describe
 from advfeat.errors import InputError
 from advfeat.spec import DataSpec
@@ -22,7 +23,12 @@ Arrays = dict[str, NDArray[np.generic]]
 NAMES = (
     *(("x_{}", "y_{}"), ("X_{}", "y_{}"), ("{}_x", "{}_y"), ("{}_images", "{}_labels")),
     *(("images_{}", "labels_{}"), ("X{}", "y{}"), ("{}X", "{}Y"), ("{}x", "{}y"), ("{}_data", "{}_target")),
-    *(("{}-images", "{}-labels"), ("{}Images", "{}Labels"), ("{}_img", "{}_targets")),
+    *(
+        ("{}images", "{}labels"),
+        ("{}-images", "{}-labels"),
+        ("{}Images", "{}Labels"),
+        ("{}_img", "{}_targets"),
+    ),
 )
 TRAINING, TESTING = ("train", "Train", "training", "TRAIN"), ("test", "Test", "testing", "val", "valid")
 
@@ -131,6 +137,15 @@ def test_black_and_white(tmp_path: Path) -> None:
         ({"images": IMAGES / 127.5 - 1}, "from -1 to 1, which do not tell"),
         ({"images": IMAGES / 255 / 255}, "which do not tell"),
         ({"images": (IMAGES > 128).astype(int)}, "from 0 to 1, which do not tell"),
+        (
+            {"images": (IMAGES > 128).astype(np.uint8)},
+            "type uint8 from 0 to 1, which do not tell what is white (0 and",
+        ),
+        ({"images": IMAGES[:, :0]}, "has images without pixels"),
+        (
+            {"images": IMAGES[:0], "x_train1": IMAGES, "y_train1": LABELS},
+            "has 0 images in images and 30 labels",
+        ),
         ({"images": np.where(IMAGES > 250, np.nan, IMAGES / 255)}, "NaN or infinite"),
         ({"images": IMAGES + 0j}, "has images of type complex128, no numbers"),
         ({"images": IMAGES.astype(object)}, "has images of type object, no numbers"),
@@ -152,6 +167,29 @@ def test_what_cannot_be_told_is_refused(changed: Arrays, problem: str, tmp_path:
         data.open_source(wanted).identity()
     assert problem in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_dark_images_and_other_arrays_are_told(tmp_path: Path) -> None:
+    dark = spec(tmp_path, {"images": IMAGES // 16, "labels": LABELS, "x_train1": IMAGES, "more": LABELS})
+    assert data.told(dark) == ("has images that are dark: no pixel is above 15, and 255 is white",)
+    assert data.open_source(dark).identity().keys() == {"numpy", "test_fraction"}
+    assert found(dark).left_out == {"other arrays": ["more", "x_train1"]}
+    bright = spec(tmp_path, {"images": IMAGES, "labels": LABELS})
+    assert data.told(bright) == ()
+
+
+def test_finished_sets_that_would_be_nearly_black_are_refused(tmp_path: Path) -> None:
+    for images in ((IMAGES > 128).astype(np.uint8), IMAGES / 255 / 255):
+        spec(tmp_path, {"images": images, "labels": LABELS})
+        with pytest.raises(InputError, match="nearly black"):
+            describe(f"numpy:{tmp_path}/set.npz")
+
+
+def test_arrays_of_two_names_that_tell_different_splits_are_read_if_both_are_named(tmp_path: Path) -> None:
+    arrays: Arrays = {"train_pixels": IMAGES, "kinds": LABELS}
+    with pytest.raises(InputError, match="lacks the arrays that are looked for"):
+        data.sizes(spec(tmp_path, arrays))
+    assert data.sizes(spec(tmp_path, arrays, image_column="train_pixels", label_column="kinds")) == (21, 9)
 
 
 def test_labels_that_begin_at_one_and_labels_that_are_names(tmp_path: Path) -> None:

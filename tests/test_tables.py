@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from advfeat import data
+from advfeat.data.found import found
 from advfeat.data.imported import describe, pieces
 from advfeat.errors import InputError
 from advfeat.planning import build_plan, load_experiment
@@ -214,7 +215,9 @@ def test_the_choice_is_told_when_a_run_is_planned(tmp_path: Path, caplog: pytest
     assert len(told) == 3
     assert f"{NO_TEST}: a share of the training images is held out" in told[0]
     assert "has labels with gaps, which are numbered anew from 0; the 3 classes keep their names" in told[1]
-    assert told[2].endswith("more.parquet")
+    assert told[2].endswith(": more.parquet")
+    left_out = found(load_experiment("digits", wanted).data).left_out
+    assert left_out["hidden, or named with an underscore"] == ["._train-0.parquet"]
 
 
 @settings(max_examples=25, deadline=None)
@@ -277,6 +280,7 @@ def test_classes_are_matched_by_their_names_between_splits(tmp_path: Path) -> No
     assert np.array_equal(data.load(spec(tmp_path)).test.labels, LABELS[6:])
 
 
+NESTED = pa.list_(pa.list_(pa.list_(pa.uint8())))
 FLAT = IMAGES.reshape(ROWS, -1)
 
 
@@ -285,6 +289,7 @@ FLAT = IMAGES.reshape(ROWS, -1)
     [
         (pa.array(FLAT.tolist()), "has lists of 105 numbers for images, no encoded pictures and no shape"),
         (pa.array((IMAGES // 2).tolist()), "do not tell what is white"),
+        (pa.array((IMAGES > 128).astype(int).tolist(), NESTED), "uint8 from 0 to 1, which do not tell"),
         (pa.array(((IMAGES / 127.5) - 1).tolist()), "from -1 to 1, which do not tell what is white"),
         (pa.array(np.where(IMAGES > 250, np.nan, IMAGES / 255).tolist()), "NaN or infinite"),
         (pa.array(IMAGES[:, :3, :3].tolist()), r"has images of shape \(12, 3, 3, 3\)"),

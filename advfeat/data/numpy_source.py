@@ -21,7 +21,7 @@ from advfeat.data.labels import (
     labelled_splits,
 )
 from advfeat.data.numpy_files import NumpyFiles, channels_first
-from advfeat.data.pixel_range import check_pixel_type, white_level
+from advfeat.data.pixel_range import PixelRange, check_pixel_type, pixel_range
 from advfeat.data.pixels import Pixels
 from advfeat.data.refusal import listed, refusal, refuse_image_size
 from advfeat.data.split import given_or_held_out, given_or_held_out_sizes
@@ -45,8 +45,8 @@ class NumpySource:
         self._files = NumpyFiles(location, self._error)
 
     def identity(self) -> dict[str, Any]:
-        """Hash the files' bytes, after a look at labels and at the form of the images."""
-        self.image_shape()
+        """Hash the files' bytes, after a look at labels, and at form and range of the images."""
+        white = self._range.white
         names = tuple(name for pair in self._pairs.values() for name in pair)
         identity: dict[str, Any] = {"numpy": self._files.sha256(names)}
         if len(self._chosen.names) == 1:
@@ -56,7 +56,7 @@ class NumpySource:
         if self._chosen.renumbered:
             identity["classes"] = list(self._chosen.classes)
         if not self._is_bytes:
-            identity["white"] = self._white
+            identity["white"] = white
         return {**identity, **self.spec.columns}
 
     def sizes(self) -> tuple[int, int]:
@@ -86,8 +86,8 @@ class NumpySource:
         return self._chosen.classes
 
     def told(self) -> tuple[str, ...]:
-        """Say which splits and labels were chosen."""
-        return self._chosen.told
+        """Say which splits and labels were chosen, and whether the images are dark."""
+        return self._chosen.told + self._range.told
 
     def left_out(self) -> dict[str, list[str]]:
         """List the arrays that are not read."""
@@ -103,9 +103,10 @@ class NumpySource:
         return given_or_held_out(opened, self._chosen.classes, self.spec.test_fraction)
 
     def _readable(self, images: NDArray[Any], labels: NDArray[np.int64]) -> Readable:
+        white = self._range.white
         if images.dtype == np.uint8:
             return LabelledImages(images, labels)
-        return Pixels(labels, lambda: iter([images]), self._white)
+        return Pixels(labels, lambda: iter([images]), white)
 
     @property
     def _pairs(self) -> dict[str, Pair]:
@@ -138,8 +139,9 @@ class NumpySource:
         return all(self._hollow(name).dtype == np.uint8 for name, _ in self._pairs.values())
 
     @cached_property
-    def _white(self) -> int:
-        return white_level((self._images(name) for name, _ in self._pairs.values()), self._error)
+    def _range(self) -> PixelRange:
+        self.image_shape()
+        return pixel_range((self._images(name) for name, _ in self._pairs.values()), self._error)
 
     def _hollow(self, name: str) -> NDArray[Any]:
         hollow = self._files.hollow(name)

@@ -16,7 +16,7 @@ from advfeat.data.labels import LabelledSplits, labelled_splits
 from advfeat.data.parquet_files import Columns, ParquetFiles
 from advfeat.data.parquet_folder import TableFiles, table_files
 from advfeat.data.picture_file import READING
-from advfeat.data.pixel_range import white_level
+from advfeat.data.pixel_range import PixelRange, pixel_range
 from advfeat.data.pixels import Pixels
 from advfeat.data.refusal import listed, refusal, refuse_image_size
 from advfeat.data.split import given_or_held_out, given_or_held_out_sizes
@@ -48,8 +48,7 @@ class ParquetSource:
         if self._first.holds_pictures:
             identity["reading"] = READING
         else:
-            self.image_shape()
-            identity["white"] = self._white
+            identity["white"] = self._range.white
         return {"parquet": {**identity, **self.spec.columns}}
 
     def sizes(self) -> tuple[int, int]:
@@ -77,10 +76,11 @@ class ParquetSource:
         return self._chosen.classes
 
     def told(self) -> tuple[str, ...]:
-        """Say which splits and labels were chosen, and which files tell no split."""
-        if not (odd := self._found.of_no_split):
-            return self._chosen.told
-        return (*self._chosen.told, f"has files that tell no split, which are left out: {listed(odd, 8)}")
+        """Say which splits and labels were chosen, which files tell no split, and whether images are dark."""
+        told = list(self._chosen.told)
+        if odd := self._found.of_no_split:
+            told.append(f"has files that tell no split, which are left out: {listed(odd, 8)}")
+        return (*told, *(() if self._first.holds_pictures else self._range.told))
 
     def left_out(self) -> Mapping[str, Sequence[str]]:
         """List what is not read, by what it is."""
@@ -96,7 +96,7 @@ class ParquetSource:
         parts: list[Readable] = (
             [Pictures(labels, files.pictures, shape, size) for files, labels in pairs]
             if self._first.holds_pictures
-            else [Pixels(labels, files.pixels, self._white) for files, labels in pairs]
+            else [Pixels(labels, files.pixels, self._range.white) for files, labels in pairs]
         )
         return given_or_held_out(parts, self._chosen.classes, self.spec.test_fraction)
 
@@ -105,9 +105,10 @@ class ParquetSource:
         return self._files[self._chosen.names[0]]
 
     @cached_property
-    def _white(self) -> int:
+    def _range(self) -> PixelRange:
+        self.image_shape()
         every = (self._files[name] for name in self._chosen.names)
-        return white_level((piece for files in every for piece in files.pixels()), self._error)
+        return pixel_range((piece for files in every for piece in files.pixels()), self._error)
 
     @cached_property
     def _chosen(self) -> LabelledSplits:

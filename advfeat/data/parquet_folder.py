@@ -27,13 +27,14 @@ class TableFiles:
     every: list[str]
     of_split: dict[str, list[str]] = field(default_factory=dict)
     left_out: Mapping[str, list[str]] = field(default_factory=dict)
-    """What else lies there, by what it is."""
+    """What else lies there, by what it is, as it is called from there."""
+    root: str = ""
 
     @property
     def of_no_split(self) -> list[str]:
-        """The files that tell no split beside such that do."""
+        """The files that tell no split beside such that do, as they are called from the place."""
         told = {path for files in self.of_split.values() for path in files}
-        return [path for path in self.every if told and path not in told]
+        return [_below(self.root, path) for path in self.every if told and path not in told]
 
 
 def table_files(place: Place, refused: Refusal) -> TableFiles:
@@ -52,7 +53,7 @@ def table_files(place: Place, refused: Refusal) -> TableFiles:
         named = _files_of_artifact(fs, root, refused)
     tables = [path for path in there if path.lower().endswith(".parquet")]
     if named is None:
-        every = [path for path in tables if not _is_hidden(path.removeprefix(root))]
+        every = [path for path in tables if not _is_hidden(_below(root, path))]
         left_out = "hidden, or named with an underscore"
     else:
         every, left_out = sorted(named), "not of the artifact"
@@ -60,12 +61,22 @@ def table_files(place: Place, refused: Refusal) -> TableFiles:
     for path in every:
         if split := _split_of(path.removeprefix(root)):
             of_split.setdefault(split, []).append(path)
-    others = [path for path in there if path not in tables and not path.endswith("/manifest.json")]
-    return TableFiles(every, of_split, {left_out: sorted({*tables} - {*every}), "no .parquet files": others})
+    others = [path for path in sorted({*there} - {*tables}) if not path.endswith("/manifest.json")]
+    unread = {left_out: sorted({*tables} - {*every}), "no .parquet files": others}
+    return TableFiles(
+        every,
+        of_split,
+        {what: [_below(root, path) for path in paths] for what, paths in unread.items()},
+        root,
+    )
+
+
+def _below(root: str, path: str) -> str:
+    return path.removeprefix(root).lstrip("/")
 
 
 def _is_hidden(path: str) -> bool:
-    return any(part.startswith((".", "_")) for part in PurePosixPath(path.lstrip("/")).parts)
+    return any(part.startswith((".", "_")) for part in PurePosixPath(path).parts)
 
 
 def _files_of_artifact(fs: Any, root: str, refused: Refusal) -> list[str] | None:

@@ -5,6 +5,7 @@ bits in 16, the digits' 0 to 16, images divided twice), and would come out nearl
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +14,23 @@ from advfeat.data.refusal import Refusal
 
 _ROUNDING = 0.5 / 255
 _PIECE = 1024
+_DARK = 127
+"""uint8 that go no further may be meant to: it is told. Those of 0 and 1 alone are not, and refused."""
 
 
-def white_level(images: Iterable[NDArray[np.generic]], refused: Refusal) -> int:
-    """Return what is white in images, given in pieces: 1, 255 or 65535.
+@dataclass(frozen=True)
+class PixelRange:
+    """What is white in images (1, 255 or 65535), and what of it a reader should know, as predicates."""
 
-    uint8 and bool say it themselves: their values are not looked at. Raises ``InputError`` where it cannot
-    be told, for NaN, and for pixels below black.
+    white: int
+    told: tuple[str, ...] = ()
+
+
+def pixel_range(images: Iterable[NDArray[np.generic]], refused: Refusal) -> PixelRange:
+    """Find what is white in images, given in pieces.
+
+    uint8 and bool say it themselves; of uint8 no more is looked at than tells that they are not dark.
+    Raises ``InputError`` where it cannot be told, for NaN, and for pixels below black.
     """
     lowest, highest, kind = np.inf, -np.inf, None
     for piece in images:
@@ -27,19 +38,31 @@ def white_level(images: Iterable[NDArray[np.generic]], refused: Refusal) -> int:
         if kind is not None and kind != piece.dtype:
             raise refused(f"has images of type {kind} and of type {piece.dtype}")
         kind = piece.dtype
-        if kind == np.uint8 or kind.kind == "b":
+        if kind.kind == "b" or (kind == np.uint8 and highest > _DARK):
             continue
         for start in range(0, len(piece), _PIECE):
             part = piece[start : start + _PIECE]
+            if not part.size:
+                raise refused("has images without pixels")
             low, high = float(part.min()), float(part.max())
             if not (np.isfinite(low) and np.isfinite(high)):
                 raise refused("has pixels that are NaN or infinite")
             lowest, highest = min(lowest, low), max(highest, high)
+            if kind == np.uint8 and highest > _DARK:
+                break
     if kind is None:
         raise refused("holds no images")
-    if kind == np.uint8 or kind.kind == "b":
-        return 255 if kind == np.uint8 else 1
-    return _white(lowest, highest, kind, refused)
+    if kind.kind == "b":
+        return PixelRange(1)
+    if kind == np.uint8 and highest != 1:
+        return PixelRange(255, _of_dark(highest))
+    return PixelRange(_white(lowest, highest, kind, refused))
+
+
+def _of_dark(highest: float) -> tuple[str, ...]:
+    if highest > _DARK:
+        return ()
+    return (f"has images that are dark: no pixel is above {highest:.0f}, and 255 is white",)
 
 
 def check_pixel_type(kind: np.dtype[np.generic], refused: Refusal) -> None:
@@ -61,6 +84,6 @@ def _white(lowest: float, highest: float, kind: np.dtype[np.generic], refused: R
         slack = 0.0 if kind.kind in "ui" else white * _ROUNDING
         if lowest >= -slack and white / 2 < highest <= white + slack:
             return white
-    raise refused(
-        f"has pixels of type {kind} from {lowest:.4g} to {highest:.4g}, which do not tell what is white"
-    )
+    told = f"has pixels of type {kind} from {lowest:.4g} to {highest:.4g}, which do not tell what is white"
+    is_mask = kind.kind in "ui" and (lowest, highest) == (0, 1)
+    raise refused(f"{told} (0 and 255 do, or bool)" if is_mask else told)

@@ -17,7 +17,7 @@ from advfeat.data.refusal import Refusal, listed
 from advfeat.errors import InputError
 from advfeat.files.parts import float_images_per_group
 
-_HALF_A_GREY_LEVEL = 0.5 / 255
+_GREY_LEVEL = 1 / 255
 
 
 class FinishedSet(Protocol):
@@ -87,17 +87,20 @@ class Description:
 def describe(location: str) -> Description:
     """Read a finished data set from end to end and say what it holds.
 
-    Raises ``InputError`` if it cannot be read, if images and labels do not match, or if a pixel is not in
-    [0, 1].
+    Raises ``InputError`` if it cannot be read, if images and labels do not match, if a pixel is not in
+    [0, 1], or none is above a grey level.
     """
     kind, _, _ = location.partition(":")
     refused = _refusal(location)
     opened = _opened(location, refused)
-    labels, shape, count = opened.labels(), (), 0
+    labels, shape, count, highest = opened.labels(), (), 0, 0.0
     for images in _pixels(opened, refused):
         shape, count = images.shape[1:], count + len(images)
+        highest = max(highest, float(images.max(initial=0)))
     if count != len(labels.numbers):
         raise refused(f"has {count} images and {len(labels.numbers)} labels")
+    if 0 < highest < 1.5 * _GREY_LEVEL:
+        raise refused("has images that are nearly black, of 0 and 1 where 255 is white, or divided twice")
     identity = {kind: opened.sha256(), **opened.reading()}
     used = tuple(map(int, labels.used))
     return Description(identity, count, shape, used, labels.names, labels.of_text)
@@ -163,7 +166,7 @@ def _as_floats(images: NDArray[Any], refused: Refusal) -> NDArray[np.float32]:
     if images.dtype.kind != "f":
         raise refused(f"has images of type {images.dtype}")
     lowest, highest = float(images.min(initial=0)), float(images.max(initial=0))
-    if not (lowest >= -_HALF_A_GREY_LEVEL and highest <= 1 + _HALF_A_GREY_LEVEL):  # NaN is refused too
+    if not (lowest >= -_GREY_LEVEL / 2 and highest <= 1 + _GREY_LEVEL / 2):  # NaN is refused too
         raise refused(f"has pixels from {lowest:.4g} to {highest:.4g}, outside [0, 1]")
     return images.astype(np.float32).clip(0, 1)
 
