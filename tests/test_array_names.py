@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from advfeat import data
 from advfeat.data.found import found
 from advfeat.data.imported import describe
+from advfeat.datasets.origins import data_fields
 from advfeat.errors import InputError
 from advfeat.spec import DataSpec
 
@@ -176,6 +177,14 @@ def test_dark_images_and_other_arrays_are_told(tmp_path: Path) -> None:
     assert found(dark).left_out == {"other arrays": ["more", "x_train1"]}
     bright = spec(tmp_path, {"images": IMAGES, "labels": LABELS})
     assert data.told(bright) == ()
+
+
+def test_a_card_tells_the_kind_of_source_whatever_else_its_identity_says(tmp_path: Path) -> None:
+    wanted = spec(tmp_path, {"X": IMAGES / 255, "kind": LABELS + 1}, label_column="kind")
+    identity = dict(sorted(data.open_source(wanted).identity().items()))
+    assert identity.keys() == {"arrays", "classes", "label_column", "numpy", "test_fraction", "white"}
+    fields = data_fields({"identity": identity, "train_size": None, "test_size": 5})
+    assert fields.items() >= {"source": "numpy:PATH", "label_column": "kind", "test_size": 5}.items()
 
 
 def test_finished_sets_that_would_be_nearly_black_are_refused(tmp_path: Path) -> None:

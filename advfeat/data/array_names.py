@@ -51,8 +51,7 @@ def _first(by_meaning: dict[tuple[str, str], str], split: str, words: Sequence[s
 
 def _told(name: str) -> tuple[str, str]:
     """Return the split that a name tells, else ``all``, and what is left of the name without it."""
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})", "_", name).lower()
-    words = [part for word in re.findall(r"[^\W\d_]+|\d+", apart) for part in _parts(word)]
+    words = [part for word in re.findall(r"[^\W\d_]+|\d+", name) for part in _parts(word)]
     roles = roles_in(" ".join(words))
     if len(roles) != 1:
         return "all", "_".join(words)
@@ -60,10 +59,11 @@ def _told(name: str) -> tuple[str, str]:
 
 
 def _parts(word: str) -> list[str]:
-    """Take ``xtrain``, ``trainx`` and ``trainimages`` apart."""
+    """Take ``xtrain``, ``trainX``, ``TRAINimages`` and ``cleanTrain`` apart, in small letters."""
+    small = word.lower()
     for usual in _WORDS:
-        if word.startswith(usual) and role_of(word.removeprefix(usual)):
-            return [usual, word.removeprefix(usual)]
-        if word.endswith(usual) and role_of(word.removesuffix(usual)):
-            return [word.removesuffix(usual), usual]
-    return [word]
+        if small.startswith(usual) and role_of(small.removeprefix(usual)):
+            return [usual, small.removeprefix(usual)]
+        if small.endswith(usual) and role_of(small.removesuffix(usual)):
+            return [small.removesuffix(usual), usual]
+    return [part.lower() for part in re.split(r"(?<=[a-z])(?=[A-Z])", word)]

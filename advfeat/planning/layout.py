@@ -10,6 +10,7 @@ from typing import Any
 from advfeat import data
 from advfeat.data.imported import Description, describe
 from advfeat.data.refusal import listed
+from advfeat.data.split import cut_sizes
 from advfeat.digest import derived_seed
 from advfeat.errors import InputError
 from advfeat.files.place import absolute_source
@@ -75,19 +76,20 @@ class RealImages:
 
 
 def _real_images(spec: DataSpec) -> RealImages:
-    for line in data.told(spec):
+    source = data.open_source(spec)
+    for line in source.told() if isinstance(source, data.Telling) else ():
         logger.warning("data.source: %s %s", repr(spec.source), line)
     stage = Stage(
         kind="images",
         title=f"images {spec.source}",
         parameters={
-            "identity": data.open_source(spec).identity(),
+            "identity": source.identity(),
             "train_size": spec.train_size,
             "test_size": spec.test_size,
         },
         context={"data": data.absolute(spec).model_dump(mode="json")},
     )
-    return RealImages(stage, *data.sizes(spec), data.image_shape(spec))
+    return RealImages(stage, *cut_sizes(source.sizes(), spec), source.image_shape())
 
 
 class ImagesOnce(dict[DataSpec, RealImages]):
