@@ -20,7 +20,7 @@ from advfeat.spec import DataSpec
 
 def png(shade: int = 0, size: int = 8) -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (size, size), (shade % 256, shade // 256, 0)).save(file, "PNG")
+    Image.new("RGB", (size, size), (shade % 256, shade // 256, 255)).save(file, "PNG")
     return file.getvalue()
 
 
@@ -272,3 +272,16 @@ def test_torchvisions_sets_are_told_without_a_download(source: str, first: str, 
     assert (len(what.classes), what.classes[0], what.classes[-1]) == (10, first, last)
     assert what.there["test"] == 10_000
     assert not what.of_class
+
+
+@pytest.mark.parametrize("most", [1, 40, 255])
+def test_pictures_that_are_all_dark_are_told(tmp_path: Path, most: int) -> None:
+    """As masks of 0 and 1 are, or what was divided twice."""
+    for number in range(40):
+        path = tmp_path / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        mask = np.zeros((8, 8), np.uint8)
+        mask[number % 8] = most
+        Image.fromarray(mask).save(path)
+    problem = f"has images that are dark: no pixel is above {most}, and 255 is white"
+    assert data.told(DataSpec(source=f"folder:{tmp_path}")) == ((problem,) if most < 255 else ())

@@ -18,6 +18,7 @@ from advfeat import data
 from advfeat.data.found import found
 from advfeat.data.imported import describe, pieces
 from advfeat.errors import InputError
+from advfeat.files.tables import with_image_shape
 from advfeat.planning import build_plan, load_experiment
 from advfeat.spec import DataSpec
 from advfeat.stages.imported import imported_tables
@@ -345,3 +346,17 @@ def test_classes_that_a_finished_set_lacks_are_told(tmp_path: Path, caplog: pyte
     build_plan(load_experiment("digits", ["recipes=[imported]", f"imported=numpy:{tmp_path}/set.npz"]))
     (told,) = [record.getMessage() for record in caplog.records]
     assert told.endswith("has no image of 0, 5, 6, 7, 8, 9")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float16, np.float32])
+def test_what_was_exported_says_what_is_white_however_dark_it_is(tmp_path: Path, kind: type) -> None:
+    dark = np.array([0, 1], np.uint8)[LABELS % 2][:, None] * np.ones((1, 64), np.uint8)
+    white = 1 if kind == np.uint8 else 255
+    images = pa.array(list((dark / white).astype(kind)))
+    table = with_image_shape(pa.table({"image": images, "label": LABELS}), (1, 8, 8))
+    pq.write_table(table, tmp_path / "part.parquet")
+    read = data.load(DataSpec(source=f"parquet:{tmp_path}", test_fraction=0.25))
+    assert {int(image.max()) for image in read.train.images} == {0, 1}
+    pq.write_table(table.replace_schema_metadata(), tmp_path / "part.parquet")
+    with pytest.raises(InputError, match=r"tell what is white|no shape"):
+        data.load(DataSpec(source=f"parquet:{tmp_path}", test_fraction=0.25))

@@ -14,6 +14,7 @@ from advfeat.data.folder_layout import FolderLayout, folder_layout
 from advfeat.data.images import Splits
 from advfeat.data.picture_file import READING
 from advfeat.data.picture_tree import PictureTree, picture_tree
+from advfeat.data.pixel_range import told_of_dark
 from advfeat.data.refusal import refusal
 from advfeat.data.split import given_or_held_out, given_or_held_out_sizes
 from advfeat.digest import file_sha256
@@ -80,8 +81,8 @@ class FolderSource:
         return given_or_held_out(listed, self._layout.classes, self.spec.test_fraction)
 
     def told(self) -> tuple[str, ...]:
-        """Say which folders were taken for what their names do not say, or left out."""
-        return self._layout.told
+        """Say which folders were taken for what their names do not say, or left out, and of dark pictures."""
+        return (*self._layout.told, *told_of_dark(self.splits().train))
 
     def left_out(self) -> dict[str, Sequence[PurePath]]:
         """List what is not read, by what it is."""

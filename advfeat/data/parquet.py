@@ -16,7 +16,7 @@ from advfeat.data.labels import LabelledSplits, labelled_splits
 from advfeat.data.parquet_files import Columns, ParquetFiles
 from advfeat.data.parquet_folder import TableFiles, table_files
 from advfeat.data.picture_file import READING
-from advfeat.data.pixel_range import PixelRange, pixel_range
+from advfeat.data.pixel_range import PixelRange, pixel_range, told_of_dark
 from advfeat.data.pixels import Pixels
 from advfeat.data.refusal import listed, refusal, refuse_image_size
 from advfeat.data.split import given_or_held_out, given_or_held_out_sizes
@@ -80,7 +80,8 @@ class ParquetSource:
         told = list(self._chosen.told)
         if odd := self._found.of_no_split:
             told.append(f"has files that tell no split, which are left out: {listed(odd, 8)}")
-        return (*told, *(() if self._first.holds_pictures else self._range.told))
+        of_dark = told_of_dark(self.splits().train) if self._first.holds_pictures else self._range.told
+        return (*told, *of_dark)
 
     def left_out(self) -> Mapping[str, Sequence[str]]:
         """List what is not read, by what it is."""
@@ -107,8 +108,10 @@ class ParquetSource:
     @cached_property
     def _range(self) -> PixelRange:
         self.image_shape()
-        every = (self._files[name] for name in self._chosen.names)
-        return pixel_range((piece for files in every for piece in files.pixels()), self._error)
+        every = [self._files[name] for name in self._chosen.names]
+        exported = all(files.are_exported for files in every)
+        pieces = (piece for files in every for piece in files.pixels())
+        return pixel_range(pieces, self._error, exported=exported)
 
     @cached_property
     def _chosen(self) -> LabelledSplits:

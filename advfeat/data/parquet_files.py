@@ -95,9 +95,12 @@ class ParquetFiles:
     def holds_pictures(self) -> bool:
         """Whether images are encoded pictures, and not pixels."""
         column = self._image_column(self.schema)
-        return not (
-            METADATA_KEY in (self.schema.metadata or {}) or holds_lists(_type_of(self.schema, column))
-        )
+        return not (self.are_exported or holds_lists(_type_of(self.schema, column)))
+
+    @property
+    def are_exported(self) -> bool:
+        """Whether the metadata is that of data sets and exports of this package."""
+        return METADATA_KEY in (self.schema.metadata or {})
 
     def first_picture(self) -> PictureFile:
         """Return the first encoded picture."""
@@ -156,7 +159,7 @@ class ParquetFiles:
 
     def _told_shape(self) -> tuple[int, ...] | None:
         """Return the shape (C, H, W) that the metadata says, if it does; raises ``InputError``."""
-        if METADATA_KEY not in (self.schema.metadata or {}):
+        if not self.are_exported:
             return None
         try:
             channels, height, width = image_shape(self.schema)

@@ -10,12 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from advfeat.data.images import Split
 from advfeat.data.refusal import Refusal
 
 _ROUNDING = 0.5 / 255
 _PIECE = 1024
 _DARK = 127
 """uint8 that go no further may be meant to: it is told. Those of 0 and 1 alone are not, and refused."""
+
+_MOST_DECODED = 16
+"""Pictures that are looked at for being dark."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,14 @@ class PixelRange:
     told: tuple[str, ...] = ()
 
 
-def pixel_range(images: Iterable[NDArray[np.generic]], refused: Refusal) -> PixelRange:
+def pixel_range(
+    images: Iterable[NDArray[np.generic]], refused: Refusal, *, exported: bool = False
+) -> PixelRange:
     """Find what is white in images, given in pieces.
 
     uint8 and bool say it themselves; of uint8 no more is looked at than tells that they are not dark.
-    Raises ``InputError`` where it cannot be told, for NaN, and for pixels below black.
+    So do floats that were ``exported`` by this package, in [0, 1]. Raises ``InputError`` where it cannot
+    be told, for NaN, and for pixels below black.
     """
     lowest, highest, kind = np.inf, -np.inf, None
     for piece in images:
@@ -54,9 +61,18 @@ def pixel_range(images: Iterable[NDArray[np.generic]], refused: Refusal) -> Pixe
         raise refused("holds no images")
     if kind.kind == "b":
         return PixelRange(1)
-    if kind == np.uint8 and highest != 1:
+    if kind == np.uint8 and (exported or highest != 1):
         return PixelRange(255, _of_dark(highest))
+    if exported and kind.kind == "f" and lowest >= -_ROUNDING and highest <= 1 + _ROUNDING:
+        return PixelRange(1)
     return PixelRange(_white(lowest, highest, kind, refused))
+
+
+def told_of_dark(pictures: Split) -> tuple[str, ...]:
+    """Say so if a few of the pictures, at equal distances, are all dark, as masks of 0 and 1 are."""
+    every = -(-len(pictures) // _MOST_DECODED)
+    few = Split(pictures.of, pictures.rows[:: max(1, every)])
+    return _of_dark(max((int(piece.images.max()) for piece in few.pieces(1)), default=255))
 
 
 def _of_dark(highest: float) -> tuple[str, ...]:
