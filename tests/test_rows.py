@@ -36,7 +36,7 @@ def row(recipe: RecipeName, of: Experiment, right: int = 50, **measured: Any) ->
         ("cross_domain", "mnist", {"cross_domain__normalized": False}, 0.9104),
         ("cross_domain", "digits", {"cross_domain__normalized": False}, 0.9104),
         ("d_rand", "cifar10", {}, 0.633),
-        ("d_rand", "digits", {"attack__norm": "linf", "data__train_size": 100}, 0.633),
+        ("d_rand", "digits", {"attack__norm": "linf", "attack__eps": 0.3, "data__train_size": 100}, 0.633),
         ("d_rand", "cifar10", {"data__source": "restricted-imagenet:/nowhere"}, 0.879),
         ("d_det", "cifar10", {"data__source": "restricted-imagenet:/nowhere"}, 0.644),
         ("bugs_only", "cifar10", {"attack__eps": 2.5}, 0.028),
