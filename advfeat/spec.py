@@ -3,16 +3,20 @@
 Pixels are in [0, 1] throughout; eps and step sizes are in those units.
 """
 
+import difflib
+import re
 from functools import cache
 from itertools import combinations
 from math import isclose
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -34,6 +38,12 @@ ModelName = Literal[
     "inception",
     "densenet",
 ]
+OWN_FUNCTION = re.compile(
+    r"(?P<place>[^\0]+\.py|[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<function>[^\W\d]\w*)(?:@(?P<version>[0-9a-f]{16}))?"
+)
+"""A function of the user's own: ``FILE.py:FUNCTION`` or ``package.module:function``."""
+
+LIBRARY_NETWORK = re.compile(r"(?P<library>torchvision|timm):(?P<name>[\w.]+)(?:@(?P<version>[\w.+!-]+))?")
 Augmentation = Literal["none", "flip-crop"]
 Schedule = Literal["one-cycle", "triangular"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -49,7 +59,7 @@ LOCATED_SOURCES = {
 """Sources by the start of their names, and what follows it."""
 
 
-SMALLEST_SIDE: dict[ModelName, int] = {
+SMALLEST_SIDE: dict[str, int] = {
     "mlp": 1,
     "cnn": 2,
     "resnet9": 8,
@@ -61,6 +71,33 @@ SMALLEST_SIDE: dict[ModelName, int] = {
     "densenet": 4,
 }
 """The shortest side, in pixels, at which every pooling still has two pixels to pool."""
+
+
+def is_own(network: str) -> bool:
+    """Tell whether a name of a network is none of ours: the user's own, or a library's."""
+    return network not in SMALLEST_SIDE
+
+
+def _check_network(name: str) -> str:
+    """Refuse what names no network."""
+    if not is_own(name) or LIBRARY_NETWORK.fullmatch(name) or OWN_FUNCTION.fullmatch(name):
+        return name
+    nearest = difflib.get_close_matches(name, SMALLEST_SIDE, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    raise refusal("is unknown", f"{hint}give {NETWORKS}")
+
+
+_OWN = "FILE.py:FUNCTION, package.module:function, torchvision:NAME, timm:NAME"
+NETWORKS = f"one of {', '.join(SMALLEST_SIDE)}, or {_OWN}"
+"""What names a network."""
+
+
+NetworkName = Annotated[
+    str,
+    AfterValidator(_check_network),
+    WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(SMALLEST_SIDE)}|.+:.+)$"}),
+]
+"""A built-in architecture, or a function of the user's, of torchvision or of timm that builds a network."""
 
 
 @cache
@@ -264,7 +301,7 @@ class UntargetedAttack(Attack):
 class TrainSpec(Spec):
     """How a network is trained: SGD with Nesterov momentum under a one-cycle schedule."""
 
-    model: ModelName = Field(default="cnn", description="architecture")
+    model: NetworkName = Field(default="cnn", description=f"architecture: {NETWORKS}")
     width: int = Field(
         default=32,
         ge=4,

@@ -208,8 +208,12 @@ def test_a_wrong_value_is_told_before_any_run(interface: Interface) -> None:
     before = len(interface.client.read_flow_runs())
     interface.open_form("d_det")
     interface.add("Eps", -1)
+    interface.add("Target Model", "mlp", "torchvision:resnet34", "resnet81")
     interface.page.get_by_role("button", name="Submit").click()
     interface.page.get_by_text("-1 is less than or equal to the minimum of 0").wait_for()
+    wrong = interface.field("Target Model").get_by_text("does not match")
+    wrong.first.wait_for()
+    assert wrong.count() == 1
     interface.picture("wrong")
     assert len(interface.client.read_flow_runs()) == before
 

@@ -7,6 +7,7 @@ import pandas as pd
 from advfeat.catalogue.descriptions import Description, chosen, described
 from advfeat.catalogue.run_descriptions import RunDescription, described_runs, runs_of
 from advfeat.errors import InputError
+from advfeat.extensions import read_function
 from advfeat.storage import Store
 
 if TYPE_CHECKING:
@@ -63,19 +64,24 @@ class Catalogue:
         """Return a line a data set, columns as of ``artifacts``."""
         return self.artifacts(stage="dataset", recipe=recipe)
 
-    def load(self, digest: str, split: str = "train") -> "StoredDataset | Normalized":
+    def load(
+        self, digest: str, split: str = "train", *, network: str | None = None
+    ) -> "StoredDataset | Normalized":
         """Load an artifact by its digest or enough of its start.
 
         A data set, or real images (``split`` train or test), comes as a ``torch.utils.data.Dataset`` of
         images float32 (C, H, W) and labels; a source or target model as the network in evaluation mode, which
-        takes images float32 (N, C, H, W) in [0, 1]. Raises ``InputError`` for anything else, and
-        ``MissingArtifactError`` or ``DamagedArtifactError``.
+        takes images float32 (N, C, H, W) in [0, 1]. One that the user's own ``network``, such as
+        ``net.py:make``, made needs that file, as it was: no code is read from a store. Raises ``InputError``
+        for anything else, and ``MissingArtifactError`` or ``DamagedArtifactError``.
         """
         digest = self._store.resolve(digest)
         stage = self._store.manifest(digest).stage
         if stage in ("source_model", "target_model"):
             from advfeat.stages.model import read_model
 
+            if network is not None:
+                read_function("network", network)
             return read_model(self._store, digest)
         if stage in ("dataset", "shard", "images"):
             from advfeat.catalogue.rows import StoredDataset

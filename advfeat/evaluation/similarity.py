@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from advfeat.methods.representations import representation_layer
+from advfeat.methods.representations import last_linear
 from advfeat.models import logits
 
 
@@ -15,19 +15,22 @@ def representation(model: nn.Module, images: Tensor) -> NDArray[np.float32]:
     """Return what enters the network's last linear layer, float32 (N, features).
 
     ``images`` are uint8 or float32 in [0, 1], (N, C, H, W). Every architecture of ``advfeat.models`` has
-    such a layer. Ilyas et al. (2019), section 3.1, call this representation g(x).
+    such a layer; of a network of the user's own without one it is the logits. Ilyas et al. (2019), section
+    3.1, call this representation g(x).
     """
     entered: list[Tensor] = []
 
     def keep(_: nn.Module, arguments: tuple[Any, ...]) -> None:
-        entered.append(arguments[0].cpu())
+        entered.append(arguments[0].flatten(1).cpu())
 
-    hook = representation_layer(model).register_forward_pre_hook(keep)
+    layer = last_linear(model)
+    hook = None if layer is None else layer.register_forward_pre_hook(keep)
     try:
-        logits(model, images)
+        found = logits(model, images)
     finally:
-        hook.remove()
-    return torch.cat(entered).numpy()
+        if hook is not None:
+            hook.remove()
+    return np.asarray(torch.cat(entered) if entered else found, np.float32)
 
 
 def linear_cka(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:

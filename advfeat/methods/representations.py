@@ -12,14 +12,19 @@ from advfeat.hardware import device_of, keep_freed_memory, true_fp32
 from advfeat.progress import Progress
 
 
+def last_linear(model: nn.Module) -> nn.Linear | None:
+    """Return the last linear layer, whose input is the representation; None if there is none."""
+    return next((layer for layer in reversed(list(model.modules())) if isinstance(layer, nn.Linear)), None)
+
+
 def representation_layer(model: nn.Module) -> nn.Linear:
-    """Return the last linear layer, whose input is the representation; ``InputError`` if there is none."""
-    linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
-    if not linear:
+    """Return the last linear layer; raises ``InputError`` if there is none."""
+    layer = last_linear(model)
+    if layer is None:
         raise InputError(
             "model", type(model).__name__, "has no linear layer", "choose a network that ends in one"
         )
-    return linear[-1]
+    return layer
 
 
 def representations(model: nn.Module, images: Tensor) -> Tensor:

@@ -9,18 +9,23 @@ from advfeat.errors import InputError
 from advfeat.models import small, torchvision_nets
 from advfeat.models.normalized import Normalized
 from advfeat.models.wide_resnet import wide_resnet
-from advfeat.spec import SMALLEST_SIDE, ModelName
+from advfeat.spec import SMALLEST_SIDE, NetworkName
 
 
-def build(name: ModelName, *, width: int, image_shape: Sequence[int], classes: int) -> Normalized:
+def build(name: NetworkName, *, width: int, image_shape: Sequence[int], classes: int) -> Normalized:
     """Build an untrained network for images of ``image_shape`` (channels, height, width).
 
     Initial weights come from torch's global generator. ``width`` is the number of channels of the
     first layer of ``cnn`` and ``resnet9``, and an eighth of the units of each hidden layer of
-    ``mlp``; all others have their own and ignore it. Raises ``InputError`` if the images are too
-    small for the network.
+    ``mlp``; all others have their own and ignore it. A network that is not ours is built as
+    ``advfeat.models.own`` says. Raises ``InputError`` if the images are too small for the network, or it
+    cannot be built.
     """
     channels, height, across = image_shape
+    if name not in SMALLEST_SIDE:
+        from advfeat.models.own import own_network
+
+        return Normalized(own_network(name, width, image_shape, classes), channels)
     if min(height, across) < SMALLEST_SIDE[name]:
         raise InputError(
             "image_shape",
@@ -31,7 +36,7 @@ def build(name: ModelName, *, width: int, image_shape: Sequence[int], classes: i
     return Normalized(_network(name, width, channels, prod(image_shape), classes), channels)
 
 
-def _network(name: ModelName, width: int, channels: int, pixels: int, classes: int) -> nn.Module:
+def _network(name: str, width: int, channels: int, pixels: int, classes: int) -> nn.Module:
     match name:
         case "mlp":
             return small.mlp(width, pixels, classes)
@@ -51,3 +56,5 @@ def _network(name: ModelName, width: int, channels: int, pixels: int, classes: i
             return torchvision_nets.inception(channels, classes)
         case "densenet":
             return torchvision_nets.densenet(channels, classes)
+        case _:
+            raise InputError("model", name, "is unknown", f"choose from {', '.join(SMALLEST_SIDE)}")

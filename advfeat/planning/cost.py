@@ -3,9 +3,9 @@
 from math import prod
 
 from advfeat.files.parts import PART_BYTES, WINDOW_PARTS
-from advfeat.spec import ModelName, TrainSpec
+from advfeat.spec import TrainSpec, is_own
 
-FORWARD_MFLOP: dict[ModelName, float] = {
+FORWARD_MFLOP: dict[str, float] = {
     "cnn": 58,
     "resnet9": 190,
     "resnet18": 1110,
@@ -21,8 +21,16 @@ _FLOP_PER_SECOND = {False: 5e10, True: 1.5e14}
 """What one core (with AVX2) and one GPU (an H100 or so) do of it, by ``on_gpu``: the order of magnitude."""
 
 
+_CLASSES = 10
+"""Of a network that is built to be counted; its last layer hardly counts."""
+
+
 def forward_flop(model: TrainSpec, image_shape: tuple[int, ...]) -> float:
     """Return about how many floating-point operations one image takes forward."""
+    if is_own(model.model):
+        from advfeat.models.examination import examined
+
+        return examined(model.model, model.width, image_shape, _CLASSES)
     scale = model.width / 32
     if model.model == "mlp":
         hidden = 8 * model.width

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, create_model, field_validator
 
 from advfeat.planning.experiment import Experiment
 from advfeat.recipes import RECIPES, Axis, Recipe
-from advfeat.spec import Seed, Spec
+from advfeat.spec import NETWORKS, Seed, Spec
 
 Value = bool | str | int | float
 
@@ -77,7 +77,7 @@ _TARGET = {
     50: Axis(
         "target_model",
         "target.model",
-        "architectures of the target models; of the data set's preset if none",
+        f"target models: {NETWORKS}; of the data set's preset if none",
     ),
     51: Axis(
         "target_epochs", "target.epochs", "epochs of the target models, 1 to 10,000; of the preset if none"
@@ -100,7 +100,7 @@ def _source_axes(recipe: Recipe[Any]) -> dict[int, Axis]:
     model = Axis(
         "source_model",
         f"{field}.model",
-        "architectures of the source models; of the data set's preset if none",
+        f"source models: {NETWORKS}; of the data set's preset if none",
     )
     eps = Axis(
         "source_eps",

@@ -13,9 +13,11 @@ from advfeat.data.refusal import listed
 from advfeat.data.split import cut_sizes
 from advfeat.digest import derived_seed
 from advfeat.errors import InputError
+from advfeat.extensions.functions import IN_CONTEXT
 from advfeat.files.place import absolute_source
 from advfeat.planning.cost import attack_seconds, data_bytes, passing_bytes, training_bytes
 from advfeat.planning.experiment import Experiment, RecipeName
+from advfeat.planning.own_networks import check_networks, code_of, trainings
 from advfeat.planning.shards import rows_at_once, shard_rows
 from advfeat.recipes import (
     RECIPES,
@@ -136,12 +138,20 @@ class Layout:
     ) -> None:
         self.images = images[experiment.data]
         _check_image_size(experiment, self.images.shape)
+        check_networks(experiment, self.images.shape, data.class_count(experiment.data))
         _check_permutation(experiment)
         _check_autoattack(experiment, self.images.shape)
-        self._experiment, self._on_gpus, self._add = experiment, on_gpus, stages.add
+        self._experiment, self._on_gpus, self._stages = experiment, on_gpus, stages
+        self._code = code_of(experiment)
         self._all_images, self._all_imported = images, imported
         self._whose = "" if whose is None else f" of {whose}"
         self._add(self.images.stage)
+
+    def _add(self, stage: Stage) -> str:
+        """Add a stage, with the code of the user's own that it may need; return its digest."""
+        if self._code:
+            stage = stage.model_copy(update={"context": {**stage.context, IN_CONTEXT: self._code}})
+        return self._stages.add(stage)
 
     def add_recipe(self, recipe: Recipe[Any], seed: int) -> dict[str, str]:
         """Add what one recipe needs for one seed, from source model to evaluation; return digests by role."""
@@ -391,12 +401,9 @@ def _size(shape: tuple[int, ...]) -> str:
 def _check_image_size(experiment: Experiment, image_shape: tuple[int, ...]) -> None:
     """Refuse networks that pool the images away; raises ``InputError``."""
     side = min(image_shape[1:])
-    for role in ("source", "weak_source", "robust_source", "target"):
-        training: TrainSpec | None = getattr(experiment, role)
-        if training is None:
-            continue
+    for role, training in trainings(experiment).items():
         model = training.model
-        if side < SMALLEST_SIDE[model]:
+        if side < SMALLEST_SIDE.get(model, 1):
             raise InputError(
                 f"{role}.model",
                 model,

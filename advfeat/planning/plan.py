@@ -10,6 +10,7 @@ from advfeat.planning.experiment import Experiment, RecipeName
 from advfeat.planning.grid import Point
 from advfeat.planning.layout import ImagesOnce, ImportedOnce, Layout, Stages
 from advfeat.planning.novelty import Novelties
+from advfeat.planning.own_networks import settled
 from advfeat.recipes import RECIPES
 from advfeat.storage import Stage, Store
 
@@ -61,7 +62,7 @@ def build_plan(experiment: Experiment, *, on_gpus: bool = False) -> Plan:
     Raises ``InputError`` if the data cannot be used. Hashes the input data where they are files,
     reads nothing else and computes nothing.
     """
-    stages = Stages()
+    experiment, stages = settled(experiment), Stages()
     layouts = _layouts(experiment, on_gpus, stages)
     made_of = {"images": layouts[experiment.recipes[0]].images.digest}
     for seed in experiment.seeds:
@@ -95,7 +96,7 @@ def build_grid_plan(points: Sequence[Point], *, on_gpus: bool = False) -> GridPl
     images, imported = ImagesOnce(), ImportedOnce()
     made_of, users = [], defaultdict(list)
     for point in points:
-        experiment = point.experiment
+        experiment = settled(point.experiment)
         stages_of_point = Stages()
         layout = Layout(experiment, images, imported, on_gpus, stages_of_point)
         (recipe,), (seed,) = experiment.recipes, experiment.seeds

@@ -13,7 +13,7 @@ from advfeat.report.intervals import mean_interval, wilson_interval
 from advfeat.report.numbers import ball
 from advfeat.report.setting import setting_line
 from advfeat.report.verdict import Verdict, robustness_verdict, verdict, verdict_of_parts
-from advfeat.spec import ModelName, Seed
+from advfeat.spec import NetworkName, Seed
 from advfeat.storage import Manifest, Store
 
 Metrics = Mapping[str, Any]
@@ -49,9 +49,9 @@ class Row(BaseModel):
     wrong_label_share: float | None
     mean_perturbation_norm: float | None
     source_accuracy: float | None
-    source_model: ModelName | None = None
+    source_model: NetworkName | None = None
     """Architecture of the source model, where there is one."""
-    target_model: ModelName | None = None
+    target_model: NetworkName | None = None
     """Architecture of the target model, where it is a network that learns from images."""
     setting: str | None = None
     """What it was computed at, of the settings that matter to the recipe."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from advfeat.extensions import provide_to_stage
 from advfeat.stages.dataset import make_dataset, make_shard
 from advfeat.stages.evaluation import evaluate
 from advfeat.stages.grid_report import write_grid_report
@@ -28,4 +29,5 @@ _COMPUTATIONS: dict[StageKind, Callable[[Stage, Store], ArtifactRef]] = {
 
 def compute(stage: Stage, store: Store) -> ArtifactRef:
     """Compute one stage whose inputs are in the store, unless the store has it."""
+    provide_to_stage(stage.context)
     return _COMPUTATIONS[stage.kind](stage, store)

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from advfeat.errors import DamagedArtifactError, InputError
+from advfeat.extensions.functions import IN_CONTEXT
 from advfeat.storage.manifest import PlainName, Sha256, Time
 from advfeat.storage.stage import Stage
 from advfeat.storage.store import Store
@@ -105,11 +106,16 @@ def read_plan(store: Store, run: str) -> tuple[Stage, ...] | None:
 
 
 def planned_stages(store: Store) -> dict[str, Stage]:
-    """Read the stages of all runs that the store knows, by digest."""
+    """Read the stages of all runs that the store knows, by digest, without code of the user's own.
+
+    What lies in a store is never run: who computes such a stage again has to have that code.
+    """
     stages: dict[str, Stage] = {}
     for path in _files_of_runs(store, "plans"):
         run = path.rpartition("/")[2].removesuffix(".json")
-        stages |= {stage.digest: stage for stage in read_plan(store, run) or ()}
+        for stage in read_plan(store, run) or ():
+            context = {name: value for name, value in stage.context.items() if name != IN_CONTEXT}
+            stages[stage.digest] = stage.model_copy(update={"context": context})
     return stages
 
 

@@ -70,7 +70,8 @@ def _repeatable() -> Iterator[None]:
     try:
         torch.use_deterministic_algorithms(True, warn_only=True)
         memory.fill_uninitialized_memory = False  # for finding bugs; it writes every tensor once more
-        yield
+        with torch.random.fork_rng():
+            yield
     finally:
         torch.use_deterministic_algorithms(algorithms, warn_only=warns)
         memory.fill_uninitialized_memory = filled
@@ -132,6 +133,8 @@ def fit(
     model.train()
     stream = data.stream(chain.from_iterable(windows[first_epoch:]))
     for epoch in range(first_epoch, spec.epochs):
+        # Ours draw nothing; another network's dropout draws the same however often its training went on.
+        torch.manual_seed(derived_seed(seed, "forward", epoch, rank))
         total_loss, trained_on = torch.zeros((), device=where), 0
         batches = _shuffled_batches(islice(stream, len(windows[epoch])), spec.batch_size, workers, generator)
         for number, (window, rows) in enumerate(batches):

@@ -1,0 +1,187 @@
+"""``FILE.py:FUNCTION`` and ``package.module:function`` -> functions, here and on workers."""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import linecache
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from pydantic import BaseModel, ConfigDict
+
+from advfeat.errors import InputError, first_line
+from advfeat.spec import OWN_FUNCTION
+
+_MOST_BYTES = 1 << 20
+_DIGITS = 16
+"""Of the SHA-256 of a file, in the name of what it holds."""
+
+IN_CONTEXT = "code"
+"""Under which the context of a stage has the functions that it may need."""
+
+Refused = Callable[[str, str], InputError]
+"""Makes the error for a problem and its remedy."""
+
+
+class OwnFunction(BaseModel):
+    """A function, and the text of the file that it stands in.
+
+    ``name`` is ``net.py:make@0123456789abcdef``: the file without its folder, the function, and the first
+    digits of the SHA-256 of the file; it means the same everywhere.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    text: str
+
+
+def read_function(field: str, named: str) -> OwnFunction:
+    """Read and run the file that a function stands in; raises ``InputError`` about ``field``.
+
+    ``named`` is a path or a module, and a function in it; with ``@`` and digits behind it another file of
+    that name is refused.
+    """
+
+    def refused(problem: str, remedy: str) -> InputError:
+        return InputError(field, named, problem, remedy)
+
+    found = OWN_FUNCTION.fullmatch(named)
+    if found is None:
+        raise refused("names no function", "write FILE.py:FUNCTION or package.module:function")
+    place, function, version = found["place"], found["function"], found["version"]
+    path = _file(place, refused)
+    try:
+        content = path.read_bytes()
+        text = importlib.util.decode_source(content)
+    except (OSError, SyntaxError, UnicodeError) as error:
+        raise refused(f"cannot be read ({first_line(error)})", "give a file of Python") from None
+    if len(content) > _MOST_BYTES:
+        raise refused(f"has {len(content):,} bytes", f"give a file of at most {_MOST_BYTES:,}")
+    digits = hashlib.sha256(content).hexdigest()[:_DIGITS]
+    if version is not None and version != digits:
+        raise refused(f"is another file now, {digits}", "bring back the one that is meant, or omit the @")
+    own = OwnFunction(name=f"{path.name if _is_file(place) else place}:{function}@{digits}", text=text)
+    provide([own])
+    _function(own.name, refused)
+    return own
+
+
+def provide(functions: Iterable[OwnFunction]) -> None:
+    """Let this process find functions by their names; what came with a run, never what lay in a store."""
+    for function in functions:
+        _PROVIDED.setdefault(function.name, function)
+
+
+def provide_to_stage(context: Mapping[str, Any]) -> None:
+    """Let this process find the functions that came with a stage of a run, in its context."""
+    provide(map(OwnFunction.model_validate, context.get(IN_CONTEXT, ())))
+
+
+def is_provided(name: str) -> bool:
+    """Tell whether this process knows a function of that name and content."""
+    return name in _PROVIDED
+
+
+def provided(names: Iterable[str]) -> list[OwnFunction]:
+    """Return those of some functions that this process knows."""
+    return [_PROVIDED[name] for name in sorted(names) if name in _PROVIDED]
+
+
+def function_of(name: str) -> Callable[..., Any]:
+    """Return a function by the name that ``read_function`` gave; raises ``InputError`` if there is none."""
+
+    def refused(problem: str, remedy: str) -> InputError:
+        return InputError("function", name, problem, remedy)
+
+    if name not in _PROVIDED:
+        raise refused("is not at hand", "name the file that it stands in, as the run did that used it")
+    return _function(name, refused)
+
+
+def called(function: Callable[..., Any], refused: Refused, given: Mapping[str, Any]) -> Any:
+    """Call a function with those arguments that it takes; raises ``InputError`` that says where it failed."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+        takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+        names = {parameter.name for parameter in parameters}
+        return function(**{name: value for name, value in given.items() if takes_all or name in names})
+    except InputError:
+        raise
+    except Exception as error:
+        raise refused(f"fails: {told_of(error)}", "mend it") from error
+
+
+_PROVIDED: dict[str, OwnFunction] = {}
+
+
+def _is_file(place: str) -> bool:
+    return place.endswith(".py")
+
+
+def _file(place: str, refused: Refused) -> Path:
+    if _is_file(place):
+        return Path(os.path.expanduser(place))  # noqa: PTH111  # ~NAME of nobody is a name
+    try:
+        found = importlib.util.find_spec(place)
+    except (ImportError, ValueError) as error:
+        raise refused(f"cannot be imported ({first_line(error)})", "install it, or name a file") from None
+    if found is None or found.origin is None or not _is_file(found.origin):
+        raise refused("is no module of Python that is installed here", "install it, or name a file")
+    return Path(found.origin)
+
+
+def _function(name: str, refused: Refused) -> Callable[..., Any]:
+    place, _, rest = name.rpartition(":")
+    function = rest.partition("@")[0]
+    try:
+        module = _module(place, name, _PROVIDED[name].text)
+    except Exception as error:
+        remedy = "mend it; what it imports must be installed"
+        raise refused(f"cannot be run: {told_of(error)}", remedy) from error
+    found: Any = getattr(module, function, None)
+    if not callable(found):
+        others = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        there = f"there are {', '.join(others[:8])}" if others else "it has none"
+        raise refused(f"has no function {function}", there)
+    return cast("Callable[..., Any]", found)
+
+
+@cache
+def _module(place: str, name: str, text: str) -> ModuleType:
+    digits = name.rpartition("@")[2]
+    if not _is_file(place):
+        module = importlib.import_module(place)
+        assert module.__file__ is not None
+        here = hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:_DIGITS]
+        if here != digits:
+            raise ImportError(f"{place} is another file here, {here}: install the same version everywhere")
+        return module
+    module = ModuleType(f"advfeat_own_{digits}")
+    module.__file__ = place
+    linecache.cache[place] = (len(text), None, text.splitlines(keepends=True), place)  # for tracebacks
+    code = compile(text, place, "exec")
+    sys.modules[module.__name__] = module  # dataclasses and the like look for it there
+    try:
+        exec(code, module.__dict__)
+    except BaseException:
+        del sys.modules[module.__name__]
+        raise
+    return module
+
+
+def told_of(error: Exception) -> str:
+    """Return an error in a line, with the line of the user's file that it comes from."""
+    line = f"{type(error).__name__}: {first_line(error)}" if str(error) else type(error).__name__
+    if isinstance(error, SyntaxError):
+        return f"{line} (line {error.lineno})"
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(".py")]
+    theirs = [frame for frame in own if frame.filename in {name.rpartition(":")[0] for name in _PROVIDED}]
+    return f"{line} ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else line
