@@ -285,3 +285,33 @@ def test_pictures_that_are_all_dark_are_told(tmp_path: Path, most: int) -> None:
         Image.fromarray(mask).save(path)
     problem = f"has images that are dark: no pixel is above {most}, and 255 is white"
     assert data.told(DataSpec(source=f"folder:{tmp_path}")) == ((problem,) if most < 255 else ())
+
+
+def test_pictures_are_grey_only_if_all_training_pictures_are(tmp_path: Path) -> None:
+    spec = write(tmp_path, *under("train"), *under("test"))
+    as_before = data.open_source(spec).identity()
+    assert as_before.keys() == {"folder", "image_size", "reading"}
+    Image.new("L", (8, 8), 9).save(tmp_path / "train" / "cat" / "0.png")
+    seen = data.load(spec).train.images
+    assert seen.shape == (8, 3, 8, 8)
+    assert (seen[0] == 9).all()
+    assert np.array_equal(seen[7, :, 0, 0], (8, 0, 255))
+    assert data.open_source(spec).identity()["channels"] == 3
+    for path in (tmp_path / "train").rglob("*.png"):
+        Image.new("L", (8, 8), 200).save(path)
+    assert data.load(spec).test.images.shape == (8, 1, 8, 8)
+    assert "channels" not in data.open_source(spec).identity()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"", "it is empty"), (b"<html>404</html>", "of no form that is read: it begins with b'<html>404</ht'")],
+)
+def test_a_file_that_is_no_picture_is_refused_by_what_it_is(
+    tmp_path: Path, content: bytes, problem: str
+) -> None:
+    spec = write(tmp_path, *under("."))
+    (tmp_path / "dog" / "1.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"dog/1\.png' is no readable picture") as refused:
+        found(spec)
+    assert problem in str(refused.value)

@@ -173,6 +173,22 @@ def test_tiff_of_12_bits_and_of_white_that_is_zero() -> None:
     assert decode_picture(tiff_with(levels, 262, 0), "L").getpixel((0, 0)) == 255 - round(4095 / 257)
 
 
+def test_signed_values_of_8_bits_are_refused() -> None:
+    content = written(Image.fromarray(RAMP), "TIFF", tiffinfo={339: 2})
+    assert content is not None
+    with pytest.raises(PictureError, match="signed"):
+        decode_picture(content, "L")
+
+
+def test_an_orientation_that_there_is_not_turns_nothing() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 9
+    content = written(Image.new("L", (16, 8)), "PNG", exif=exif)
+    assert content is not None
+    assert picture_form(("a picture", content))[1] == (16, 8)
+    assert decode_picture(content, "L").size == (16, 8)
+
+
 @pytest.mark.parametrize(
     ("mode", "clear", "form"),
     [("P", 0, "PNG"), ("P", 0, "GIF"), ("L", 0, "PNG"), ("RGB", (0, 0, 0), "PNG"), ("I;16", 0, "PNG")],

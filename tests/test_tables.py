@@ -307,6 +307,17 @@ def test_images_that_cannot_be_told_are_refused(column: pa.Array, problem: str, 
     assert "\n" not in str(refused.value)
 
 
+def test_pictures_in_tables_have_colours_if_one_has(tmp_path: Path) -> None:
+    grey = [png(IMAGES[0, ..., 0]), *map(png, IMAGES[1:])]
+    pq.write_table(pa.table({"image": grey, "label": LABELS}), tmp_path / "set.parquet")
+    seen = labelled(data.load(spec(tmp_path / "set.parquet")))
+    assert {image.transpose(2, 0, 1).tobytes() for image in IMAGES[1:]} < seen.keys()
+    assert data.open_source(spec(tmp_path / "set.parquet")).identity()["parquet"]["channels"] == 3
+    set_of_all = describe(f"parquet:{tmp_path}/set.parquet")
+    assert set_of_all.image_shape == (3, 7, 5)
+    assert set_of_all.identity["channels"] == 3
+
+
 def test_columns_that_are_not_there(tmp_path: Path) -> None:
     write(tmp_path / "set.parquet", range(ROWS), LABELS)
     with pytest.raises(

@@ -1,6 +1,6 @@
 """Encoded picture files -> uint8 arrays, all of one size and one number of channels."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from PIL import ImageOps
 
 from advfeat.data.images import LabelledImages, pieces_of
-from advfeat.data.picture_file import PictureError, decode_picture, is_grey, open_picture, upright_size
+from advfeat.data.picture_file import (
+    READING,
+    PictureError,
+    decode_picture,
+    is_grey,
+    open_picture,
+    upright_size,
+)
 from advfeat.errors import InputError
 
 PictureFile = tuple[str, bytes]
@@ -22,10 +29,38 @@ def picture_shape(file: PictureFile, image_size: int | None) -> tuple[int, ...]:
 
     Raises ``InputError``.
     """
+    return _decoded(file, "L" if _has_no_colours(file) else "RGB", image_size).shape
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the pictures of a source become images of one shape (C, H, W): C is 1 if all are grey."""
+
+    shape: tuple[int, ...]
+    first_is_grey: bool
+
+    @property
+    def identity(self) -> dict[str, int]:
+        """The part of a source's identity that says what becomes of its files."""
+        channels = {"channels": self.shape[0]} if self.first_is_grey and self.shape[0] > 1 else {}
+        return {"reading": READING, **channels}  # without channels the first one tells it
+
+
+def decoding(files: Iterable[PictureFile], image_size: int | None) -> Decoding:
+    """Look at pictures, of which there is one, until one has colours; the first one's size is that of all.
+
+    Headers are read, but of the first one. Raises ``InputError``.
+    """
+    looked_at = iter(files)
+    channels, *size = picture_shape(next(looked_at), image_size)
+    coloured = channels > 1 or any(not _has_no_colours(file) for file in looked_at)
+    return Decoding((3 if coloured else 1, *size), channels == 1)
+
+
+def _has_no_colours(file: PictureFile) -> bool:
     name, content = file
     with _explained(name):
-        grey = is_grey(open_picture(content))
-    return _decoded(file, "L" if grey else "RGB", image_size).shape
+        return is_grey(open_picture(content))
 
 
 def picture_form(file: PictureFile) -> tuple[str, tuple[int, int]]:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from advfeat.data.decode import PictureFile, Pictures, picture_shape
+from advfeat.data.decode import Decoding, PictureFile, Pictures, decoding
 from advfeat.data.folder_layout import FolderLayout, folder_layout
 from advfeat.data.images import Splits
-from advfeat.data.picture_file import READING
 from advfeat.data.picture_tree import PictureTree, picture_tree
 from advfeat.data.pixel_range import told_of_dark
 from advfeat.data.refusal import refusal
@@ -46,7 +45,7 @@ class FolderSource:
         identity: dict[str, Any] = {
             "folder": content.hexdigest(),
             "image_size": self.spec.image_size,
-            "reading": READING,
+            **self._decoding.identity,
         }
         if len(self._pictures) == 1:
             identity["test_fraction"] = self.spec.test_fraction
@@ -58,10 +57,8 @@ class FolderSource:
         return given_or_held_out_sizes(labels, self.spec.test_fraction)
 
     def image_shape(self) -> tuple[int, ...]:
-        """Return channels, height and width, from the first picture."""
-        first = self.folder / self._layout.train[0][0]
-        with explained(self._error):
-            return picture_shape((str(first), first.read_bytes()), self.spec.image_size)
+        """Return channels, height and width: the first picture's, with colours if a training picture has."""
+        return self._decoding.shape
 
     def class_count(self) -> int:
         """Count the classes' folders."""
@@ -93,6 +90,12 @@ class FolderSource:
         }
 
     @cached_property
+    def _decoding(self) -> Decoding:
+        files = (_content(self.folder / path) for path, _ in self._layout.train)
+        with explained(self._error):
+            return decoding(files, self.spec.image_size)
+
+    @cached_property
     def _tree(self) -> PictureTree:
         if not self.folder.is_dir():
             raise self._error("is no folder")
@@ -116,10 +119,13 @@ def picture_files(
     """Return labelled files as pictures that are read when they are asked for."""
 
     def read(rows: NDArray[np.int64]) -> Iterator[PictureFile]:
-        paths = (pictures[row][0] for row in rows)
-        return ((str(path), path.read_bytes()) for path in paths)
+        return (_content(pictures[row][0]) for row in rows)
 
     return Pictures(_labels(pictures), read, shape, image_size)
+
+
+def _content(path: Path) -> PictureFile:
+    return str(path), path.read_bytes()
 
 
 def _labels(pictures: Sequence[tuple[PurePath, int]]) -> NDArray[np.int64]:

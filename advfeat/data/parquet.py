@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
-from advfeat.data.decode import Pictures, picture_shape
+from advfeat.data.decode import Decoding, Pictures, decoding
 from advfeat.data.images import Readable, Splits
 from advfeat.data.labels import LabelledSplits, labelled_splits
 from advfeat.data.parquet_files import Columns, ParquetFiles
 from advfeat.data.parquet_folder import TableFiles, table_files
-from advfeat.data.picture_file import READING
 from advfeat.data.pixel_range import PixelRange, pixel_range, told_of_dark
 from advfeat.data.pixels import Pixels
 from advfeat.data.refusal import listed, refusal, refuse_image_size
@@ -46,7 +45,7 @@ class ParquetSource:
         if self._chosen.renumbered:
             identity["classes"] = list(self._chosen.classes)
         if self._first.holds_pictures:
-            identity["reading"] = READING
+            identity |= self._decoding.identity
         else:
             identity["white"] = self._range.white
         return {"parquet": {**identity, **self.spec.columns}}
@@ -56,9 +55,9 @@ class ParquetSource:
         return given_or_held_out_sizes(self._chosen.labels, self.spec.test_fraction)
 
     def image_shape(self) -> tuple[int, ...]:
-        """Return channels, height and width, from the first image."""
+        """Return channels, height and width: the first image's, with colours if a training picture has."""
         if self._first.holds_pictures:
-            return picture_shape(self._first.first_picture(), self.spec.image_size)
+            return self._decoding.shape
         refuse_image_size(self.spec)
         shapes = {name: self._files[name].pixel_shape for name in self._chosen.names}
         first, *others = shapes.values()
@@ -104,6 +103,10 @@ class ParquetSource:
     @property
     def _first(self) -> ParquetFiles:
         return self._files[self._chosen.names[0]]
+
+    @cached_property
+    def _decoding(self) -> Decoding:
+        return decoding(self._first.some_pictures(), self.spec.image_size)
 
     @cached_property
     def _range(self) -> PixelRange:

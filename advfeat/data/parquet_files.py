@@ -102,11 +102,13 @@ class ParquetFiles:
         """Whether the metadata is that of data sets and exports of this package."""
         return METADATA_KEY in (self.schema.metadata or {})
 
-    def first_picture(self) -> PictureFile:
-        """Return the first encoded picture."""
-        for picture in self.pictures():
-            return picture
-        raise self._refused("holds no images")
+    def some_pictures(self) -> Iterator[PictureFile]:
+        """Yield the encoded pictures, of which there is one; raises ``InputError``."""
+        pictures = self.pictures()
+        if (first := next(pictures, None)) is None:
+            raise self._refused("holds no images")
+        yield first
+        yield from pictures
 
     def pictures(self, rows: NDArray[np.int64] | None = None) -> Iterator[PictureFile]:
         """Yield encoded pictures, those of the given rows, which are ascending, or all."""

@@ -7,7 +7,7 @@ import io
 from functools import cache
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from advfeat.errors import first_line
 
@@ -34,6 +34,7 @@ _UPRIGHT = {
 """What brings a picture upright, by its EXIF orientation."""
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+_SAMPLE_FORMAT, _SIGNED = 339, 2
 
 
 class PictureError(ValueError):
@@ -44,6 +45,9 @@ def open_picture(content: bytes) -> Image.Image:
     """Read a picture's header: mode, size and format; raises ``PictureError``."""
     try:
         opened = Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError as error:  # which names the file object that it was given
+        problem = f"of no form that is read: it begins with {content[:12]!r}" if content else "it is empty"
+        raise PictureError(problem) from error
     except Exception as error:  # each format's code raises its own
         raise PictureError(first_line(error)) from error
     if opened.width * opened.height > _MOST_PIXELS:
@@ -78,7 +82,7 @@ def is_grey(picture: Image.Image) -> bool:
 def upright_size(picture: Image.Image) -> tuple[int, int]:
     """Return width and height of a picture that is not decoded yet, as they will be."""
     width, height = picture.size
-    lies = _orientation(picture) >= 5 and picture.format != "TIFF"  # where Pillow has turned it already
+    lies = 5 <= _orientation(picture) <= 8 and picture.format != "TIFF"  # where Pillow has turned it already
     return (height, width) if lies else (width, height)
 
 
@@ -109,7 +113,7 @@ def _most(picture: Image.Image) -> int | None:
         return (1 << _tiff_tag(picture, _BITS_PER_SAMPLE, 16)) - 1
     if picture.mode == "I" and picture.format in ("PNG", "PPM"):
         return 65535  # which PNG holds, and to which Pillow scales PPM
-    if picture.mode in ("I", "F"):
+    if picture.mode in ("I", "F") or _tiff_tag(picture, _SAMPLE_FORMAT, 1) == _SIGNED:
         kind = "floats" if picture.mode == "F" else "signed or 32-bit integers"
         raise PictureError(f"its values are {kind}, whose range nothing tells: write it with 8 or 16 bits")
     return None

@@ -7,16 +7,16 @@ read.
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from advfeat.data.decode import Pictures, picture_shape
+from advfeat.data.decode import Decoding, Pictures, decoding
 from advfeat.data.labels import UNLABELLED, GivenLabels
 from advfeat.data.parquet_files import ParquetFiles
 from advfeat.data.parquet_folder import table_files
-from advfeat.data.picture_file import READING
 from advfeat.data.refusal import Refusal
 from advfeat.errors import explained
 from advfeat.files.parts import float_images_per_group
@@ -42,8 +42,8 @@ class ParquetTables:
         return self._files.sha256()
 
     def reading(self) -> dict[str, int]:
-        """Say by which version pictures are decoded; nothing of pixels."""
-        return {"reading": READING} if self._files.holds_pictures else {}
+        """Say how pictures are decoded; nothing of pixels."""
+        return self._decoding.identity if self._files.holds_pictures else {}
 
     def labels(self) -> GivenLabels:
         """Read all labels; raises ``InputError`` if one is missing."""
@@ -56,9 +56,13 @@ class ParquetTables:
         """Yield the images a piece at a time."""
         return self._pictures() if self._files.holds_pictures else self._files.pixels()
 
+    @cached_property
+    def _decoding(self) -> Decoding:
+        return decoding(self._files.some_pictures(), None)
+
     def _pictures(self) -> Iterator[NDArray[Any]]:
         labels = self._files.labels.numbers
-        shape = picture_shape(self._files.first_picture(), None)
+        shape = self._decoding.shape
         at_once = float_images_per_group(shape)
         pictures = Pictures(labels, self._files.pictures, shape, None)
         return (piece.images for piece in pictures.pieces(np.arange(len(labels)), at_once))
