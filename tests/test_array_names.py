@@ -179,6 +179,43 @@ def test_dark_images_and_other_arrays_are_told(tmp_path: Path) -> None:
     assert data.told(bright) == ()
 
 
+ONE_WHITE = np.array([255] + [1] * 29)[:, None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "problem"),
+    [
+        (IMAGES / 255, IMAGES * 1.0, "for train with pixels up to 1, and others up to 255"),
+        (IMAGES * 1.0, IMAGES / 255, "for test with pixels up to 1, and others up to 255"),
+        (IMAGES, IMAGES // 255, "for test with pixels up to 1, and others up to 255"),
+        (
+            IMAGES.astype("u2") * 257,
+            IMAGES.astype("u2"),
+            "for test with pixels up to 255, and others up to 6",
+        ),
+        (IMAGES / 255 * ONE_WHITE, IMAGES * 1.0, "17 of 18 images with pixels up to 1, and others up to 255"),
+    ],
+)
+def test_images_that_are_not_scaled_alike_are_refused(
+    tmp_path: Path, train: NDArray[np.generic], test: NDArray[np.generic], problem: str
+) -> None:
+    wanted = spec(
+        tmp_path, {"x_train": train[:18], "y_train": LABELS[:18], "x_test": test[18:], "y_test": LABELS[18:]}
+    )
+    with pytest.raises(InputError, match="which are not scaled alike") as refused:
+        data.open_source(wanted).identity()
+    assert problem in str(refused.value)
+
+
+def test_a_split_and_images_that_are_dark_are_told(tmp_path: Path) -> None:
+    split: Arrays = {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES // 16, "y_test": LABELS}
+    line = "has images for test that are dark: no pixel is above 15, and 255 is white"
+    assert data.told(spec(tmp_path, split)) == (line,)
+    some = np.where(np.arange(30)[:, None, None, None] < 4, IMAGES / 255, IMAGES)
+    line = "has images that are nearly black (4): no pixel is above 1, and 255 is white"
+    assert data.told(spec(tmp_path, {"images": some, "labels": LABELS})) == (line,)
+
+
 def test_a_card_tells_the_kind_of_source_whatever_else_its_identity_says(tmp_path: Path) -> None:
     wanted = spec(tmp_path, {"X": IMAGES / 255, "kind": LABELS + 1}, label_column="kind")
     identity = dict(sorted(data.open_source(wanted).identity().items()))

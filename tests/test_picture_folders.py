@@ -305,7 +305,7 @@ def test_pictures_are_grey_only_if_all_training_pictures_are(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [(b"", "it is empty"), (b"<html>404</html>", "of no form that is read: it begins with b'<html>404</ht'")],
+    [(b"", "it is empty"), (b"<html>404</html>", "of no form that is read: it begins with b'<html>404</h'")],
 )
 def test_a_file_that_is_no_picture_is_refused_by_what_it_is(
     tmp_path: Path, content: bytes, problem: str

@@ -5,6 +5,7 @@ MedMNIST does, or ``images`` and ``labels``, in all usual spellings, or those th
 ``.npy`` files are mapped into memory, and so never read whole.
 """
 
+from collections.abc import Iterator
 from functools import cached_property, partial
 from typing import Any
 
@@ -141,7 +142,11 @@ class NumpySource:
     @cached_property
     def _range(self) -> PixelRange:
         self.image_shape()
-        return pixel_range((self._images(name) for name, _ in self._pairs.values()), self._error)
+        splits = {split: self._whole(name) for split, (name, _) in self._pairs.items()}
+        return pixel_range(splits, self._error)
+
+    def _whole(self, name: str) -> Iterator[NDArray[Any]]:
+        yield self._images(name)
 
     def _hollow(self, name: str) -> NDArray[Any]:
         hollow = self._files.hollow(name)

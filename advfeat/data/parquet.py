@@ -111,9 +111,9 @@ class ParquetSource:
     @cached_property
     def _range(self) -> PixelRange:
         self.image_shape()
-        every = [self._files[name] for name in self._chosen.names]
-        exported = all(files.are_exported for files in every)
-        pieces = (piece for files in every for piece in files.pixels())
+        every = {name: self._files[name] for name in self._chosen.names}
+        exported = all(files.are_exported for files in every.values())
+        pieces = {name: files.pixels() for name, files in every.items()}
         return pixel_range(pieces, self._error, exported=exported)
 
     @cached_property
