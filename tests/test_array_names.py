@@ -152,6 +152,9 @@ def test_black_and_white(tmp_path: Path) -> None:
         ({"images": IMAGES.astype(object)}, "has images of type object, no numbers"),
         ({"labels": np.eye(3)[LABELS]}, "not one integer an image"),
         ({"labels": np.full(30, -1)}, "has no image with a label"),
+        ({"labels": LABELS * 0}, "has images of one class alone, 0"),
+        ({"labels": np.array(["", "dog", "owl"])[LABELS]}, "has labels of empty text"),
+        ({"labels": LABELS.astype(object)}, "has Python objects in labels, which only code reads"),
         (
             {"x_train": IMAGES / 255, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS},
             "float64 and of type uint8",

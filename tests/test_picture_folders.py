@@ -119,6 +119,7 @@ def test_what_a_person_means_is_taken_and_told(
         (["cat", "dog", "test"], "named as splits where classes are looked for: test"),
         (under("test"), "no train/ with a folder a class"),
         (["seg_train", "seg_test"], "look like splits, not classes"),
+        (["trainA", "trainB", "testA", "testB"], "look like splits, not classes"),
         (["cat"], "fewer than two class folders"),
         (["train/cat", "test/cat"], "fewer than two class folders"),
         (under("train") + under("training"), "several folders for one split: train, training"),

@@ -177,6 +177,7 @@ SPLIT_FILES = (
     ("data/Train-0", "data/valid-0", "data/TEST-0"),
     ("training/0", "dev/0", "testing/0"),
     ("cifar_train", "cifar_val", "cifar_test"),
+    ("cifarTrain", "cifarVal", "cifarTest"),
 )
 NO_TEST = "has no labelled test split"
 
@@ -230,8 +231,8 @@ def test_no_class_is_empty_and_no_label_moves(
     path = tmp_path_factory.mktemp("labels") / "set.parquet"
     write(path, range(ROWS), pa.array(given_labels, pa.int64()), names)
     used = [label for label in given_labels if label not in (None, -1)]
-    if max([used.count(label) for label in used], default=0) < 2:
-        return  # nothing to hold out
+    if len(set(used)) < 2 or max(used.count(label) for label in used) < 2:
+        return  # one class alone, or nothing to hold out
     wanted = spec(path)
     found = data.load(wanted)
     expected = {
@@ -263,6 +264,11 @@ def test_an_identity_says_that_labels_were_renumbered(tmp_path: Path) -> None:
         (LABELS[:6], ["cat"] * 6, "has names for labels in test, numbers in train"),
         (pa.nulls(6), LABELS[6:], "has no image with a label"),
         (LABELS[:6] / 2, LABELS[6:], "has labels that are no whole numbers"),
+        ([1e30] * 6, LABELS[6:], "no whole numbers, or of more than 64 bits"),
+        (pa.array([2**63] * 6, pa.uint64()), LABELS[6:], "no whole numbers, or of more than 64 bits"),
+        (LABELS[:6] + 2_119_789, LABELS[6:], "has label 2119791 outside the classes 0 to 99999"),
+        (LABELS[:6] // 2 * 2 - 1, LABELS[6:], "has images of one class alone, 1"),
+        (["", "cat"] * 3, ["cat"] * 6, "has labels of empty text"),
         (LABELS[:6] - 5, LABELS[6:], "has label -5 outside the classes"),
         ([b"\xff"] * 6, LABELS[6:], "has bytes for labels that are no text"),
     ],
@@ -316,6 +322,77 @@ def test_pictures_in_tables_have_colours_if_one_has(tmp_path: Path) -> None:
     set_of_all = describe(f"parquet:{tmp_path}/set.parquet")
     assert set_of_all.image_shape == (3, 7, 5)
     assert set_of_all.identity["channels"] == 3
+
+
+@pytest.mark.parametrize(
+    ("files", "line"),
+    [
+        (("data/train-00000-of-00002", "data/train-00001-of-00002-5aa1"), ""),
+        (("train_1", "train_2"), ""),
+        (("trainA", "trainB"), ""),
+        (("train/label=0/train", "train/label=1/train"), ""),
+        (("train/part-0-6ba7b810-9dad-11d1", "train/part-1-6ba7b811-9ddd"), ""),
+        (("train-00000-of-00003", "train-00002-of-00003"), "lacks 1 of the 3 files train-…-of-00003"),
+        (("train-00000-of-00001", "train-00000-of-00002"), "holds several sets with a train split"),
+        (("train-00000-of-00001-5aa1", "train-00000-of-00001-77bc"), "holds several sets"),
+        (("mnist/train-0", "fashion/train-0"), r"holds several sets with a train split \(fashion, mnist\)"),
+        (("a/train/0000", "b/train/0000"), r"holds several sets with a train split \(a, b\)"),
+        (
+            ("cat-train", "dog-train"),
+            "has one train split in files that are called differently: cat-train.parquet, dog-train.parquet",
+        ),
+    ],
+)
+def test_files_of_one_split_are_one_set(tmp_path: Path, files: tuple[str, ...], line: str) -> None:
+    for number, name in enumerate(files):
+        write(tmp_path / f"{name}.parquet", range(number, number + 6), LABELS[number : number + 6])
+    if line.startswith("holds several sets"):
+        with pytest.raises(InputError, match=rf"{line}.*: name the place of one"):
+            data.sizes(spec(tmp_path))
+    else:
+        assert [told for told in data.told(spec(tmp_path)) if NO_TEST not in told] == ([line] if line else [])
+
+
+@pytest.mark.parametrize(
+    "content", [b"img,label\na.png,0\n", b"version https://git-lfs.github.com/spec/v1\n"]
+)
+def test_what_is_no_parquet_is_refused_in_words(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "train.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"\(it does not end as Parquet does"):
+        data.sizes(spec(tmp_path))
+
+
+def test_a_file_without_rows_is_read_as_such(tmp_path: Path) -> None:
+    write(tmp_path / "train-1.parquet", range(ROWS), LABELS)
+    rows = pq.read_table(tmp_path / "train-1.parquet")
+    pq.write_table(rows.slice(0, 0), tmp_path / "train-0.parquet")
+    with pytest.raises(InputError, match="holds no images"):
+        data.sizes(spec(tmp_path / "train-0.parquet"))
+    assert len(labelled(data.load(spec(tmp_path)))) == ROWS
+
+
+def test_where_several_columns_have_usual_names_the_choice_is_told(tmp_path: Path) -> None:
+    encoded = [png(image) for image in IMAGES]
+    columns = {"image": encoded, "png": encoded[::-1], "class": LABELS, "label": LABELS, "id": LABELS}
+    pq.write_table(pa.table(columns), tmp_path / "set.parquet")
+    assert data.told(spec(tmp_path / "set.parquet")) == (
+        "has its images in image; there are also png (data.image_column names one)",
+        "has its labels in label; there are also class (data.label_column names one)",
+    )
+    assert data.told(spec(tmp_path / "set.parquet", image_column="png", label_column="id")) == ()
+
+
+@pytest.mark.parametrize(("validation", "line"), [(True, "stands in"), (False, "is held out")])
+def test_a_test_split_without_a_column_of_labels_is_no_labelled_one(
+    tmp_path: Path, validation: bool, line: str
+) -> None:
+    write(tmp_path / "train.parquet", range(6), LABELS[:6])
+    if validation:
+        write(tmp_path / "val.parquet", range(6, 9), LABELS[6:9])
+    pq.write_table(pa.table({"img": [png(image) for image in IMAGES[9:]]}), tmp_path / "test.parquet")
+    (told,) = data.told(spec(tmp_path, test_fraction=0.5))
+    assert told.startswith(NO_TEST)
+    assert line in told
 
 
 def test_columns_that_are_not_there(tmp_path: Path) -> None:

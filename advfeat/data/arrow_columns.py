@@ -89,9 +89,11 @@ def label_numbers(column: pa.Array, refused: Refusal) -> NDArray[np.int64]:
     plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
     if pa.types.is_floating(plain.type):
         plain = pc.if_else(pc.is_nan(plain), pa.scalar(None, plain.type), plain)
-        if not pc.all(pc.equal(plain, pc.floor(plain))).as_py() and plain.null_count < len(plain):
-            raise refused("has labels that are no whole numbers")
-    values: NDArray[np.int64] = pc.fill_null(plain.cast(pa.int64()), UNLABELLED).to_numpy()
+    try:
+        numbers = plain.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise refused("has labels that are no whole numbers, or of more than 64 bits") from error
+    values: NDArray[np.int64] = pc.fill_null(numbers, UNLABELLED).to_numpy()
     return values
 
 
@@ -127,6 +129,8 @@ class TextLabels:
             text = name.decode() if isinstance(name, bytes) else name
         except UnicodeDecodeError as error:
             raise self._refused("has bytes for labels that are no text") from error
+        if not text:
+            raise self._refused("has labels of empty text: name the class, or give null for no label")
         number = self._numbers.setdefault(text, len(self._numbers))
         if number >= MOST_CLASSES:
             raise self._refused(f"has more than {MOST_CLASSES:,} names for labels")

@@ -80,6 +80,8 @@ def array_labels(values: NDArray[Any], refused: Refusal, *, lowest: int = 0) -> 
             names, numbers = np.unique(values.astype(str), return_inverse=True)
         except UnicodeDecodeError as error:
             raise refused("has bytes for labels that are no text") from error
+        if "" in names:
+            raise refused("has labels of empty text: name the class, or leave out what has none")
         return GivenLabels(numbers.reshape(-1).astype(np.int64), tuple(map(str, names)), of_text=True)
     return GivenLabels(checked_labels(values, refused, lowest=lowest))
 
@@ -100,6 +102,8 @@ def _numbered(
     if len(set(names)) < len(names):
         raise refused("names a class twice")
     classes = tuple(names[number] for number in train.used)
+    if len(classes) < 2:
+        raise refused(f"has images of one class alone, {classes[0]} (labels of -1 are none)")
     labels = []
     for split, each in zip(splits, given, strict=True):
         if each.of_text and not train.names:

@@ -35,7 +35,7 @@ class NumpyFiles:
     @cached_property
     def names(self) -> frozenset[str]:
         """The names of all arrays."""
-        with explained(self._refused):
+        with explained(self._refused, "is no .npz that can be read" if self._is_npz else "cannot be read"):
             if self._is_npz:
                 with self._fs.open(self._root, "rb") as file, zipfile.ZipFile(file) as archive:
                     members = archive.namelist()
@@ -60,11 +60,14 @@ class NumpyFiles:
 
     def array(self, name: str) -> NDArray[Any]:
         """Read an array; a local ``.npy`` file is mapped into memory, and read where it is used."""
+        hollow = self.hollow(name)
+        if hollow.dtype.hasobject:
+            raise self._refused(f"has Python objects in {name}, which only code reads: save numbers or text")
         if not self._is_npz and self._place.is_local:
-            with explained(self._refused):
+            with explained(self._refused, f"holds no whole {name}.npy"):
                 mapped: NDArray[Any] = np.load(self._path(name), mmap_mode="r", allow_pickle=False)
                 return mapped
-        wanted = self.hollow(name).nbytes
+        wanted = hollow.nbytes
         with explained(self._refused):
             if wanted > self._bytes(name):
                 raise self._refused(f"says of {name} that it has {wanted:,} bytes, more than are there")
@@ -87,7 +90,7 @@ class NumpyFiles:
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[IO[bytes]]:
-        with explained(self._refused):
+        with explained(self._refused, f"holds no whole {name}.npy"):
             if self._is_npz:
                 with (
                     self._fs.open(self._root, "rb") as file,

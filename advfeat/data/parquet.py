@@ -76,7 +76,8 @@ class ParquetSource:
 
     def told(self) -> tuple[str, ...]:
         """Say which splits and labels were chosen, which files tell no split, and whether images are dark."""
-        told = list(self._chosen.told)
+        told = [*self._first.told, *self._chosen.told]
+        told += [line for name in self._chosen.names for line in self._found.told.get(name, ())]
         if odd := self._found.of_no_split:
             told.append(f"has files that tell no split, which are left out: {listed(odd, 8)}")
         of_dark = told_of_dark(self.splits().train) if self._first.holds_pictures else self._range.told
@@ -118,7 +119,11 @@ class ParquetSource:
 
     @cached_property
     def _chosen(self) -> LabelledSplits:
-        given = {name: partial(getattr, files, "labels") for name, files in self._files.items()}
+        given = {
+            name: partial(getattr, files, "labels")
+            for name, files in self._files.items()
+            if name in ("all", "train") or files.has_label_column
+        }
         return labelled_splits(given, self._error)
 
     @cached_property

@@ -85,6 +85,25 @@ class ParquetFiles:
         checked = checked_labels(numbers, self._refused, len(names) or None, lowest=UNLABELLED)
         return GivenLabels(checked, names)
 
+    @property
+    def has_label_column(self) -> bool:
+        """Whether there is a column of labels by the name that is looked for."""
+        return _found_column(self.schema, self._named.label, _LABEL_COLUMNS, "ClassLabel") is not None
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Say which columns were chosen where several have usual names, each in a predicate."""
+        told = []
+        for what, named, usual in (
+            ("image", self._named.image, _IMAGE_COLUMNS),
+            ("label", self._named.label, _LABEL_COLUMNS),
+        ):
+            chosen, *others = [name for name in usual if name in self.schema.names] or [""]
+            if named is None and others:
+                hint = f"there are also {listed(others)} (data.{what}_column names one)"
+                told.append(f"has its {what}s in {chosen}; {hint}")
+        return tuple(told)
+
     @cached_property
     def schema(self) -> pa.Schema:
         """The schema of the first file."""
@@ -213,23 +232,15 @@ class ParquetFiles:
     def _column(
         self, schema: pa.Schema, what: str, named: str | None, usual: tuple[str, ...], feature: str
     ) -> str:
-        """Return the column that is named, or has a usual name, or is the only one of Hugging Face's kind."""
-        found = listed(schema.names, 8)
+        found = _found_column(schema, named, usual, feature)
+        if found is not None:
+            return found
+        there = listed(schema.names, 8)
         if named is not None:
-            if schema.names.count(named) != 1:
-                raise InputError(
-                    f"data.{what}_column", named, f"is no column of {self.files[0]}", f"there are {found}"
-                )
-            return named
-        for name in usual:
-            if schema.names.count(name) == 1:
-                return name
-        features = _features(schema)
-        of_kind: list[str] = [name for name in schema.names if features.get(name, {}).get("_type") == feature]
-        if len(of_kind) == 1:
-            return of_kind[0]
+            problem = f"is no column of {self.files[0]}"
+            raise InputError(f"data.{what}_column", named, problem, f"there are {there}")
         hint = f" (data.{what}_column names another)" if self._can_be_named else ""
-        raise self._refused(f"has no column {' or '.join(usual[:2])}{hint}; it has {found}")
+        raise self._refused(f"has no column {' or '.join(usual[:2])}{hint}; it has {there}")
 
     def _pieces(
         self, path: str, column_of: Callable[[pa.Schema], str], most_bytes: int | None = None
@@ -258,6 +269,16 @@ class ParquetFiles:
     def _opened(self, path: str) -> Iterator[tuple[BinaryIO, pq.ParquetFile]]:
         with explained(self._refused), self._fs.open(path, "rb") as opened:
             yield opened, open_parquet(opened)
+
+
+def _found_column(schema: pa.Schema, named: str | None, usual: tuple[str, ...], feature: str) -> str | None:
+    """Return the column that is named, or has a usual name, or is the only one of Hugging Face's kind."""
+    for name in usual if named is None else (named,):
+        if schema.names.count(name) == 1:
+            return name
+    features = _features(schema) if named is None else {}
+    of_kind = [name for name in schema.names if features.get(name, {}).get("_type") == feature]
+    return of_kind[0] if len(of_kind) == 1 else None
 
 
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:

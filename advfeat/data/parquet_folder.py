@@ -12,6 +12,7 @@ from typing import Any
 
 from advfeat.data.refusal import Refusal
 from advfeat.data.split_names import roles_in
+from advfeat.data.table_shards import check_one_set
 from advfeat.errors import DamagedArtifactError, explained
 from advfeat.files.place import Place
 from advfeat.storage import MOST_MANIFEST_BYTES, parse_manifest
@@ -29,6 +30,8 @@ class TableFiles:
     left_out: Mapping[str, list[str]] = field(default_factory=dict)
     """What else lies there, by what it is, as it is called from there."""
     root: str = ""
+    told: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What is odd about the files of a split, each as a predicate."""
 
     @property
     def of_no_split(self) -> list[str]:
@@ -58,9 +61,15 @@ def table_files(place: Place, refused: Refusal) -> TableFiles:
     else:
         every, left_out = sorted(named), "not of the artifact"
     of_split: dict[str, list[str]] = {}
+    outer: dict[str, dict[str, str]] = {}
     for path in every:
         if split := _split_of(path.removeprefix(root)):
             of_split.setdefault(split, []).append(path)
+            below = _below(root, path)
+            outer.setdefault(split, {})[below] = _told_in(below, split)
+    told = {}
+    if named is None:
+        told = {split: check_one_set(split, files, refused) for split, files in outer.items()}
     others = [path for path in sorted({*there} - {*tables}) if not path.endswith("/manifest.json")]
     unread = {left_out: sorted({*tables} - {*every}), "no .parquet files": others}
     return TableFiles(
@@ -68,6 +77,7 @@ def table_files(place: Place, refused: Refusal) -> TableFiles:
         of_split,
         {what: [_below(root, path) for path in paths] for what, paths in unread.items()},
         root,
+        told,
     )
 
 
@@ -93,9 +103,18 @@ def _files_of_artifact(fs: Any, root: str, refused: Refusal) -> list[str] | None
 
 def _split_of(path: str) -> str | None:
     """Return what the file's name, or else that of the nearest folder with such a name, tells."""
-    for name in reversed(path.split("/")):
-        if begins := _BEGINS_WITH.match(name):
-            return begins[1].lower()
-        if len(roles := roles_in(name)) == 1:
-            return roles.pop()
-    return None
+    return next(filter(None, map(_split_in, reversed(path.split("/")))), None)
+
+
+def _split_in(name: str) -> str | None:
+    if begins := _BEGINS_WITH.match(name):
+        return begins[1].lower()
+    roles = roles_in(name)
+    return roles.pop() if len(roles) == 1 else None
+
+
+def _told_in(path: str, split: str) -> str:
+    """Return the folder of the outermost file or folder, on the way to a file, whose name tells its split."""
+    parts = path.split("/")
+    first = next(place for place, name in enumerate(parts) if _split_in(name) == split)
+    return "/".join(parts[:first])

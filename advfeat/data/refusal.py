@@ -44,5 +44,6 @@ def checked_labels(
     smallest, highest, upper = int(values.min()), int(values.max()), (classes or MOST_CLASSES) - 1
     if smallest < lowest or highest > upper:
         outside = smallest if smallest < lowest else highest
-        raise refused(f"has label {outside} outside the classes 0 to {upper if classes else max(highest, 0)}")
+        last = upper if classes or highest > upper else max(highest, 0)
+        raise refused(f"has label {outside} outside the classes 0 to {last}")
     return values.reshape(-1).astype(np.int64)

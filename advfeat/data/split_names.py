@@ -39,12 +39,21 @@ def roles_in(name: str) -> set[Role]:
     return _words(name)[0]
 
 
+def _parts(word: str) -> list[str]:
+    """Take ``trainset`` and ``cifarTrain`` apart, in small letters."""
+    small = word.lower()
+    if joined := _JOINED.fullmatch(small):
+        return list(filter(None, joined.groups()))
+    if small in _ROLES or small in _FILLERS:
+        return [small]
+    return [part.lower() for part in re.split(r"(?<=[a-z])(?=[A-Z])", word)]
+
+
 def _words(name: str) -> tuple[set[Role], set[str]]:
     """Return the roles among the words of a name, and the other words; numbers do not count."""
     words: set[str] = set()
-    for word in re.findall(r"[^\W\d_]+", name.lower()):
-        joined = _JOINED.fullmatch(word)
-        words.update(filter(None, joined.groups()) if joined else (word,))
+    for word in re.findall(r"[^\W\d_]+", name):
+        words.update(_parts(word))
     if {"train", "val"} <= words:  # both in one, as trainval
         words -= {"val"}
     return {_ROLES[word] for word in words & _ROLES.keys()}, words - _ROLES.keys()

@@ -77,7 +77,8 @@ def chunks(
 def first_byte(chunk: pq.ColumnChunkMetaData) -> int:
     """Return where in its file a chunk of a column begins."""
     offsets = [chunk.data_page_offset, chunk.dictionary_page_offset if chunk.has_dictionary_page else None]
-    return min(int(offset) for offset in offsets if offset is not None)
+    # A row group without rows has no data page, and 0 for its place, where Parquet's mark stands.
+    return min((int(offset) for offset in offsets if offset), default=0)
 
 
 def row_bytes(parquet: pq.ParquetFile, columns: Collection[str]) -> int:

@@ -35,6 +35,9 @@ _TAIL_BYTES = 1 << 16
 _END_BYTES = 8
 """The footer's length and Parquet's mark, with which a file ends."""
 
+_MARKS = (b"PAR1", b"PARE")
+"""Of files whose footer is plain, and encrypted."""
+
 _MOST_BYTES = 1 << 24
 
 # Fields of the footer, by the numbers of the structs that they lie in.
@@ -67,6 +70,8 @@ def read_footer(file: BinaryIO) -> pq.FileMetaData:
     """Read the footer of a file; raises ``ValueError``, Arrow's errors among them, and ``OSError``."""
     size = file.seek(0, 2)
     tail = _tail(file, size, _TAIL_BYTES)
+    if not tail.endswith(_MARKS):
+        raise ValueError("it does not end as Parquet does: it is cut off, or something else")
     length = int.from_bytes(tail[-_END_BYTES : 4 - _END_BYTES], "little")
     if length > _MOST_BYTES:
         raise ValueError(f"its footer is said to have {length:,} bytes, at most {_MOST_BYTES:,} are read")
