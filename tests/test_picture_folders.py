@@ -96,6 +96,11 @@ def test_splits_of_any_name(
         (under("pictures/pictures"), (6, 2), "everything in pictures/pictures/"),
         ([*under("train"), *under("test"), "samples"], (8, 8), "leaves out samples/"),
         ([*under("."), "odd.png"], (6, 2), "lie in no class folder (1): odd.png"),
+        (
+            under("cat", "0", "1") + under("dog", "0", "1"),
+            (12, 4),
+            "same folders in each of cat, dog, which are",
+        ),
         (under("train", "cat", "dog", "owl") + under("test"), (12, 8), "no picture to test of some classes"),
     ],
 )
@@ -121,6 +126,10 @@ def test_what_a_person_means_is_taken_and_told(
         (["seg_train", "seg_test"], "look like splits, not classes"),
         (["trainA", "trainB", "testA", "testB"], "look like splits, not classes"),
         (["cat"], "fewer than two class folders"),
+        (["cat", "dog/a.heic"], "with pictures, but files of no picture's suffix (1): dog/a.heic"),
+        ([f"fold{number}/{name}" for number in (1, 2, 3) for name in ("cat", "dog")], "like parts of a set"),
+        (["set/Batch_1", "set/Batch_2"], "look like parts of a set, not classes: Batch_1, Batch_2"),
+        ([f"train/fold-{number}/cat" for number in (1, 2)], "look like parts of a set"),
         (["train/cat", "test/cat"], "fewer than two class folders"),
         (under("train") + under("training"), "several folders for one split: train, training"),
         (

@@ -1,5 +1,6 @@
 """Which folders are classes, which are splits, and what a person means by those that are neither."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -11,6 +12,9 @@ from advfeat.data.split_names import Role, role_of, roles_in
 
 Placed = list[tuple[PurePath, tuple[str, ...]]]
 """Pictures: where each lies, and the parts of that below the folder in question."""
+
+_PART = re.compile(r"(k-?fold|fold|cv|split|batch|shard|chunk|subset)[\W_]*\d+", re.IGNORECASE)
+"""What people cut sets into, for cross-validation or to carry them."""
 
 _TESTED_ON: tuple[Role, ...] = ("test", "val")
 """By preference."""
@@ -41,9 +45,11 @@ def folder_layout(tree: PictureTree, refused: Refusal) -> FolderLayout:
     training = _only("train", named, refused)
     if training is None or not (train := _split(tops[training], told, "train")).classes:
         whole = _split(placed, told)
-        _check_classes(whole.classes, refused)
+        _check_classes(whole.classes, tree, refused)
+        _tell_same_folders(whole, told)
         return FolderLayout(whole.classes, whole.labelled(whole.classes), None, tuple(told))
-    _check_classes(train.classes, refused)
+    _check_classes(train.classes, tree, refused)
+    _tell_same_folders(train, told)
     _tell_loose(by_split, told)
     told.extend(f"leaves out {name}/ beside {training}/" for name in sorted(set(tops) - set(named)))
     test = _labelled_split(tops, named, train, told, refused)
@@ -60,6 +66,8 @@ def folder_layout(tree: PictureTree, refused: Refusal) -> FolderLayout:
 @dataclass(frozen=True)
 class _Split:
     by_class: dict[str, list[PurePath]]
+    inner: dict[str, set[str]]
+    """The folders that lie in a class's folder, and an empty name if pictures lie beside them."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -72,13 +80,24 @@ class _Split:
 def _split(placed: Placed, told: list[str], role: Role | None = None) -> _Split:
     """Sort the pictures of a split, or of all there is, by their class folders."""
     by_class: dict[str, list[PurePath]] = {}
+    inner: dict[str, set[str]] = {}
     inside = _unwrapped(placed, told, role)
     for path, below in inside:
         if len(below) > 1:
-            by_class.setdefault(normalize("NFC", below[0]), []).append(path)
+            name = normalize("NFC", below[0])
+            by_class.setdefault(name, []).append(path)
+            inner.setdefault(name, set()).add(below[1] if len(below) > 2 else "")
     if by_class:
         _tell_loose(inside, told)
-    return _Split(by_class)
+    return _Split(by_class, inner)
+
+
+def _tell_same_folders(split: _Split, told: list[str]) -> None:
+    """Say which of two levels of folders were taken for classes where it could be either: patients, say."""
+    folders, *others = map(frozenset, split.inner.values())
+    if len(folders) > 1 and "" not in folders and set(others) == {folders}:
+        same = listed(sorted(folders))
+        told.append(f"has the same folders in each of {listed(split.classes)}, which are the classes: {same}")
 
 
 def _tell_loose(placed: Placed, told: list[str]) -> None:
@@ -86,8 +105,8 @@ def _tell_loose(placed: Placed, told: list[str]) -> None:
         told.append(f"leaves out pictures that lie in no class folder ({len(loose):,}): {listed(loose)}")
 
 
-def _check_classes(classes: tuple[str, ...], refused: Refusal) -> None:
-    """Refuse classes that are splits, and fewer than two; raises ``InputError``.
+def _check_classes(classes: tuple[str, ...], tree: PictureTree, refused: Refusal) -> None:
+    """Refuse classes that are splits or parts of a set, and fewer than two; raises ``InputError``.
 
     One of at least three may be called train, which is also a thing that pictures show.
     """
@@ -99,7 +118,12 @@ def _check_classes(classes: tuple[str, ...], refused: Refusal) -> None:
             problem += ", and no train/ with a folder a class"
         raise refused(problem)
     if len(classes) < 2:
-        raise refused("has fewer than two class folders with pictures")
+        problem = "has fewer than two class folders with pictures"
+        if others := tree.no_pictures:
+            problem += f", but files of no picture's suffix ({len(others):,}): {listed(others)}"
+        raise refused(problem)
+    if all(map(_PART.fullmatch, classes)):
+        raise refused(f"has folders that look like parts of a set, not classes: {listed(classes)}")
     if len(set().union(*map(roles_in, classes))) > 1:
         raise refused(f"has folders that look like splits, not classes: {listed(classes)}")
 
