@@ -338,6 +338,7 @@ def test_the_step_descends_along_the_gradient_that_finite_differences_see() -> N
         assert torch.allclose(moved, -1e-3 * slope / slope.norm(), atol=1e-8)
 
 
+@pytest.mark.slow
 def test_neither_batches_nor_threads_nor_neighbours_show(attacked: tuple[Normalized, Tensor, Tensor]) -> None:
     model, images, labels = attacked
     images, aims = images[:150], (labels[:150] + 1) % 10

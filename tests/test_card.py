@@ -326,6 +326,7 @@ def test_a_shard_that_tells_no_size_is_drawn(local_store: Store) -> None:
     assert "d_rand" in lineage_text(lineage(local_store, told(local_store, shard, {})))
 
 
+@pytest.mark.slow
 def test_a_chain_of_any_length_is_drawn_as_far_as_can_be_read(local_store: Store) -> None:
     digest = told(local_store, Stage(kind="leakage", title="", parameters={}), {})
     for _ in range(1200):

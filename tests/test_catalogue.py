@@ -39,6 +39,7 @@ def line(table: pd.DataFrame, digest: str) -> dict[str, object]:
     return {str(name): None if pd.isna(value) else value for name, value in found.items()}
 
 
+@pytest.mark.slow
 def test_every_artifact_says_what_it_is(catalogue: Catalogue, plan: Plan) -> None:
     table = catalogue.artifacts()
     assert set(table.digest) == {stage.digest for stage in plan.stages}

@@ -77,6 +77,7 @@ def random_blots(count: int, seed: int) -> Tensor:
     return 0.4 + 0.5 * torch.sigmoid(8 * smooth)
 
 
+@pytest.mark.slow
 def test_a_target_learns_digits_from_blots_that_a_source_labelled(digits: data.ImageData) -> None:
     images, labels = torch.from_numpy(digits.train.images), torch.from_numpy(digits.train.labels)
     test, truth = torch.from_numpy(digits.test.images), digits.test.labels

@@ -53,6 +53,7 @@ def originals(computed: tuple[Store, Plan]) -> tuple[np.ndarray, np.ndarray]:
     return split.images.reshape(len(split), -1) / np.float32(255), split.labels
 
 
+@pytest.mark.slow
 def test_columns(computed: tuple[Store, Plan]) -> None:
     assert list(frame(computed, "d_rand").columns) == [
         "index",

@@ -6,6 +6,7 @@ experiment. CONTRIBUTING says more.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import chdir, nullcontext
 from dataclasses import dataclass, field
@@ -156,7 +157,13 @@ def serve(request: pytest.FixtureRequest) -> Iterator[Callable[[], dict[str, str
 PAGES = [page for page in written_pages(ROOT) if page != Path("docs/datasets.md")]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=str)
+def marks(page: Path) -> tuple[pytest.MarkDecorator, ...]:
+    """Mark a page that runs an experiment, which takes a server."""
+    runs = any(re.search(r"advfeat run \S+\.ya?ml|advfeat\.run\(", block.text) for block in blocks(page))
+    return (pytest.mark.servers,) if runs else ()
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, marks=marks(page), id=str(page)) for page in PAGES])
 def test_every_block_of_a_page(page: Path, serve: Callable[[], dict[str, str]], tmp_path: Path) -> None:
     found = blocks(page)
     for block in found:

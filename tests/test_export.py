@@ -79,6 +79,7 @@ def learned(block: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[s
     return names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [block for block in LOADING if block != WITH_RAY])
 def test_what_the_page_loads_teaches_the_true_classes(
     block: str, exported: Path, made: tuple[Store, Plan], d_rand: str, monkeypatch: pytest.MonkeyPatch

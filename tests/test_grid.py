@@ -121,6 +121,7 @@ def report_of(grid: Grid, store: Store) -> Stage:
     return report
 
 
+@pytest.mark.slow
 def test_the_report_holds_every_row_and_needs_no_network(local_store: Store) -> None:
     form = {"eps": (0.5, 1.5), "steps": (2, 5), "seeds": (0, 1), "settings": SMALL[:-1]}
     grid = GRIDS["d_rand"].model_validate(form)
@@ -168,6 +169,7 @@ def test_a_grid_from_the_command_line(served_command: Command) -> None:
     assert [entry["title"] for entry in planned if entry["state"] == "compute"] == ["report"]
 
 
+@pytest.mark.slow
 def test_a_grid_in_the_plane_shows_its_planes(local_store: Store) -> None:
     grid = load_grid("two_dimensional", ["points=[8,12]", "seeds=[0]", "two_dimensional.planes=2"])
     points_of_grid = points("two_dimensional", grid)

@@ -105,6 +105,7 @@ def test_pieces_give_the_features_of_the_whole(digits: data.ImageData) -> None:
     assert np.allclose(in_pieces, whole, rtol=1e-9, atol=0)
 
 
+@pytest.mark.slow
 def test_the_stage_holds_little_of_its_images(
     tmp_path: Path, local_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +158,7 @@ def test_true_labels_are_learned_and_shuffled_ones_are_not(
     assert 0.05 < np.mean(shuffled) < 0.15
 
 
+@pytest.mark.slow
 def test_robust_features_leak_into_random_labels_not_into_the_next_class(
     digits: data.ImageData, features: NDArray[np.float64]
 ) -> None:

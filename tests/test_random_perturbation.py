@@ -19,6 +19,7 @@ from tests.inline import compute_all
 SHORT = ("source.epochs=6", "target.epochs=6", "attack.steps=10")
 
 
+@pytest.mark.slow
 def test_what_teaches_is_where_a_perturbation_points(local_store: Store) -> None:
     recipes = "recipes=[d_rand,random_perturbation]"
     plan = build_plan(load_experiment("digits", [*SHORT, recipes, "seeds=[0,1,2]"]))

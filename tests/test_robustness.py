@@ -56,6 +56,7 @@ def trained(
     return fit(TrainingSet.in_memory(images, labels), spec, classes=10, seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "eps"), BALLS)
 def test_adversarial_training_makes_robust(
     digits: data.ImageData,

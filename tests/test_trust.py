@@ -192,6 +192,7 @@ def test_pages_hold_as_many_values_as_the_footer_says(tmp_path: Path) -> None:
         read_table(content.replace(head, head.replace(b"\xd0", b"\xd2"), 1))
 
 
+@pytest.mark.slow
 def test_an_archive_that_unpacks_to_much_is_not_unpacked(tmp_path: Path) -> None:
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(

@@ -28,6 +28,7 @@ def pictures() -> list[TwoDimensional]:
     return [two_dimensional(seed, **setting()) for seed in SEEDS]
 
 
+@pytest.mark.slow
 def test_both_networks_fit_what_they_are_given(pictures: list[TwoDimensional]) -> None:
     assert [picture.source_accuracy for picture in pictures] == [1.0] * len(SEEDS)
     assert [picture.target_accuracy for picture in pictures] == [1.0] * len(SEEDS)
