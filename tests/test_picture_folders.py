@@ -99,7 +99,7 @@ def test_splits_of_any_name(
         (
             under("cat", "0", "1") + under("dog", "0", "1"),
             (12, 4),
-            "same folders in each of cat, dog, which are",
+            "classes cat, dog, which all hold the same folders: 0, 1",
         ),
         (under("train", "cat", "dog", "owl") + under("test"), (12, 8), "no picture to test of some classes"),
     ],

@@ -97,7 +97,7 @@ def _tell_same_folders(split: _Split, told: list[str]) -> None:
     folders, *others = map(frozenset, split.inner.values())
     if len(folders) > 1 and "" not in folders and set(others) == {folders}:
         same = listed(sorted(folders))
-        told.append(f"has the same folders in each of {listed(split.classes)}, which are the classes: {same}")
+        told.append(f"has the classes {listed(split.classes)}, which all hold the same folders: {same}")
 
 
 def _tell_loose(placed: Placed, told: list[str]) -> None:
