@@ -4,16 +4,17 @@
 notebook or an asyncio program (there: ``await asyncio.to_thread(advfeat.run, "digits")``).
 """
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing's, which a module of the user's may stand in for until ``start`` has begun
 if TYPE_CHECKING:
+    from typing import Any
+
     from advfeat.flows.python_api import grid, plan, reproduce, run, store
 
 __version__ = "0.1.0"
 __all__ = ["grid", "plan", "reproduce", "run", "store"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Import what computes when it is first asked for: ``import advfeat`` alone is quick."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

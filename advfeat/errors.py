@@ -88,14 +88,16 @@ def explained(refused: Callable[[str], AdvfeatError], problem: str = "cannot be 
 def first_line(error: BaseException) -> str:
     """Return the first line of another library's error, for a message of ours; of an empty one its type.
 
-    Of pydantic's it is the first complaint, behind the field that it is about.
+    A line that only announces the next one has that behind it. Of pydantic's it is the first complaint,
+    behind the field that it is about.
     """
     from pydantic import ValidationError  # here, as a command line that only prints its help does without
 
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         return _shortened(": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]])))
-    return _shortened((str(error).strip() or type(error).__name__).splitlines()[0])
+    line, *others = (str(error).strip() or type(error).__name__).splitlines()
+    return _shortened(f"{line} {others[0].strip()}" if line.endswith(":") and others else line)
 
 
 def _shortened(text: str) -> str:

@@ -5,6 +5,7 @@ know their own settings alone.
 """
 
 import contextlib
+import io
 import logging
 import os
 import warnings
@@ -87,8 +88,10 @@ def configured_api() -> str | None:
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_OF_SERVERS)}
     become(asking_loopback_directly(_DEFAULTS | kept | _CLIENT_SETTINGS))
-    with explained(_settings_refused, "cannot be read"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is told of each file that it cannot read, before it ends
+    # Of what it cannot read Prefect warns and prints, before it ends with the error.
+    silent = contextlib.redirect_stderr(io.StringIO())
+    with explained(_settings_refused, "cannot be read"), warnings.catch_warnings(), silent:
+        warnings.simplefilter("ignore")
         from prefect.settings import get_current_settings
 
         url: str | None = get_current_settings().api.url

@@ -209,6 +209,8 @@ def _check_positive(name: str, value: float | None, least: int) -> None:
 
 def _assignments(settings: Mapping[str, Any] | None) -> list[str]:
     """Write settings as ``--set`` takes them; raises ``InputError`` for a value that is no plain one."""
+    if settings is not None and not isinstance(settings, Mapping):
+        raise InputError("settings", settings, "is no dictionary", 'give for example {"attack.eps": 1.0}')
     found = []
     for name, value in (settings or {}).items():
         try:

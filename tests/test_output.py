@@ -36,6 +36,23 @@ def print_a_grid(rows: list[Row]) -> None:
     print_grid("a grid of a recipe over two values of an axis, a title that is longer than a line", GRID)
 
 
+@pytest.mark.parametrize("columns", [5, 39, 40])
+def test_a_narrow_terminal_shows_whole_figures(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_rows(ROWS[:1])
+    assert "98.6 %" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("strange", ["", "0", "-1", "abc", "1e9", "99999999999", "²", "８０"])
+def test_strange_sizes_are_none(strange: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
+        monkeypatch.setenv(name, strange)
+    output.prepare_output()
+    assert not {"COLUMNS", "LINES", "TERMINAL_WIDTH"} & os.environ.keys()
+
+
 @pytest.mark.parametrize("columns", [60, 80, 100, 200])
 @pytest.mark.parametrize("show", [print_rows, print_reproduction, print_a_grid])
 def test_tables_fit_with_the_accuracy_first(
@@ -130,6 +147,8 @@ LOST = "advfeat: standard output cannot be written ("
         ("advfeat recipes > /dev/full", 1, LOST),
         ("advfeat recipes | true; exit ${PIPESTATUS[0]}", 1, ""),
         ("advfeat recipes >&-", 2, "advfeat: standard output is closed"),
+        ("mkdir x; cd x; rmdir ../x; advfeat recipes", 2, "advfeat: folder: '.' was deleted"),
+        ("PYTHONINSPECT=1 advfeat recipes > /dev/null", 0, ""),
         ("advfeat plan --set attack.eps=0 2> /dev/full", 2, ""),
     ],
 )

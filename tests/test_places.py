@@ -163,18 +163,61 @@ def test_places_that_travel_are_absolute(tmp_path: Path, monkeypatch: pytest.Mon
         ("file://localhost/tmp/my%20exp", "/tmp/my exp"),
         ("FILE:///tmp/caf%C3%A9%23", "/tmp/café#"),
         ("local:///tmp/my%20exp", "/tmp/my%20exp"),
+        ("file:/tmp/my%20exp", "/tmp/my exp"),
+        ("S3://bucket/x/", "bucket/x"),
+        ("s3a://bucket/x", "bucket/x"),
     ],
 )
 def test_uris_mean_what_they_say(uri: str, root: str) -> None:
     assert place_of(uri).root == root
 
 
-@pytest.mark.parametrize("named", ["", "a\0b", "s3://", "nonsense://x", "a\udcffb", "file:///%ff"])
+@pytest.mark.parametrize(
+    "named",
+    [
+        *(
+            "",
+            "a\0b",
+            "s3://",
+            "nonsense://x",
+            "a\udcffb",
+            "file:///%ff",
+            "file://",
+            "file://host/x",
+            "s3:///x",
+        ),
+        *("file://relative/x", "s3:/bucket/x", "http:/x", "zip://x", "ftp://127.0.0.1:9/x"),
+    ],
+)
 def test_what_is_no_place_is_refused_in_one_line(named: str) -> None:
     with pytest.raises(InputError, match="is no usable URI"):
         Store(named)
     with pytest.raises(InputError, match="is no usable URI"):
         Destination(named)
+
+
+def test_relative_uris_of_this_machine_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for named in ("file://./a%20b", "file://../" + tmp_path.name + "/a%20b", "file://~/a%20b", "./a b"):
+        assert place_of(named).root == f"{tmp_path}/a b"
+    assert place_of("./s3:/b").root == f"{tmp_path}/s3:/b", "a folder of that name"
+
+
+@pytest.mark.parametrize(
+    ("named", "problem"),
+    [
+        ("/", "whole file system"),
+        ("/dev/null", "is no folder|cannot be written"),
+        ("memory://x", "one process"),
+    ],
+)
+def test_what_can_be_no_store_is_told(named: str, problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        Store(named).check_writable()
+    if named == "/dev/null":
+        with pytest.raises(InputError, match="is no folder"):
+            Store(named).check_readable()
 
 
 def test_a_store_at_a_quoted_place_is_told(tmp_path: Path) -> None:

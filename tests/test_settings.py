@@ -157,6 +157,56 @@ def test_a_key_is_given_once(tmp_path: Path, name: str, text: str, lines: str) -
         load_experiment(str(tmp_path / name))
 
 
+@pytest.mark.parametrize("key", ["1", "on", "null", "1.5", "''", "[a]", "{a: 1}"])
+def test_a_key_is_a_text(tmp_path: Path, key: str) -> None:
+    (tmp_path / "e.yaml").write_text(f"{key}: 1\nseeds: [0]\n")
+    with pytest.raises(InputError, match=r"does not exist|cannot be read"):
+        load_experiment(str(tmp_path / "e.yaml"))
+
+
+@pytest.mark.parametrize(("text", "read"), [("!!int '01'", 1), ("!!float '1e-1'", 0.1), ("!!str 0.5", 0.5)])
+def test_a_tag_makes_no_other_number(text: str, read: float, tmp_path: Path) -> None:
+    assert in_yaml(text, tmp_path).attack.eps == read
+    for wrong in ("!!int 0x1", "!!int 1:30", "!!float 1:30", "!!float .inf"):
+        with pytest.raises(InputError, match=r"cannot be read|is not finite"):
+            in_yaml(wrong, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("epsilon=1", "attack.eps"),
+        ("attack.epsilon=1", "eps"),
+        ("target.lr=1", "learning_rate"),
+        ("train-size=5", "data.train_size"),
+        ("Attack.eps=1", "attack"),
+        ("attack={epps: 1, steps: 2}", "eps"),
+    ],
+)
+def test_the_field_that_was_meant_is_named(given: str, meant: str) -> None:
+    with pytest.raises(InputError, match=rf"did you mean {meant}\?"):
+        load_experiment("digits", [given])
+
+
+def test_dotted_names_in_a_file_are_told_how_they_are_written_there(tmp_path: Path) -> None:
+    (tmp_path / "e.yaml").write_text("attack.eps: 1\n")
+    with pytest.raises(InputError, match=r"did you mean attack: \{eps: …\}"):
+        load_experiment(str(tmp_path / "e.yaml"))
+
+
+def test_settings_of_python_are_a_dictionary() -> None:
+    given: Any = ["attack.eps=1"]
+    with pytest.raises(InputError, match=r"settings: .* is no dictionary"):
+        _assignments(given)
+
+
+@pytest.mark.parametrize("setting", ["seeds=[5]", "recipes=[clean]"])
+def test_no_setting_of_a_grid_is_lost(setting: str) -> None:
+    form = load_grid("d_rand", ["eps=[0.5, 1]", f"settings={json.dumps([setting])}"])
+    with pytest.raises(InputError, match="which the grid sets itself"):
+        points("d_rand", form)
+
+
 def test_an_axis_is_given_once_and_of_assignments_the_last_holds() -> None:
     with pytest.raises(InputError, match="given a second time"):
         load_grid("d_rand", ["eps=0.5", "eps=1"])

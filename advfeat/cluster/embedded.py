@@ -7,6 +7,7 @@ own, in a numbered folder that is theirs by a file lock.
 import contextlib
 import logging
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -33,6 +34,7 @@ RAY_NAMESPACE = "prefect"
 
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.1
+_ERROR = re.compile(r"[\w.]*(?:Error|Exception): ")
 _RAY_OBJECT_STORE_BYTES = 256 << 20
 WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -116,11 +118,19 @@ class PrefectServer:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             if self._guard.poll() is not None:
-                raise ServerStartError(f"the Prefect server ended while starting; see {self.log}")
+                raise ServerStartError(
+                    f"the Prefect server ended while starting{self._why()}; see {self.log}"
+                )
             if self._answers():
                 return self.url
             time.sleep(_POLL_SECONDS)
         raise ServerStartError(f"the Prefect server did not answer in {_START_SECONDS:.0f} s; see {self.log}")
+
+    def _why(self) -> str:
+        """Return the last error that the server told, in brackets."""
+        told = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        errors = [line for line in told if _ERROR.match(line)]
+        return f" ({errors[-1]})" if errors else ""
 
     def _answers(self) -> bool:
         try:

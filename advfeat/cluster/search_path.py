@@ -1,12 +1,12 @@
 """Where Python looks for modules: in what is installed first, in the user's own folders last.
 
 A ``secrets.py`` or ``tasks.py`` of the user's would else stand in for the standard library's, or another
-package's, in servers and workers that never asked for it.
+package's, in servers and workers that never asked for it. Nothing is imported here but what Python itself
+has loaded at its start: until this has run, the user's folders come first.
 """
 
 import os
 import sys
-from pathlib import Path
 
 _INSTALLED = {"site-packages", "dist-packages"}
 """Folders of installed packages; clusters name theirs in PYTHONPATH too."""
@@ -14,8 +14,8 @@ _INSTALLED = {"site-packages", "dist-packages"}
 
 def put_users_folders_last() -> None:
     """Look into the user's folders last, here; what this process starts does not look into them."""
-    users = {Path(entry).resolve() for entry in _entries() if not _is_installed(entry)}
-    theirs = [entry for entry in sys.path if Path(entry).resolve() in users]
+    users = {os.path.realpath(entry) for entry in _entries() if not _is_installed(entry)}
+    theirs = [entry for entry in sys.path if os.path.realpath(entry) in users]
     sys.path[:] = [entry for entry in sys.path if entry not in theirs] + theirs
     ours = without_users_folders()
     os.environ.pop("PYTHONPATH", None)
@@ -39,4 +39,4 @@ def _entries() -> list[str]:
 
 
 def _is_installed(entry: str) -> bool:
-    return Path(entry).name in _INSTALLED
+    return os.path.basename(os.path.normpath(entry)) in _INSTALLED  # noqa: PTH119

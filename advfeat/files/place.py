@@ -1,7 +1,8 @@
 """What a user names -> a place: a path, ``~``, a ``file://`` URI or any other of fsspec, taken at its word.
 
 A path is a path, whatever characters its name has, and no place is a pattern. A ``file://`` URI is read as
-RFC 8089 writes it: ``file:///tmp/my%20exp`` is the folder ``/tmp/my exp``.
+RFC 8089 writes it: ``file:///tmp/my%20exp`` is the folder ``/tmp/my exp``, and so is ``file:/tmp/my%20exp``.
+What would name another machine's folder, or lost a slash, is not taken for a path of this one.
 """
 
 import inspect
@@ -15,8 +16,15 @@ from urllib.parse import quote, unquote_to_bytes
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from advfeat.errors import first_line
+
 Named = str | os.PathLike[str]
 _URI = re.compile(r"(?:[a-z][a-z0-9+.-]*::)*([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
+_ONE_SLASH = re.compile(r"([a-z][a-z0-9+.-]*):(/(?!/).*)", re.IGNORECASE | re.DOTALL)
+_ON_THIS_MACHINE = re.compile(r"(?:localhost)?(/.*)|(?:\.{1,2}|~[^/]*)(?:/.*)?", re.DOTALL)
+"""What follows ``file://``: else it would be a host, or a relative path that lacks a dot."""
+
+_S3 = ("s3", "s3a")
 _BELOW_ANOTHER = "fo"
 """The argument of file systems that lie in a file or a folder of another one, such as zip's."""
 _OF_S3 = {
@@ -59,14 +67,20 @@ def place_of(named: Named) -> Place:
     if not text:
         raise ValueError("nothing is named")
     uri = _URI.fullmatch(text)
-    if uri is None or ("::" not in text[: uri.start(1)] and uri[1].lower() in ("file", "local")):
-        path = text if uri is None else _path_of(uri[1].lower(), uri[2])
-        return _on_this_machine(path)
-    text = text.rstrip("/") if uri[2].strip("/") else text
+    if uri is None:
+        return _on_this_machine(_path_or_refused(text))
+    scheme, rest, chained = uri[1].lower(), uri[2], "::" in text[: uri.start(1)]
+    if scheme in ("file", "local") and not chained:
+        return _on_this_machine(_path_of(scheme, rest))
+    if scheme in _S3 and (not rest or rest.startswith("/")):
+        raise ValueError("no bucket is named")
+    text = f"{text[: uri.start(1)]}{scheme}://{rest.rstrip('/') if rest.strip('/') else rest}"
     try:
-        return Place(text, *_elsewhere(text, uri[1].lower()))
-    except TypeError as error:  # of a file system that needs more than its URI says
-        raise ValueError(str(error)) from error
+        return Place(text, *_elsewhere(text, scheme))
+    except (ValueError, ImportError):
+        raise
+    except Exception as error:  # of a file system that needs more than its URI says, or asks a server
+        raise ValueError(first_line(error)) from error
 
 
 def local_path(named: Named) -> Path:
@@ -91,11 +105,22 @@ def quoted_place(path: str) -> str:
     return quote(path)
 
 
+def _path_or_refused(text: str) -> str:
+    """Return a path, also of ``file:/PATH``; raises ``ValueError`` for a URI that lacks a slash."""
+    lacking = _ONE_SLASH.fullmatch(text)
+    if lacking is None or (scheme := lacking[1].lower()) not in fsspec.available_protocols():
+        return text
+    if scheme == "file":
+        return _path_of(scheme, lacking[2])
+    raise ValueError(f"one slash is missing: {scheme}:/{lacking[2]}; for a folder of that name, ./{text}")
+
+
 def _path_of(scheme: str, rest: str) -> str:
     if scheme == "local":  # of fsspec alone, which quotes nothing
         return rest
-    rest = rest.removeprefix("localhost") if rest.startswith("localhost/") else rest
-    return os.fsdecode(unquote_to_bytes(os.fsencode(rest)))
+    if (on_this_machine := _ON_THIS_MACHINE.fullmatch(rest)) is None:
+        raise ValueError(f"{rest.partition('/')[0]!r} would be a host: write file:///PATH, or the path alone")
+    return os.fsdecode(unquote_to_bytes(os.fsencode(on_this_machine[1] or rest)))
 
 
 def _on_this_machine(path: str) -> Place:
@@ -112,7 +137,7 @@ def _on_this_machine(path: str) -> Place:
 
 def _elsewhere(uri: str, scheme: str) -> tuple[Any, str]:
     """Return the file system of a URI and how it names the place."""
-    options = _OF_S3 if scheme == "s3" else {}
+    options = _OF_S3 if scheme in _S3 else {}
     kind = fsspec.get_filesystem_class(scheme)
     chained = (
         uri.partition("://")[0].lower() != scheme or _BELOW_ANOTHER in inspect.signature(kind).parameters
@@ -122,6 +147,4 @@ def _elsewhere(uri: str, scheme: str) -> tuple[Any, str]:
         return fs, str(root)
     # Two colons in a name are part of it, and not the start of another URI.
     root = str(kind._strip_protocol(uri))
-    if scheme == "s3" and not root:
-        raise ValueError("no bucket is named")
     return fsspec.filesystem(scheme, **kind._get_kwargs_from_urls(uri), **options), root

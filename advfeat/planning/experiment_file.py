@@ -3,10 +3,10 @@
 Every mistake becomes one ``InputError`` that names the field, the value and the remedy.
 """
 
-import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from difflib import SequenceMatcher
 from importlib import resources
 from pathlib import Path
 from types import NoneType, UnionType
@@ -165,7 +165,8 @@ def _assign(fields: dict[str, Any], name: str, value: Any) -> None:
 
 def explained(error: ValidationError, model: type[BaseModel]) -> InputError:
     """Turn pydantic's first complaint about fields of ``model`` into one line."""
-    first = error.errors()[0]
+    # Of a field whose name is mistyped, that is told first, and not that the right one is missing.
+    first = min(error.errors(), key=lambda each: each["type"] not in _UNKNOWN_FIELD)
     location = tuple(str(part) for part in first["loc"] if not isinstance(part, int) and part != "[key]")
     if not location:  # what fields say together
         return InputError(
@@ -177,10 +178,11 @@ def explained(error: ValidationError, model: type[BaseModel]) -> InputError:
     if kind == REFUSED:
         return InputError(field, value, first["ctx"]["problem"], first["ctx"]["remedy"])
     of_one_recipe, location = location[0] == "only", _in_experiment(location)
-    if kind in ("extra_forbidden", "invalid_key"):
+    if kind in _UNKNOWN_FIELD:
         hidden = OF_ALL_RECIPES if of_one_recipe and len(location) == 1 else ()
         names = [name for name in _fields_at(model, location[:-1]) if name not in hidden]
-        remedy = f"{_suggestion(location[-1], names)}the fields there are {', '.join(names)}"
+        further_in = _fields_in(model, names) if len(location) == 1 else ()
+        remedy = f"{_suggestion(location[-1], [*names, *further_in])}the fields there are {', '.join(names)}"
         return InputError(field, value, "is given to a field that does not exist", remedy)
     if kind == "literal_error":
         choices = re.findall(r"[\w-]+", first["ctx"]["expected"].replace(" or ", " "))
@@ -193,6 +195,7 @@ def explained(error: ValidationError, model: type[BaseModel]) -> InputError:
     return InputError(field, value, problem, f"expected: {description}")
 
 
+_UNKNOWN_FIELD = ("extra_forbidden", "invalid_key")
 _PROBLEMS = {
     "missing": "is missing",
     "greater_than": "is not greater than {gt}",
@@ -200,8 +203,8 @@ _PROBLEMS = {
     "less_than": "is not less than {lt}",
     "less_than_equal": "is more than {le}",
     "finite_number": "is not finite",
-    "too_short": "is empty, give at least one, for example [0, 1, 2]",
-    "tuple_type": "is no list, write for example [0, 1, 2]",
+    "too_short": "is empty, give at least one value: [A]",
+    "tuple_type": "is no list, write its values in brackets: [A, B]",
     "int_type": "is no whole number",
     "int_parsing": "is no whole number",
     "int_from_float": "is no whole number",
@@ -232,12 +235,44 @@ def _in_experiment(location: tuple[str, ...]) -> tuple[str, ...]:
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> dict[str, Any]:
     for part in location:
         if isinstance(part, str):
-            annotation = model.model_fields[part].annotation
-            choices = [annotation, *get_args(annotation)]  # a spec, or a spec or None
-            model = next(c for c in choices if isinstance(c, type) and issubclass(c, BaseModel))
+            model = next(_models(model.model_fields[part].annotation))
     return dict(model.model_fields)
 
 
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the model of a field that holds fields, or such or nothing."""
+    for choice in (annotation, *get_args(annotation)):
+        if isinstance(choice, type) and issubclass(choice, BaseModel):
+            yield choice
+
+
+def _fields_in(model: type[BaseModel], names: Iterable[str]) -> Iterator[str]:
+    """Yield the fields that these fields of a model hold, by their dotted names."""
+    for name in names:
+        for inner in _models(model.model_fields[name].annotation):
+            yield from (f"{name}.{field}" for field in inner.model_fields)
+
+
 def _suggestion(word: str, choices: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
-    return f"did you mean {nearest[0]}? " if nearest else ""
+    """Return a question after the choice that is likest to a word, the first of several; empty if none is."""
+    nearest = max(choices, key=lambda choice: _likeness(word, choice), default="")
+    if _likeness(word, nearest) < _LEAST_LIKENESS:
+        return ""
+    *parents, last = nearest.split(".")
+    if nearest == word:  # a dotted name, where names stand in each other
+        nearest = f"{'.'.join(parents)}: {{{last}: …}}"
+    return f"did you mean {nearest}? "
+
+
+_LEAST_LIKENESS = 0.6
+
+
+def _likeness(word: str, choice: str) -> float:
+    """Tell how like a word is to a choice, or to a dotted one's end: 1 for its start or initials, to 0."""
+    if word == choice:
+        return 2.0
+    word, choice = word.lower().replace("-", "_"), choice.rpartition(".")[2]
+    initials = "".join(part[:1] for part in choice.split("_"))
+    if word and (word == initials or choice.startswith(word) or (choice and word.startswith(choice))):
+        return 1.0
+    return SequenceMatcher(None, choice, word).ratio()

@@ -156,11 +156,20 @@ def _point(recipe: RecipeName, axes: dict[str, Value], seed: int, settings: tupl
         if axis.name in axes
     ]
     only = [f"recipes=[{recipe}]", f"seeds=[{seed}]"]
+    _check_given_once(settings)
     point = Point(axes={**axes, "seed": seed}, assignments=(*settings, *assignments, *only))
     if own := point.experiment.only:  # it fails here or not at all
         remedy = "set the field itself, or an axis: a grid has one recipe"
         raise InputError("only", own, "is for experiments of several recipes", remedy)
     return point
+
+
+def _check_given_once(settings: Sequence[str]) -> None:
+    """Raise ``InputError`` for a setting that would be lost, as every grid says what it is."""
+    for setting in settings:
+        if (name := setting.partition("=")[0].strip()) in ("recipes", "seeds"):
+            remedy = "name the recipe of the grid, and its seeds as an axis: seeds=[0,1]"
+            raise InputError("settings", setting, f"sets {name}, which the grid sets itself", remedy)
 
 
 def _setting(axis: str, value: Value) -> Any:

@@ -1,7 +1,7 @@
 """YAML and JSON of plain values, as settings are written: what could be read in two ways is not guessed.
 
 Of YAML 1.1's numbers only decimal ones are read: ``12:30`` is a text and not 750, ``0400`` not 256, and
-``1e-3`` is a number. A key that is given twice is an error.
+``1e-3`` is a number. A key is a text, also ``on`` or ``1``; one that is given twice is an error.
 """
 
 import json
@@ -20,11 +20,32 @@ _MOST_IN_ONE = 3500
 _MOST_NESTING = 32
 
 
+_TEXT, _MERGE, _INT, _FLOAT = (f"tag:yaml.org,2002:{name}" for name in ("str", "merge", "int", "float"))
+
+
 class _Loader(yaml.SafeLoader):
-    """PyYAML's, with other numbers and without dates."""
+    """PyYAML's, with other numbers, without dates, and with texts for keys."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Compose a mapping whose keys are what is written."""
+        mapping = super().compose_mapping_node(anchor)
+        for key, _ in mapping.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+                key.tag = _TEXT
+        return mapping
+
+    def whole_number(self, node: Any) -> int:
+        """Return the number of a node that says that it is a whole one."""
+        return int(self.construct_scalar(node))
+
+    def number(self, node: Any) -> float:
+        """Return the number of a node that says that it is one."""
+        return float(self.construct_scalar(node).lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
 _Loader.yaml_implicit_resolvers = {}
+_Loader.add_constructor(_INT, _Loader.whole_number)
+_Loader.add_constructor(_FLOAT, _Loader.number)
 
 for _tag, _pattern, _first in (
     ("bool", "yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", "yYnNtTfFoO"),

@@ -33,6 +33,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fsspec.implementations.memory import MemoryFileSystem
+
 from advfeat.cluster.answers import PATIENCE_SECONDS, within
 from advfeat.cluster.certificates import check_certificates
 from advfeat.digest import file_sha256, stream_sha256
@@ -78,6 +80,8 @@ class Store:
             raise InputError("store", named, problem, "give a path or s3://bucket/prefix") from error
         self.uri, self.fs, self.root = self.place.uri, self.place.fs, self.place.root
         if self.is_local:
+            if self.root == "/":
+                raise InputError("store", named, "is the whole file system", "name a folder of it")
             _check_not_elsewhere(Path(self.root))
 
     @property
@@ -361,6 +365,8 @@ class Store:
 
         Warns if the server lacks conditional writes.
         """
+        if isinstance(self.fs, MemoryFileSystem):
+            raise self._refused("lies in the memory of one process, where no worker finds it")
         with explained(self._refused, "cannot be written"):
             self._check_answers()
             if self.is_local:
@@ -379,6 +385,8 @@ class Store:
         """Raise ``InputError`` in one line if the store cannot be listed; an absent one is empty."""
         with explained(self._refused, "cannot be read"), contextlib.suppress(FileNotFoundError):
             self._check_answers()
+            if self.is_local and not self.fs.isdir(self.root) and self.fs.exists(self.root):
+                raise self._refused("is no folder")
             self.fs.ls(self.root)
 
     # -- inside -------------------------------------------------------------------------------
@@ -423,7 +431,7 @@ class Store:
 
     def _refused(self, problem: str) -> InputError:
         remedy = "give a folder that you may write to with --store"
-        if self.uri.startswith("s3://"):
+        if self.uri.startswith(("s3://", "s3a://")):
             remedy = (
                 "create the bucket, and set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for other "
                 "servers than Amazon's, AWS_ENDPOINT_URL"

@@ -12,6 +12,9 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+_NARROWEST = 40
+"""Columns of a terminal that says less: no digest could be read, and of one that says 0 nothing seen."""
+
 _WIDEST = 1000
 _LEAST_TEXT = 24
 """Characters that a column of texts keeps before others are left out."""
@@ -31,8 +34,9 @@ class Column:
 def console_of(widest: int) -> Console:
     """Return a console as wide as the terminal, and ``widest`` where the output is none."""
     console = Console(markup=False, highlight=False)  # brackets in a name are its own
-    told = console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
-    return console if told else Console(width=widest, markup=False, highlight=False)
+    told = console.is_terminal or "COLUMNS" in os.environ
+    console.width = max(console.width, _NARROWEST) if told else widest
+    return console
 
 
 def print_table(

@@ -3,6 +3,7 @@
 import codecs
 import io
 import os
+import re
 import sys
 import unicodedata
 from typing import Any
@@ -50,11 +51,20 @@ class Output(io.RawIOBase):
         return memoryview(content).nbytes
 
 
+_SIZES = ("COLUMNS", "LINES", "TERMINAL_WIDTH")
+"""Variables that rich and Typer read, and end at what is no number."""
+
+_SIZE = re.compile(r"[1-9][0-9]{0,4}")
+
+
 def prepare_output() -> Output | None:
     """Make both streams show all that they can; return standard output, if there is one.
 
     Nothing that is told on standard error, such as how far a run is, ends what computes.
     """
+    for name in _SIZES:
+        if not _SIZE.fullmatch(os.environ.get(name, "")):
+            os.environ.pop(name, None)
     codecs.register_error(_PLAIN_ERRORS, _plain)
     output, told = Output(1, matters=True), Output(2, matters=False)
     if isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr is sys.__stderr__:

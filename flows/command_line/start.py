@@ -1,14 +1,23 @@
 """What ``advfeat`` runs first: nothing of the user's folders may stand in for what it imports."""
 
-import warnings
+import os
+import sys
 
-from advfeat.cluster.environment import settle
 from advfeat.cluster.search_path import put_users_folders_last
 
 
 def main() -> None:
     """Run the command line."""
+    if os.environ.pop("PYTHONINSPECT", None):  # by which Python would not end, and lose the exit code
+        os.execv(sys.executable, sys.orig_argv)
+    try:
+        os.getcwd()  # pathlib may be the user's yet
+    except FileNotFoundError:
+        print("advfeat: folder: '.' was deleted; change to one that is there", file=sys.stderr)
+        sys.exit(2)
     put_users_folders_last()
+    from advfeat.cluster.environment import settle
+
     settle()
     _warn_as_python_does_by_itself()
     from advfeat.flows.command_line.cli import main as command_line
@@ -18,6 +27,8 @@ def main() -> None:
 
 def _warn_as_python_does_by_itself() -> None:
     """Forget PYTHONWARNINGS, by which a warning of a library would end the run."""
+    import warnings
+
     warnings.resetwarnings()
     for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
         warnings.simplefilter("ignore", category)
