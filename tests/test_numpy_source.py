@@ -111,7 +111,7 @@ def test_identity_follows_the_bytes_of_the_arrays_that_are_used(tmp_path: Path) 
         ({"labels": LABELS - 2}, "has label -2 outside the classes"),
         ({"labels": LABELS.astype(float)}, "has labels of type float64"),
         ({"labels": np.eye(30)}, "has labels of type float64 and shape (30, 30)"),
-        ({"labels": LABELS.astype(object)}, "cannot be read"),
+        ({"labels": LABELS.astype(object)}, "has Python objects"),
         ({"labels": np.array(1)}, "has labels of type int64 and shape ()"),
         ({"labels": LABELS * 10**9}, "outside the classes"),
     ],
@@ -145,7 +145,7 @@ def test_a_damaged_file_is_refused(tmp_path_factory: pytest.TempPathFactory, dra
     content = content[: draw.draw(st.integers(0, len(content) - 1))]
     path = tmp_path_factory.mktemp("damaged") / "all.npz"
     path.write_bytes(bytes(content))
-    with pytest.raises(InputError, match=r"^data\.source: .*cannot be read"):
+    with pytest.raises(InputError, match=r"^data\.source: .*can(not)? be read"):
         data.open_source(spec(f"numpy:{path}")).identity()
 
 

@@ -119,7 +119,7 @@ def repeated(rows: int) -> pa.Array:
 
 def with_dictionary(folder: Path, column: str) -> Path:
     """Write a file of half a kB whose column is 6 GB of bytes."""
-    columns = {"image": pa.array([b"picture"] * 6000), "label": pa.array(np.zeros(6000, np.int64))}
+    columns = {"image": pa.array([b"picture"] * 6000), "label": pa.array(np.arange(6000) % 2)}
     table = pa.table({**columns, column: repeated(6000)})
     pq.write_table(table, folder / "set.parquet", compression="zstd", store_schema=False)
     return folder / "set.parquet"
@@ -164,7 +164,7 @@ def test_values_that_repeat_the_one_before_are_refused(tmp_path: Path, kind: pa.
     path = tmp_path / "set.parquet"
     rows = 200
     if (child := os.fork()) == 0:
-        table = pa.table({"image": pa.array([LARGE] * rows, kind), "label": np.zeros(rows, np.int64)})
+        table = pa.table({"image": pa.array([LARGE] * rows, kind), "label": np.arange(rows) % 2})
         encodings = {"image": "DELTA_BYTE_ARRAY"}
         pq.write_table(table, path, compression="zstd", use_dictionary=False, column_encoding=encodings)
         os._exit(0)
@@ -175,7 +175,7 @@ def test_values_that_repeat_the_one_before_are_refused(tmp_path: Path, kind: pa.
 def test_lists_that_are_filled_where_they_are_null_are_refused(tmp_path: Path) -> None:
     kinds = {"image": pa.list_(pa.float32(), 1 << 24), "label": pa.int64()}
     told = base64.b64encode(pa.schema(kinds).serialize()).decode()
-    nulls = pa.table({"image": pa.nulls(20, pa.list_(pa.float32())), "label": np.zeros(20, np.int64)})
+    nulls = pa.table({"image": pa.nulls(20, pa.list_(pa.float32())), "label": np.arange(20) % 2})
     path = tmp_path / "set.parquet"
     with pq.ParquetWriter(path, nulls.schema, store_schema=False) as writer:
         writer.add_key_value_metadata({"ARROW:schema": told})
