@@ -13,12 +13,15 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
+from torch.utils.checkpoint import checkpoint
+from torchvision import tv_tensors
 
-from advfeat.attacks import Engine, perturb, plainly
+from advfeat.attacks import REFERENCE, Engine, perturb, plainly
 from advfeat.attacks.prepared import prepared
 from advfeat.attacks.user_model import logits_of
 from advfeat.errors import InputError
-from advfeat.spec import Attack
+from advfeat.evaluation import autoattack_accuracy
+from advfeat.spec import Attack, Norm
 
 FOLDED, BF16 = Engine(optimized=True), Engine("bf16", optimized=True)
 
@@ -54,7 +57,8 @@ def stirred(model: nn.Module) -> nn.Module:
             assert layer.running_var is not None
             layer.running_mean.normal_(0, 0.1)
             layer.running_var.uniform_(0.5, 1.5)
-    return model.eval()
+    model.eval()
+    return model
 
 
 class Of(nn.Module):
@@ -128,6 +132,80 @@ class Typed(Of):
         assert state == torch.float32
 
 
+class Flattens(nn.Module):
+    """It views its images as rows, which only the usual order in memory allows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(768, 5)
+
+    def forward(self, images: Tensor) -> Any:
+        return self.last(images.view(len(images), -1))
+
+
+class Watches(Of):
+    """It asks for gradients in its forward, as what explains predictions does."""
+
+    def features(self, images: Tensor) -> Tensor:
+        found = super().features(images)
+        found.register_hook(lambda gradient: 2 * gradient)
+        found.retain_grad()
+        return found
+
+
+class StraightThrough(Of):
+    """It rounds its images, and passes gradients by the rounding."""
+
+    class Rounding(torch.autograd.Function):
+        @staticmethod
+        def forward(_: Any, images: Tensor) -> Tensor:
+            return (images * 16).round() / 16
+
+        @staticmethod
+        def backward(_: Any, gradient: Tensor) -> Tensor:
+            return gradient
+
+    def features(self, images: Tensor) -> Tensor:
+        return super().features(self.Rounding.apply(images))
+
+
+class SharesWithCopies(Of):
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SharesWithCopies":
+        return self
+
+
+class HasItsOwnTrain(Of):
+    """Its train returns nothing, as a quick override does."""
+
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        super().train(mode)
+
+
+class Counts(Of):
+    """It counts its calls, and keeps statistics of its images in evaluation mode too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Tensor
+        self.register_buffer("calls", torch.zeros(()))
+
+    def features(self, images: Tensor) -> Tensor:
+        self.calls = self.calls + 1
+        F.batch_norm(
+            self.stem(images).detach(), self.other.running_mean, self.other.running_var, training=True
+        )
+        return super().features(images)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.last = nn.LSTM(48, 8, batch_first=True), nn.Linear(8, 5)
+
+    def forward(self, images: Tensor) -> Any:
+        return self.last(self.rows(images.transpose(1, 2).flatten(2))[0][:, -1])
+
+
 class Locked(Of):
     def __init__(self) -> None:
         super().__init__()
@@ -182,6 +260,15 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
         for of in ("model", "stem", "conv", "norm")
     },
     "keeps a type in its state": Typed,
+    "flattens": Flattens,
+    "watches": Watches,
+    "straight through": StraightThrough,
+    "shares with copies": SharesWithCopies,
+    "has its own train": HasItsOwnTrain,
+    "counts": Counts,
+    "recurrent": Recurrent,
+    "masks a class": lambda: Returns(lambda logits: logits.index_fill(1, torch.tensor(4), -1e30)),
+    "frozen": lambda: torch.jit.freeze(torch.jit.trace(Of().eval(), torch.rand(2, 3, 16, 16))),
     "traced": lambda: torch.jit.trace(Of().eval(), torch.rand(2, 3, 16, 16)),
 }
 
@@ -221,7 +308,7 @@ def test_what_is_attacked_is_the_models_own_function(name: str, engine: Engine, 
     exact = gradient(model, images)
     with plainly(model):
         network, chosen = prepared(model, engine, images)
-        found = gradient(network, images)
+        found = gradient(network, images.contiguous(memory_format=chosen.layout))
     close = 0.1 if chosen.precision == "bf16" else 1e-3
     for ours, theirs in zip(found, exact, strict=True):
         assert cosine(ours, theirs) > 1 - close
@@ -257,8 +344,12 @@ def test_the_model_is_left_as_it_was(images: Tensor) -> None:
         "old spectral norm",
         "backward hook of model",
         "keeps a type in its state",
+        "counts",
+        "shares with copies",
+        "has its own train",
     ):
-        model = MODELS[name]().train()
+        model = MODELS[name]()
+        model.train()
         model.get_submodule("norm").eval()
         model.get_parameter("last.bias").requires_grad_(False)
         before = {name: tensor.clone() for name, tensor in tensors(model).items()}
@@ -285,6 +376,31 @@ class Returns(Of):
         return self.form(super().forward(images))
 
 
+class Anew(Of):
+    """It has a gradient, but not that of its images."""
+
+    def forward(self, images: Tensor) -> Any:
+        return super().forward(images.detach().requires_grad_())
+
+
+class Checkpoints(Of):
+    def features(self, images: Tensor) -> Tensor:
+        found: Tensor = checkpoint(super().features, images, use_reentrant=True)
+        return found
+
+
+class Overwrites(Of):
+    def features(self, images: Tensor) -> Tensor:
+        return super().features(images.sub_(0.5))
+
+
+def quantized() -> nn.Module:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 5)).eval()
+    with warnings.catch_warnings(action="ignore"):
+        found: nn.Module = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+    return found
+
+
 @pytest.mark.parametrize(
     ("model", "problem"),
     [
@@ -298,6 +414,12 @@ class Returns(Of):
         (Returns(lambda logits: logits / 0), "returns NaN or infinity"),
         (Returns(lambda logits: logits.detach()), "lets no gradient through"),
         (Returns(lambda logits: logits.numpy()), "returns a ndarray|fails on float32 images"),
+        (Returns(lambda logits: {"out": logits}), r"returns a dict, .*model\(images\)\['out'\]"),
+        (Returns(lambda logits: logits.bfloat16().softmax(1)), "returns probabilities, .*softmax"),
+        (Anew(), "lets no gradient through"),
+        (Checkpoints(), r"cannot be differentiated \(.*use_reentrant"),
+        (Overwrites(), r"fails on float32 images .*in-place"),
+        (quantized(), r"lets no gradient through .*quantize"),
         (Of().double(), r"has float64 weights .*model\.float\(\)"),
         (Of().half(), r"has float16 weights .*model\.float\(\)"),
         (Of().to("meta"), "has no weights"),
@@ -335,6 +457,61 @@ def test_callers_in_any_mode_get_the_same_examples(images: Tensor) -> None:
         perturb(model, "pictures", labels, attack)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda images: images.numpy()[::-1].copy()[::-1],
+        lambda images: images.numpy().astype(">f4"),
+        lambda images: np.broadcast_to(images.numpy(), images.shape),  # read-only
+        lambda images: list(images),
+        lambda images: list(images.numpy()),
+        lambda images: images.transpose(1, 3).contiguous().transpose(1, 3),
+        lambda images: nn.Parameter(images),
+        lambda images: tv_tensors.Image(images),
+    ],
+)
+def test_images_are_read_however_they_lie_in_memory(given: Callable[[Tensor], Any], images: Tensor) -> None:
+    model, labels, attack = stirred(Of()), torch.arange(16) % 5, Attack(eps=1, steps=2)
+    with warnings.catch_warnings(action="error"):
+        found = perturb(model, given(images), labels, attack)
+    assert torch.equal(found, perturb(model, images, labels, attack))
+    assert not found.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        (lambda images, labels: (images.double(), labels), r"float64 .*images\.float\(\)"),
+        (lambda images, labels: (images.to_sparse(), labels), "images: 'sparse_coo tensor' does not hold"),
+        (lambda images, labels: (images, labels.to("meta")), "labels: 'meta tensor' does not hold"),
+        (lambda images, labels: (images, labels.to(torch.complex64)), "labels: .*is not one integer"),
+        (lambda images, labels: (images, F.one_hot(labels, 5)), "labels: .*is not one integer"),
+    ],
+)
+def test_what_is_no_image_or_label_is_refused_in_a_line(
+    changed: Callable[[Tensor, Tensor], Any], problem: str, images: Tensor
+) -> None:
+    pixels, classes = changed(images, torch.arange(16) % 5)
+    with pytest.raises(InputError, match=problem):
+        perturb(Of(), pixels, classes, Attack(eps=1, steps=2))
+    with pytest.raises(InputError, match="rows: 2 are not one for each of the 16 images"):
+        perturb(Of(), images, torch.arange(16) % 5, Attack(eps=1, steps=2), rows=[0, 1])
+
+
+def test_torchs_defaults_change_nothing(images: Tensor) -> None:
+    model, labels = stirred(Of()), torch.arange(16) % 5
+    attacks = [Attack(norm=norm, eps=1, steps=2, random_start=True) for norm in ("l2", "linf", "l1", "l0")]
+    wanted = [perturb(model, images, labels, attack) for attack in attacks]
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        found = [perturb(copy.deepcopy(model), images, labels, attack) for attack in attacks]
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, wanted, strict=True))
+
+
 class Rounds(Of):
     def features(self, images: Tensor) -> Tensor:
         return super().features((images * 255).round() / 255)
@@ -363,3 +540,135 @@ def test_an_attack_that_moves_nothing_names_the_likely_cause(
         perturb(model, images, labels, attack)
     (warning,) = [str(one.message) for one in told if "no image moved" in str(one.message)]
     assert cause in warning
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf", "l1", "l0"])
+def test_random_starts_are_no_motion(norm: Norm, images: Tensor) -> None:
+    attack = Attack(norm=norm, eps=1, steps=2, random_start=True, restarts=2)
+    with pytest.warns(UserWarning, match="no image moved: .* does it round"):
+        perturb(Rounds(), images, torch.arange(16) % 5, attack)
+
+
+class Deviation(Of):
+    """The root of a variance, whose gradient at zero is no number."""
+
+    def features(self, images: Tensor) -> Tensor:
+        return super().features(images / (1 + images.var((2, 3), keepdim=True).sqrt()))
+
+
+def test_images_whose_gradient_is_nan_are_counted(images: Tensor) -> None:
+    images = images.clone()
+    images[3:5] = 0.5
+    with pytest.warns(UserWarning, match="2 of 16 images stay as they are: .* NaN"):
+        found = perturb(Deviation(), images, torch.arange(16) % 5, Attack(eps=1, steps=2))
+    assert [one for one in range(16) if torch.equal(found[one], images[one])] == [3, 4]
+
+
+class Noisy(Of):
+    def features(self, images: Tensor) -> Tensor:
+        return super().features(images + 0.1 * torch.randn_like(images))
+
+
+class NoisyByNumpy(Of):
+    def features(self, images: Tensor) -> Tensor:
+        return super().features(images * (1 + float(np.random.default_rng().random())))
+
+
+class Drops(Of):
+    def forward(self, images: Tensor) -> Any:
+        return F.dropout(super().forward(images))
+
+
+class NormsByTheBatch(Of):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(8, track_running_stats=False)
+
+
+class Centres(Of):
+    def features(self, images: Tensor) -> Tensor:
+        return super().features(images - images.mean(0))
+
+
+@pytest.mark.parametrize("engine", [REFERENCE, FOLDED], ids=["fp32", "folded"])
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        (Noisy(), "asked again"),
+        (NoisyByNumpy(), "asked again"),
+        (Drops(), "asked again"),
+        (NormsByTheBatch(), "the others of a batch"),
+        (Centres(), "the others of a batch"),
+    ],
+)
+def test_a_model_that_is_no_function_of_an_image_is_told(
+    model: nn.Module, problem: str, engine: Engine, images: Tensor
+) -> None:
+    state = torch.get_rng_state()
+    told = f"logits .*{problem}.*; it is attacked as it is, in fp32$"
+    with pytest.warns(UserWarning, match=told), plainly(model):
+        network, chosen = prepared(model, engine, images)
+    assert network is model
+    assert chosen.is_plain
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_what_fills_the_range_of_probabilities_is_told(images: Tensor) -> None:
+    model = Returns(lambda logits: (100 * logits).sigmoid())
+    with pytest.warns(UserWarning, match="as after a sigmoid"), plainly(model):
+        prepared(model, REFERENCE, images)
+
+
+def test_small_changes_of_a_hook_do_not_hide_in_what_bf16_rounds(images: Tensor) -> None:
+    model = stirred(Of())
+    model.get_submodule("conv").register_forward_hook(lambda _, __, out: out * 1.05)
+    with plainly(model):
+        _, chosen = prepared(model, BF16, images)
+    assert not chosen.folded
+
+
+def test_a_model_that_calls_another_forward_is_prepared_anew(images: Tensor) -> None:
+    model, labels, attack = stirred(Of()), torch.arange(16) % 5, Attack(eps=1, steps=2)
+    perturb(model, images, labels, attack)
+    forward = model.forward
+    model.forward = lambda images: forward(nn.Hardtanh()(3 * images))
+    found = perturb(model, images, labels, attack)
+    assert torch.allclose(found, perturb(model, images, labels, attack, engine=REFERENCE), atol=1e-5)
+
+
+class Exported(Of):
+    """What ``torch.export`` makes refuses to change its mode, in these words."""
+
+    def train(self, mode: bool = True) -> "Exported":
+        raise NotImplementedError("Calling train() is not supported yet.")
+
+
+def test_what_keeps_its_mode_is_attacked_in_it(images: Tensor) -> None:
+    model, labels, attack = Exported(), torch.arange(16) % 5, Attack(eps=1, steps=2)
+    with pytest.warns(UserWarning, match="the others of a batch"):  # it was made in training mode
+        perturb(model, images, labels, attack)
+    model.training = model.norm.training = False
+    found = perturb(model, images, labels, attack)
+    assert torch.allclose(found, perturb(Of().eval(), images, labels, attack), atol=1e-5)
+    assert model.stem.training
+
+
+def test_one_score_is_told_to_be_no_two_classes(images: Tensor) -> None:
+    model = Returns(lambda logits: logits[:, :1])
+    with pytest.raises(InputError, match=r"1 is no class of a model that has 1; .*stack"):
+        perturb(model, images, torch.arange(16) % 2, Attack(eps=1, steps=1))
+    with pytest.warns(UserWarning, match="it returns one score"):
+        perturb(model, images, torch.zeros(16).long(), Attack(eps=1, steps=1))
+
+
+def test_autoattack_takes_the_models_that_pgd_takes(images: Tensor) -> None:
+    pytest.importorskip("pyautoattack", reason="the extra autoattack is not installed")
+    model = stirred(Keeps()).train()
+    with torch.no_grad():
+        wrong = (logits_of(copy.deepcopy(model).eval(), images).argmax(1) + 1) % 5
+    assert autoattack_accuracy(model, images, wrong.numpy(), "l2", 1, 0) == 0
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    for form in (lambda logits: (logits, logits), lambda logits: logits.detach()):
+        with pytest.raises(InputError, match="model: "):
+            autoattack_accuracy(Returns(form), images, wrong.numpy(), "l2", 1, 0)

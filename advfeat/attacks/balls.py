@@ -3,6 +3,7 @@
 Perturbations are (N, C, H, W); N may be anything.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -50,8 +51,8 @@ class L2Ball:
 
     def random_point(self, like: Tensor, eps: float, generator: torch.Generator) -> Tensor:
         """Draw a uniform direction and the radius that makes the ball's volume uniform."""
-        towards = self.direction(torch.randn(like.shape, generator=generator))
-        radius = torch.rand(len(like), generator=generator) ** (1 / like[0].numel())
+        towards = self.direction(_drawn(torch.randn, like.shape, generator))
+        radius = _drawn(torch.rand, like.shape[:1], generator) ** (1 / like[0].numel())
         return eps * towards * _per_image(radius)
 
 
@@ -74,7 +75,7 @@ class LinfBall:
 
     def random_point(self, like: Tensor, eps: float, generator: torch.Generator) -> Tensor:
         """Draw every value uniformly from [-eps, eps]."""
-        return eps * (2 * torch.rand(like.shape, generator=generator) - 1)
+        return eps * (2 * _drawn(torch.rand, like.shape, generator) - 1)
 
 
 class L1Ball:
@@ -106,8 +107,9 @@ class L1Ball:
 
     def random_point(self, like: Tensor, eps: float, generator: torch.Generator) -> Tensor:
         """Draw from the ball's volume: exponential values, one of which is left out of the sum."""
-        sizes = -torch.rand((len(like), like[0].numel() + 1), generator=generator).clamp_min(1e-30).log()
-        signs = torch.randint(0, 2, like.shape, generator=generator) * 2 - 1
+        count = like[0].numel()
+        sizes = -_drawn(torch.rand, (len(like), count + 1), generator).clamp_min(1e-30).log()
+        signs = torch.randint(0, 2, like.shape, generator=generator, device=generator.device) * 2 - 1
         return eps * signs * (sizes / sizes.sum(1, keepdim=True))[:, :-1].view(like.shape)
 
 
@@ -133,8 +135,8 @@ class L0Ball:
 
     def random_point(self, like: Tensor, eps: float, generator: torch.Generator) -> Tensor:
         """Draw which values change and, uniformly from [-1, 1], by how much."""
-        sizes = 2 * torch.rand(like.shape, generator=generator) - 1
-        order = torch.rand(like.shape, generator=generator).flatten(1)
+        sizes = 2 * _drawn(torch.rand, like.shape, generator) - 1
+        order = _drawn(torch.rand, like.shape, generator).flatten(1)
         chosen = order.topk(min(int(eps), order.shape[1]), dim=1).indices
         mask = torch.zeros_like(order).scatter(1, chosen, 1.0)
         return sizes * mask.view(like.shape)
@@ -178,6 +180,11 @@ def _rounded_towards(images: Tensor, perturbation: Tensor) -> Tensor:
     rounded = (images.double() + perturbation).to(images.dtype)
     larger = (rounded.double() - images.double()).abs() > perturbation.abs()
     return torch.where(larger, torch.nextafter(rounded, images), rounded)
+
+
+def _drawn(draw: Callable[..., Tensor], shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Draw float32 where the generator lies, whatever torch's default type and device are."""
+    return draw(shape, generator=generator, dtype=torch.float32, device=generator.device)
 
 
 def _per_image(values: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from advfeat.attacks.rows import ROW_MULTIPLE
-from advfeat.attacks.user_model import logits_of, plainly
+from advfeat.attacks.user_model import evaluated, logits_of, plainly
+from advfeat.errors import InputError
 from advfeat.hardware import can_compile, choose_precision, device_of, multiplies_tiles
 from advfeat.models import Normalized
 from advfeat.spec import Precision
@@ -53,10 +54,15 @@ class Engine:
         Raises what copying, tracing and converting raise, and may compute another function: ``prepared``
         holds it against the model.
         """
-        network = copy.deepcopy(model).eval().requires_grad_(False)
+        network = _copied(model)
         if self.optimized:
             network = _channels_last(_folded(network) if self.folded else network)
         return _BF16(network) if self.precision == "bf16" else network
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """How images lie in memory that its networks are given."""
+        return torch.channels_last if self.optimized else torch.contiguous_format
 
     @property
     def is_plain(self) -> bool:
@@ -70,6 +76,10 @@ class Engine:
         return replace(
             self, precision="fp32", abreast=1, optimized=self.optimized and self.precision == "bf16"
         )
+
+    def plainest(self) -> "Engine":
+        """Return the engine that attacks the model itself, step by step."""
+        return replace(self, precision="fp32", optimized=False, compiled=False, abreast=1)
 
     def fill(self, rows: int, where: torch.device) -> int:
         """Return how many rows a batch of ``rows`` is filled up to on a device.
@@ -192,11 +202,24 @@ def _takes_bf16(model: nn.Module, image: Tensor) -> bool:
     if isinstance(model, Normalized):
         return True
     try:
-        with torch.no_grad():
-            Engine("bf16").prepare(model)(image)
+        with plainly(model):
+            logits_of(Engine("bf16").prepare(model), image)
     except Exception:  # of a user's forward; it is attacked as it is
         return False
     return True
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Return a frozen copy in evaluation mode; raise ``InputError`` where it would share weights."""
+    network = copy.deepcopy(model)
+    own = {id(tensor) for tensor in chain(model.parameters(), model.buffers())}
+    if not own.isdisjoint(map(id, chain(network.parameters(), network.buffers()))):
+        name = type(model).__name__
+        raise InputError("model", name, "shares its weights with its copies", "mend its __deepcopy__")
+    evaluated(network)
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    return network
 
 
 def _channels_last(network: nn.Module) -> nn.Module:
@@ -217,7 +240,9 @@ def _folded(model: nn.Module) -> nn.Module:
     if not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()):
         return model
     folded: nn.Module = fuse(model)
-    return folded.requires_grad_(False)
+    for parameter in folded.parameters():
+        parameter.requires_grad_(False)
+    return folded
 
 
 def _tile(model: nn.Module, image: Tensor, near_caches: bool) -> int:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from advfeat.attacks.objectives import goal_confidence, objective
-from advfeat.attacks.user_model import logits_of
+from advfeat.attacks.user_model import TWO_OF_ONE, logits_of
 from advfeat.hardware import device_of
 from advfeat.spec import Attack
 
@@ -34,6 +34,12 @@ def why_still(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack) 
         cause = f"eps {attack.eps:g} is less than float32 pixels in [0, 1] can show"
     elif attack.stop_confidence is not None and bool((confidence >= attack.stop_confidence).all()):
         cause = f"all reach the confidence of {attack.stop_confidence:g} as they are"
+    elif logits.shape[1] == 1:
+        cause = f"it returns one score, and so has no other class; {TWO_OF_ONE}"
+    elif not gradient.isfinite().all():
+        cause = (
+            f"the gradient of {attack.loss} is NaN or infinite; does the model take a root or divide at zero?"
+        )
     elif not of_logits.any():
         cause = "the gradient of the model's logits is zero; does it round, threshold or detach its input?"
     elif not gradient.any():

@@ -18,14 +18,14 @@ from advfeat.attacks.engine import (
     choose_engine,
     convolutions_for,
 )
+from advfeat.attacks.given import Given, as_tensors
 from advfeat.attacks.motion import still, why_still
 from advfeat.attacks.objectives import goal_confidence, objective, reached
 from advfeat.attacks.prepared import hooks_of, prepared
 from advfeat.attacks.rows import ROW_MULTIPLE, fill_up
 from advfeat.attacks.step_graph import Step, compile_step
 from advfeat.attacks.user_model import (
-    Given,
-    as_tensors,
+    TWO_OF_ONE,
     attackable,
     differentiable_logits,
     logits_of,
@@ -75,6 +75,10 @@ def perturb(
         images, labels = as_tensors(images, labels)
         model = attackable(model)
     check_attackable(images, labels)
+    if rows is not None and len(rows) != len(images):
+        raise InputError(
+            "rows", len(rows), f"are not one for each of the {len(images)} images", "give one each"
+        )
     if not len(images):
         return images.clone()
     labels = labels.long()
@@ -86,17 +90,16 @@ def perturb(
         engine = engine or choose_engine(model, images[:1], attack.precision, len(images) * attack.passes)
         with convolutions_for(engine, where):
             attempts = _Attempts(model, images, labels, attack, engine, progress)
-            starts = _starts(images, attack, seed, places, attempt=0)
-            begun = (images + starts).clamp(0, 1) if attack.random_start else images
-            best = attempts.run(starts)
+            best, unmoved = attempts.run(_starts(images, attack, seed, places, attempt=0))
             if attack.restarts:
-                hit, loss = _strength(model, best, labels, attack)
+                hit, loss = attempts.strength(best)
             for attempt in range(1, 1 + attack.restarts):
-                other = attempts.run(_starts(images, attack, seed, places, attempt))
-                other_hit, other_loss = _strength(model, other, labels, attack)
+                other, other_unmoved = attempts.run(_starts(images, attack, seed, places, attempt))
+                other_hit, other_loss = attempts.strength(other)
                 better = (other_hit & ~hit) | ((other_hit == hit) & (other_loss < loss))
                 best[better], hit[better], loss[better] = other[better], other_hit[better], other_loss[better]
-        if still(begun, best):
+                unmoved = unmoved and other_unmoved
+        if unmoved:
             warnings.warn(why_still(model, images, labels, attack), stacklevel=2)
     return best
 
@@ -113,29 +116,54 @@ class _Attempts:
         engine: Engine,
         progress: Progress | None,
     ) -> None:
-        self._images, self._labels = images, labels
+        self._model, self._images, self._labels = model, images, labels
         self._attack, self._progress = attack, progress
         self._device = device_of(model)
         network, self._engine = prepared(model, engine, images)
-        self._step = self._compiled(model, network) if engine.compiled else attack_step(network, attack)
+        self._step = self._compiled(model, network) if self._engine.compiled else attack_step(network, attack)
         self._steps_done = 0
 
-    def run(self, starts: Tensor) -> Tensor:
-        """Return the examples that descent from the given perturbations arrives at, mended."""
-        attack, perturbations = self._attack, starts
-        moving = torch.arange(len(self._images))
+    def run(self, starts: Tensor) -> tuple[Tensor, bool]:
+        """Return the examples that descent from the given perturbations arrives at, mended.
+
+        And whether none moved from where it started, though all had gradients.
+        """
+        attack, perturbations = self._attack, starts.clone()
+        moving = torch.arange(len(self._images), device="cpu")
         block = attack.steps if attack.stop_confidence is None else _STEPS_BETWEEN_LOOKS
         for first in range(0, attack.steps, block):
             steps = min(block, attack.steps - first)
-            still = []
+            unfinished_of = []
             for chosen in moving.split(self._engine.tile):
                 perturbation, unfinished = self._descend(chosen, perturbations[chosen], steps)
                 perturbations[chosen] = perturbation
-                still.append(unfinished)
-            moving = moving if attack.stop_confidence is None else moving[torch.cat(still)]
+                unfinished_of.append(unfinished)
+            moving = moving if attack.stop_confidence is None else moving[torch.cat(unfinished_of)]
             if not len(moving):
                 break
-        return self._examples(perturbations)
+        examples, undefined = (
+            self._examples(perturbations),
+            int(perturbations.flatten(1).isnan().any(1).sum()),
+        )
+        if undefined:
+            warnings.warn(
+                f"{type(self._model).__name__}: {undefined} of {len(examples)} images stay as they are: the "
+                f"gradient of {attack.loss} is NaN; does the model take a root or divide at zero?",
+                stacklevel=3,
+            )
+        return examples, not undefined and still((self._images + starts).clamp(0, 1), examples)
+
+    def strength(self, examples: Tensor) -> tuple[Tensor, Tensor]:
+        """Return in fp32 whether each example reaches the goal, and its loss, on the examples' device."""
+        loss = objective(self._attack)
+        hits, losses = [], []
+        for chosen in torch.arange(len(examples), device="cpu").split(self._engine.tile):
+            aims = self._labels[chosen].to(self._device)
+            batch = fill_up(examples[chosen], self._engine.fill(len(chosen), self._device))
+            logits = logits_of(self._model, batch)[: len(chosen)].detach()
+            hits.append(reached(logits, aims, self._attack.targeted))
+            losses.append(loss(logits, aims))
+        return torch.cat(hits).to(examples.device), torch.cat(losses).to(examples.device)
 
     def _descend(self, chosen: Tensor, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         images, perturbation, labels = self._tile(chosen, start)
@@ -149,7 +177,7 @@ class _Attempts:
     def _examples(self, perturbations: Tensor) -> Tensor:
         """Put the perturbations on the images; what rounding put outside is mended."""
         examples = torch.empty_like(self._images)
-        for chosen in torch.arange(len(examples)).split(self._engine.tile):
+        for chosen in torch.arange(len(examples), device="cpu").split(self._engine.tile):
             parts = self._images[chosen], perturbations[chosen]
             images, perturbation = (sent(part, self._device) for part in parts)
             mended = within(images, images + perturbation, BALLS[self._attack.norm], self._attack.eps)
@@ -159,7 +187,7 @@ class _Attempts:
     def _tile(self, chosen: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Bring one tile to the device, filled up to the engine's rows."""
         count = self._engine.fill(len(chosen), self._device)
-        layout = torch.channels_last if self._engine.optimized else torch.contiguous_format
+        layout = self._engine.layout
 
         def moved(batch: Tensor) -> Tensor:
             return sent(fill_up(batch, count), self._device)
@@ -175,7 +203,7 @@ class _Attempts:
         """Compile the step, unless it is the one that this process compiled last."""
         key = _fingerprint(model, self._images[:1], self._labels[:1], self._attack, self._engine)
         if key not in _LAST_COMPILED:
-            few = torch.arange(min(len(self._images), ROW_MULTIPLE))
+            few = torch.arange(min(len(self._images), ROW_MULTIPLE), device="cpu")
             example = self._tile(few, torch.zeros_like(self._images[few]))
             step = compile_step(attack_step(network, self._attack), example, self._engine.abreast)
             _LAST_COMPILED.clear()
@@ -202,9 +230,10 @@ def _fingerprint(model: nn.Module, image: Tensor, label: Tensor, attack: Attack,
     hooks = [list(hooks_of(module)) for module in model.modules()]
     built_in = [attack.model_dump_json(), engine, where, torch.get_num_threads(), model, attributes, hooks]
     sha = hashlib.sha256(repr([*built_in, image.shape, label.dtype]).encode())
-    probe = torch.rand(image.shape, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator("cpu").manual_seed(0)
+    probe = torch.rand(image.shape, generator=generator, dtype=image.dtype, device="cpu")
     with convolutions_for(REFERENCE, where):
-        logits = logits_of(model, probe)
+        logits = logits_of(model, probe).detach()
     for tensor in (*model.state_dict().values(), logits):
         sha.update(raw_bytes(tensor))
     return sha.hexdigest()
@@ -239,24 +268,12 @@ def _starts(images: Tensor, attack: Attack, seed: int, rows: Sequence[int], atte
     """Return where the attempt starts: at the images, or at a point of the ball for each row."""
     if attempt == 0 and not attack.random_start:
         return torch.zeros_like(images)
-    ball, like = BALLS[attack.norm], torch.empty((1, *images.shape[1:]))
-    points = torch.empty(images.shape)
+    ball, like = BALLS[attack.norm], images[:1].cpu()
+    points = torch.empty_like(images, device="cpu", memory_format=torch.contiguous_format)
     for point, row in zip(points, rows, strict=True):
-        generator = torch.Generator().manual_seed(derived_seed(seed, "start", attempt, row))
+        generator = torch.Generator("cpu").manual_seed(derived_seed(seed, "start", attempt, row))
         point.copy_(ball.random_point(like, attack.eps, generator)[0])
     return (images + points.to(images.device)).clamp(0, 1) - images
-
-
-def _strength(model: nn.Module, examples: Tensor, labels: Tensor, attack: Attack) -> tuple[Tensor, Tensor]:
-    """Return in fp32 whether each example reaches the goal, and its loss, on the examples' device."""
-    where, loss = device_of(model), objective(attack)
-    hits, losses = [], []
-    for batch, aims in zip(examples.split(REFERENCE.tile), labels.split(REFERENCE.tile), strict=True):
-        aims = aims.to(where)
-        logits = model(fill_up(batch, REFERENCE.fill(len(batch), where)).to(where))[: len(batch)]
-        hits.append(reached(logits, aims, attack.targeted))
-        losses.append(loss(logits, aims))
-    return torch.cat(hits).to(examples.device), torch.cat(losses).to(examples.device)
 
 
 def check_attackable(images: Tensor, labels: Tensor) -> None:
@@ -266,9 +283,11 @@ def check_attackable(images: Tensor, labels: Tensor) -> None:
             "images",
             f"{images.dtype} {tuple(images.shape)}",
             "is not float32 (N, C, H, W)",
-            "divide uint8 pixels by 255 and stack the images",
+            "give images.float()"
+            if images.ndim == 4 and images.is_floating_point()
+            else "divide uint8 pixels by 255 and stack the images",
         )
-    if labels.shape != images.shape[:1] or labels.is_floating_point():
+    if labels.shape != images.shape[:1] or labels.is_floating_point() or labels.is_complex():
         raise InputError(
             "labels",
             f"{labels.dtype} {tuple(labels.shape)}",
@@ -297,6 +316,6 @@ def check_classes(model: nn.Module, images: Tensor, labels: Tensor) -> int:
             "labels",
             lowest if lowest < 0 else highest,
             f"is no class of a model that has {classes}",
-            f"give class numbers from 0 to {classes - 1}",
+            TWO_OF_ONE if classes == 1 else f"give class numbers from 0 to {classes - 1}",
         )
     return classes

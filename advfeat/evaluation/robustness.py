@@ -5,10 +5,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from advfeat.attacks import BALLS, REFERENCE, perturb, within
+from advfeat.attacks import BALLS, check_classes, perturb, plainly, within
 from advfeat.digest import derived_seed
 from advfeat.errors import InputError
-from advfeat.hardware import device, true_fp32
+from advfeat.hardware import device
 from advfeat.models import as_pixels, predict
 from advfeat.progress import Progress
 from advfeat.spec import Norm, UntargetedAttack
@@ -60,8 +60,9 @@ def autoattack_accuracy(
     sides of five pixels at least; ``labels`` int64 (N,); ``eps`` is in pixels of [0, 1]. Its random
     numbers belong to a batch, not to an image: the figure belongs to all images together, not to parts.
 
-    Raises ``InputError`` where the extra ``autoattack`` is not installed, for l0, and for models of
-    fewer than four classes.
+    The model is moved to the accelerator if there is one, and else left as it was found. Raises
+    ``InputError`` where the extra ``autoattack`` is not installed, for l0, for labels that the model has no
+    class for, and for models of fewer than four classes or that cannot be attacked.
     """
     if norm not in _AUTOATTACK_NORMS:
         known = ", ".join(_AUTOATTACK_NORMS)
@@ -73,27 +74,26 @@ def autoattack_accuracy(
             "autoattack", "pyautoattack", "is not installed", "pip install 'advfeat[autoattack]'"
         ) from error
     where, pixels, truth = device(), as_pixels(images), torch.from_numpy(labels)
-    network = REFERENCE.prepare(model).to(where)
-    with torch.random.fork_rng(), true_fp32():
+    model = model.to(where)
+    with plainly(model), torch.random.fork_rng():
         ensemble = AutoAttack(
-            network,
+            model,
             norm=_AUTOATTACK_NORMS[norm],
             eps=eps,
             seed=derived_seed(seed, "autoattack"),
             device=where,
         )
-        wrong_classes = _classes(network, pixels[:1].to(where)) - 1
+        wrong_classes = _classes(model, pixels[:1], truth) - 1
         for part in (ensemble.apgd_targeted, ensemble.fab):
             part.n_target_classes = min(part.n_target_classes, wrong_classes)
         found, _ = ensemble.run_standard_evaluation(pixels, truth, batch_size=_AUTOATTACK_BATCH_SIZE)
-    adversarial = within(pixels, found, BALLS[norm], eps)
-    right = (predict(network, pixels) == labels) & (predict(network, adversarial) == labels)
+        adversarial = within(pixels, found, BALLS[norm], eps)
+        right = (predict(model, pixels) == labels) & (predict(model, adversarial) == labels)
     return int(np.sum(right)) / len(labels)
 
 
-@torch.no_grad()
-def _classes(network: nn.Module, image: Tensor) -> int:
-    classes = int(network(image).shape[1])
+def _classes(model: nn.Module, image: Tensor, labels: Tensor) -> int:
+    classes = check_classes(model, image, labels)
     if classes < _FEWEST_CLASSES:
         raise InputError(
             "classes",

@@ -6,9 +6,9 @@ Ilyas et al. 2019, section 3.1: what a robust network keeps makes D_R, what a st
 import torch
 from torch import Tensor, nn
 
-from advfeat.attacks import BALLS, REFERENCE, fill_up
+from advfeat.attacks import BALLS, REFERENCE, fill_up, plainly
 from advfeat.errors import InputError
-from advfeat.hardware import device_of, keep_freed_memory, true_fp32
+from advfeat.hardware import device_of, keep_freed_memory
 from advfeat.progress import Progress
 
 
@@ -69,20 +69,20 @@ def rebuild(
             f"is not the shape of the targets, {tuple(targets.shape)}",
             "give one start for each target",
         )
-    network, where, ball = REFERENCE.prepare(model), device_of(model), BALLS["l2"]
+    where, ball = device_of(model), BALLS["l2"]
     rebuilt = torch.empty_like(starts)
     keep_freed_memory()
-    with true_fp32():
+    with plainly(model):
         for rows in torch.arange(len(targets)).split(REFERENCE.tile):
             count = REFERENCE.fill(len(rows), where)
             images = fill_up(starts[rows], count).to(where)
-            with torch.no_grad():
-                aims = representations(network, fill_up(targets[rows], count).to(where))
+            aims = representations(model, fill_up(targets[rows], count).to(where))
             for _ in range(steps):
-                images.requires_grad_()
-                # Steps have a fixed length: the square's direction is the distance's, and has no kink.
-                distances = (representations(network, images) - aims).square().sum()
-                (gradient,) = torch.autograd.grad(distances, images)
+                with torch.enable_grad():
+                    images.requires_grad_()
+                    # Steps have a fixed length: the square's direction is the distance's, and has no kink.
+                    distances = (representations(model, images) - aims).square().sum()
+                    (gradient,) = torch.autograd.grad(distances, images)
                 images = (images.detach() - step_size * ball.direction(gradient)).clamp(0, 1)
             rebuilt[rows] = images[: len(rows)].to(rebuilt.device)
             if progress is not None:
