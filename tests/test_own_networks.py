@@ -92,6 +92,14 @@ def test_digests_hold_the_content_of_a_file_and_not_its_place(tmp_path: Path) ->
     assert name == settled_name("model", f"{tmp_path}/there/net.py:make")
 
 
+def test_a_network_may_be_made_for_the_classes_of_its_data_alone(tmp_path: Path) -> None:
+    text = "from torch import nn\ndef make(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 2))"
+    name = f"{written(tmp_path, text)}:make"
+    assert plan("data.source=photo-patches", f"source.model={name}", f"target.model={name}").stages
+    with pytest.raises(InputError, match=r"target.model: .* returns \(4, 2\)"):
+        plan(f"target.model={name}")  # the digits have ten
+
+
 def test_a_name_with_its_version_means_that_file(tmp_path: Path) -> None:
     path = written(tmp_path)
     name = settled_name("model", f"{path}:make")

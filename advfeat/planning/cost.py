@@ -22,15 +22,15 @@ _FLOP_PER_SECOND = {False: 5e10, True: 1.5e14}
 
 
 _CLASSES = 10
-"""Of a network that is built to be counted; its last layer hardly counts."""
+"""Where nothing says how many there are: the work of our networks hardly depends on it."""
 
 
-def forward_flop(model: TrainSpec, image_shape: tuple[int, ...]) -> float:
+def forward_flop(model: TrainSpec, image_shape: tuple[int, ...], classes: int = _CLASSES) -> float:
     """Return about how many floating-point operations one image takes forward."""
     if is_own(model.model):
         from advfeat.models.examination import examined
 
-        return examined(model.model, model.width, image_shape, _CLASSES)
+        return examined(model.model, model.width, image_shape, classes)
     scale = model.width / 32
     if model.model == "mlp":
         hidden = 8 * model.width
@@ -39,9 +39,11 @@ def forward_flop(model: TrainSpec, image_shape: tuple[int, ...]) -> float:
     return 1e6 * FORWARD_MFLOP[model.model] * growth * prod(image_shape[1:]) / 32**2
 
 
-def attack_seconds(passes: int, model: TrainSpec, image_shape: tuple[int, ...], *, on_gpu: bool) -> float:
+def attack_seconds(
+    passes: int, model: TrainSpec, image_shape: tuple[int, ...], classes: int = _CLASSES, *, on_gpu: bool
+) -> float:
     """Return about how long so many gradient steps of one image take, on one core or one GPU."""
-    step = 2 * forward_flop(model, image_shape)  # forward, and as much again for the gradient
+    step = 2 * forward_flop(model, image_shape, classes)  # forward, and as much again for the gradient
     return passes * step / _FLOP_PER_SECOND[on_gpu]
 
 
@@ -56,10 +58,12 @@ _PARTS_IN_MEMORY = 6
 """Of a split that goes by: those fetched, the one at hand, those on their way into the store."""
 
 
-def training_bytes(training: TrainSpec, image_shape: tuple[int, ...], stored_bytes: int) -> int:
+def training_bytes(
+    training: TrainSpec, image_shape: tuple[int, ...], stored_bytes: int, classes: int = _CLASSES
+) -> int:
     """Return about the memory that one process of a training fills, with ``stored_bytes`` of images."""
     share = -(-training.batch_size // training.workers)
-    activations = share * forward_flop(training, image_shape) / _FLOP_PER_ACTIVATION_BYTE
+    activations = share * forward_flop(training, image_shape, classes) / _FLOP_PER_ACTIVATION_BYTE
     window = min(stored_bytes, WINDOW_PARTS * PART_BYTES)
     return int(_PROCESS_BYTES + 2 * window + activations)  # this window and the next one
 

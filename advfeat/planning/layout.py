@@ -138,7 +138,8 @@ class Layout:
     ) -> None:
         self.images = images[experiment.data]
         _check_image_size(experiment, self.images.shape)
-        check_networks(experiment, self.images.shape, data.class_count(experiment.data))
+        self._classes = data.class_count(experiment.data)
+        check_networks(experiment, self.images.shape, self._classes)
         _check_permutation(experiment)
         _check_autoattack(experiment, self.images.shape)
         self._experiment, self._on_gpus, self._stages = experiment, on_gpus, stages
@@ -332,7 +333,7 @@ class Layout:
                 inputs={**inputs, "images": self.images.digest},
                 threads=spec.threads,
                 workers=spec.workers,
-                memory_bytes=training_bytes(spec, self.images.shape, stored),
+                memory_bytes=training_bytes(spec, self.images.shape, stored, self._classes),
                 image_passes=rows * spec.passes,
             )
         )
@@ -376,7 +377,7 @@ class Layout:
         shards = shard_rows(
             images.train_size,
             experiment.shards,
-            seconds=attack_seconds(passes, source, images.shape, on_gpu=self._on_gpus),
+            seconds=attack_seconds(passes, source, images.shape, self._classes, on_gpu=self._on_gpus),
             image_bytes=4 * images.bytes_each,
         )
         return tuple(

@@ -21,7 +21,7 @@ from advfeat.flows.command_line.options import (
     StageTimeout,
     StoreURI,
 )
-from advfeat.flows.command_line.output import Output, prepare_output
+from advfeat.flows.command_line.output import Output, prepare_output, print_model
 
 if TYPE_CHECKING:
     from advfeat.flows.result import RunResult
@@ -278,7 +278,7 @@ def _print_result(
     page = local_copy(place, result.report, name)
     result = result.model_copy(update={"report": str(page)})
     if as_json:
-        print(json.dumps(json.loads(result.model_dump_json())))  # ASCII, which every terminal has
+        print_model(result)
         return
     print_table(result.rows)
     stages = result.stages

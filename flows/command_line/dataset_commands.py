@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from advfeat.flows.command_line.options import DEFAULT_STORE, AsJSON, Digest, StoreURI
+from advfeat.flows.command_line.output import print_model
 from advfeat.flows.command_line.store_commands import readable_store
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def export(
     with _bar() as progress:
         card = write(place, place.resolve(digest), to, destination, precision, progress)
     if as_json:
-        print(json.dumps(json.loads(card.model_dump_json())))
+        print_model(card)
         return
     assert card.exported is not None
     print(f"{sum(card.splits.values()):,} images as {to}, {card.exported.precision}: {destination}")
@@ -55,7 +56,10 @@ def card(digest: Digest, store: StoreURI = DEFAULT_STORE, as_json: AsJSON = Fals
 
     place = readable_store(store)
     found = card_of(place, place.resolve(digest))
-    print(json.dumps(json.loads(found.model_dump_json())) if as_json else card_markdown(found))
+    if as_json:
+        print_model(found)
+    else:
+        print(card_markdown(found))
 
 
 def lineage(digest: Digest, store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:

@@ -2,11 +2,15 @@
 
 import codecs
 import io
+import json
 import os
 import re
 import sys
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 _PLAIN = {"–": "-", "—": "-", "−": "-", "→": ">", "…": "~", "·": "|", "×": "x", "≥": ">", "≤": "<", "’": "'"}
 """What stands for a character in an encoding without it; one for one, so that columns stay columns."""
@@ -92,3 +96,8 @@ def _without_marks(character: str) -> str:
     """Return what stands for a character in ASCII, such as its letter without the accent."""
     letter = unicodedata.normalize("NFKD", character)[:1]
     return _PLAIN.get(character) or (letter if letter.isascii() and letter.isprintable() else "?")
+
+
+def print_model(model: "BaseModel") -> None:
+    """Print a model as a line of JSON, in ASCII, which every terminal has."""
+    print(json.dumps(json.loads(model.model_dump_json())))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from advfeat.flows.command_line.options import DEFAULT_STORE, AsJSON, Digest, Run, StoreURI
+from advfeat.flows.command_line.output import print_model
 
 if TYPE_CHECKING:
     from advfeat.storage import Store
@@ -77,7 +78,7 @@ def compare(first: Run, second: Run, store: StoreURI = DEFAULT_STORE, as_json: A
     place = readable_store(store)
     comparison = compared(place, *(report_named(place, run) for run in (first, second)))
     if as_json:
-        print(json.dumps(json.loads(comparison.model_dump_json())))
+        print_model(comparison)
         return
     from advfeat.flows.command_line.table import print_comparison
 
