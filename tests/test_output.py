@@ -166,6 +166,8 @@ def test_a_plan_in_ascii_and_files_in_utf8(tmp_path: Path) -> None:
     done = advfeat("advfeat plan café.json --set recipes=[clean]", tmp_path, **extra)
     assert done.returncode == 0, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 60
+    assert "digits" in done.stderr
+    assert max(map(len, done.stderr.splitlines()[1:])) <= 60
     assert "/advfeat/" not in done.stderr, "no file of ours is read or written in another encoding"
 
 
@@ -180,7 +182,16 @@ def test_a_terminal_of_eighty_columns(tmp_path: Path) -> None:
     variables.pop("COLUMNS", None)
     program = str(Path(sys.executable).parent / "advfeat")
     words = [program, "plan", "--set", "recipes=[clean]", "--set", "seeds=[0]"]
-    subprocess.run(words, cwd=tmp_path, env=variables, stdin=theirs, stdout=theirs, check=True, timeout=100)
+    subprocess.run(
+        words,
+        cwd=tmp_path,
+        env=variables,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        check=True,
+        timeout=100,
+    )
     os.close(theirs)
     lines = os.read(ours, 100_000).decode().splitlines()
     os.close(ours)

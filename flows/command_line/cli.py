@@ -130,7 +130,7 @@ def plan(
     What the images are, which classes and splits, and what was left out, goes to standard error.
     """
     from advfeat.data.found import found
-    from advfeat.flows.command_line.found_lines import found_lines
+    from advfeat.flows.command_line.found_lines import print_found
     from advfeat.planning import build_plan, load_experiment, outlook
     from advfeat.storage import Store
 
@@ -139,7 +139,7 @@ def plan(
     place.check_readable()
     entries = outlook(build_plan(experiment), place)
     for spec in experiment.data_specs:
-        print("\n".join(found_lines(found(spec), spec.source)), file=sys.stderr)
+        print_found(found(spec), spec.source)
     if as_json:
         print(json.dumps([entry.described() for entry in entries]))
         return

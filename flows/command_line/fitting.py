@@ -31,9 +31,9 @@ class Column:
     """Whether it holds words, which stand on the left and may be folded."""
 
 
-def console_of(widest: int) -> Console:
+def console_of(widest: int, *, stderr: bool = False) -> Console:
     """Return a console as wide as the terminal, and ``widest`` where the output is none."""
-    console = Console(markup=False, highlight=False)  # brackets in a name are its own
+    console = Console(markup=False, highlight=False, stderr=stderr)  # brackets in a name are its own
     told = console.is_terminal or "COLUMNS" in os.environ
     console.width = max(console.width, _NARROWEST) if told else widest
     return console

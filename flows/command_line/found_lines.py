@@ -4,12 +4,25 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len
+from rich.padding import Padding
+from rich.text import Text
 
 from advfeat.data.found import Found
 from advfeat.data.refusal import listed
+from advfeat.flows.command_line.fitting import console_of
 
 _CLASSES_COUNTED = 12
 """More are told by the fewest and the most images of one."""
+
+
+def print_found(found: Found, source: str) -> None:
+    """Tell on standard error what a source holds, in lines that fold where the terminal ends."""
+    heading, *lines = found_lines(found, source)
+    console = console_of(max(map(cell_len, lines)), stderr=True)
+    console.print(heading, soft_wrap=True)  # a place to copy
+    for line in lines:
+        console.print(Padding.indent(Text(line.strip(), overflow="fold"), 2))
 
 
 def found_lines(found: Found, source: str) -> list[str]:

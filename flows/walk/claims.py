@@ -8,6 +8,7 @@ import contextlib
 import contextvars
 import logging
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 from uuid import UUID
@@ -19,6 +20,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 LEASE_SECONDS = 60.0
 _SECONDS_BETWEEN_RENEWALS = 20.0
+_SECONDS_BETWEEN_TRIES = (0.05, 0.2, 1.0, 5.0, 25.0)
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ class Claims:
         if digest in self._leases:
             return True
         try:
-            with get_client(sync_client=True) as client:
+            with _client() as client:
                 lease = _lease(client, claim_name(digest))
         except (httpx.HTTPError, OSError) as error:
             logger.debug("no claim on %s: %s", digest, error)
@@ -71,7 +73,7 @@ class Claims:
         if self._leases.pop(digest, None) is None:
             return
         try:
-            with get_client(sync_client=True) as client:
+            with _client() as client:
                 # The limit goes with its slots, also where the server forgot the lease in a restart.
                 client.delete_global_concurrency_limit_by_name(claim_name(digest))
         except ObjectNotFound:
@@ -83,10 +85,29 @@ class Claims:
         while not self._ended.wait(_SECONDS_BETWEEN_RENEWALS):
             for lease in list(self._leases.values()):
                 try:
-                    with get_client(sync_client=True) as client:
+                    with _client() as client:
                         client.renew_concurrency_lease(lease, LEASE_SECONDS)
                 except (httpx.HTTPError, OSError) as error:
                     logger.debug("lease %s was not renewed: %s", lease, error)
+
+
+def _client() -> SyncPrefectClient:
+    """Return a client that asks a busy server again at once, and one that is away later and later.
+
+    A server on SQLite answers 503 where two write at once, which is over in milliseconds; Prefect's client
+    waits two seconds then, as long as many a stage takes.
+    """
+    return get_client(sync_client=True, httpx_settings={"event_hooks": {"response": [_retry_soon()]}})
+
+
+def _retry_soon() -> Callable[[httpx.Response], None]:
+    waits = iter(_SECONDS_BETWEEN_TRIES)
+
+    def hook(response: httpx.Response) -> None:
+        if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            response.headers.setdefault("Retry-After", str(next(waits, _SECONDS_BETWEEN_TRIES[-1])))
+
+    return hook
 
 
 def claim_name(digest: str) -> str:
