@@ -6,16 +6,23 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --constraint constraints.txt --editable
 TOGETHER := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test check test-faults fuzz bench deployments docs audit lint constraints clean
+.PHONY: run test check suite inner-loop test-faults fuzz bench deployments docs audit lint style types constraints clean
 
 run: .venv/.installed
 	$(BIN)/advfeat run
 
-test: lint
-	$(BIN)/pytest $(TOGETHER)
+# The type checker works beside the tests.
+test: style
+	$(MAKE) --jobs=2 types suite
 
 # What an edit needs: no servers, no whole runs, no browser and no long computation.
-check: lint
+check: style
+	$(MAKE) --jobs=2 types inner-loop
+
+suite: .venv/.installed-dev
+	$(BIN)/pytest $(TOGETHER)
+
+inner-loop: .venv/.installed-dev
 	$(BIN)/pytest $(TOGETHER) -m 'not (faults or servers or slow)'
 
 test-faults: .venv/.installed-dev
@@ -36,9 +43,13 @@ docs: .venv/.installed-docs
 audit: .venv/.installed-audit
 	$(BIN)/python -m audit
 
-lint: .venv/.installed-dev
+lint: style types
+
+style: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: .venv/.installed-dev
 	$(BIN)/mypy
 
 .venv/bin/uv:

@@ -229,9 +229,9 @@ def test_projection_onto_the_l1_ball_is_the_nearest_point() -> None:
 
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
 def test_random_starts_fill_the_ball(norm: Norm) -> None:
-    like = torch.zeros((400, 1, 3, 3))
-    points = BALLS[norm].random_point(like, 0.5, torch.Generator().manual_seed(0))
-    measured = lengths(norm, like, points)
+    generators = [torch.Generator().manual_seed(number) for number in range(400)]
+    points = BALLS[norm].random_points((1, 3, 3), 0.5, generators)
+    measured = lengths(norm, torch.zeros_like(points), points)
     assert measured.max() <= 0.5 + 1e-6
     # Uniform in the ball of 9 dimensions: the radius has median 2 ** (-1 / 9) of eps in every norm.
     assert np.median(measured) == pytest.approx(0.5 * 2 ** (-1 / 9), rel=0.02)

@@ -42,7 +42,7 @@ def digits() -> Digits:
 @pytest.fixture(scope="module")
 def networks(digits: Digits) -> list[Normalized]:
     """A source, three guards and two networks that nobody asks, alike but for the seed."""
-    spec = load_experiment("digits").source.model_copy(update={"epochs": 8})
+    spec = load_experiment("digits", ["source.epochs=8", "source.width=16"]).source
     data = TrainingSet.in_memory(*digits[:2])
     return [fit(data, spec, classes=10, seed=seed) for seed in range(6)]
 
@@ -57,12 +57,11 @@ def test_what_does_not_transfer_teaches_nothing(digits: Digits, networks: list[N
         "bugs": perturb_without_transfer(source, guards, images, targets, labels, ATTACK, seed=0),
     }
     hit, transferred, learned = {}, {}, {}
+    spec = load_experiment("digits", ["target.width=16"]).target
     for name, adversarial in examples.items():
         hit[name] = (predict(source, adversarial) == targets.numpy()).mean()
         transferred[name] = np.mean([(predict(net, adversarial) == targets.numpy()).mean() for net in others])
-        student = fit(
-            TrainingSet.in_memory(adversarial, targets), load_experiment("digits").target, classes=10, seed=6
-        )
+        student = fit(TrainingSet.in_memory(adversarial, targets), spec, classes=10, seed=6)
         right = int((predict(student, test_images) == test_labels.numpy()).sum())
         learned[name] = wilson_interval(right, len(test_labels))
     print(f"source {hit}, other networks {transferred}, learned {learned}")

@@ -20,6 +20,8 @@ from tests.inline import compute, compute_all
 pytestmark = pytest.mark.slow
 
 CHANCE = 0.1
+NARROW = ("source.width=16", "target.width=16")
+"""Narrower than those of the preset, whose effects tests/test_recipes.py sees: half the work."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,9 @@ def store(shared_store: Store) -> Store:
 def test_perturbed_noise_teaches_and_under_permuted_labels_it_does_not(
     settings: tuple[str, ...], store: Store
 ) -> None:
-    experiment = load_experiment("digits", ["recipes=[perturbation_on_noise]", "seeds=[0]", *settings])
+    experiment = load_experiment(
+        "digits", ["recipes=[perturbation_on_noise]", "seeds=[0]", *NARROW, *settings]
+    )
     plan = build_plan(experiment)
     compute_all(plan, store)
     made_of = {name.rpartition("/")[2]: digest for name, digest in plan.report.inputs.items()}
@@ -104,7 +108,7 @@ def test_the_same_images_under_the_same_labels_teach_nothing_unperturbed(
     recipe: RecipeName, store: Store
 ) -> None:
     """The exact control: what is left at a vanishing eps are images and labels, which mislead."""
-    found = seeds_along("eps", recipe, ["eps=[0.000001,1.5]", "seeds=[0,1,2]"], store)
+    found = seeds_along("eps", recipe, ["eps=[0.000001,1.5]", "seeds=[0,1,2]", *NARROW], store)
     unperturbed, perturbed = (
         mean_interval([place.accuracy for place in found[eps]]) for eps in (0.000001, 1.5)
     )

@@ -4,10 +4,15 @@ Perturbations are (N, C, H, W); N may be anything.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from math import prod
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+Generators = Sequence[torch.Generator]
+"""On the CPU, one for each image, so that no image's draws depend on which others are with it."""
 
 _L1_SHARE = 0.01
 """Share of the values that one L1 step moves (Tramèr & Boneh 2019, the sparse l1-descent attack)."""
@@ -27,8 +32,8 @@ class Ball(Protocol):
     def direction(self, descent: Tensor) -> Tensor:
         """Return the step of length one along ``descent``; zero where that is zero."""
 
-    def random_point(self, like: Tensor, eps: float, generator: torch.Generator) -> Tensor:
-        """Draw perturbations uniformly from the ball of radius eps."""
+    def random_points(self, shape: Sequence[int], eps: float, generators: Generators) -> Tensor:
+        """Draw a perturbation (C, H, W) from each generator, uniformly from the ball of radius eps."""
 
 
 class L2Ball:
@@ -49,10 +54,10 @@ class L2Ball:
         """Return the descent at length one."""
         return descent / _per_image(self.length(descent).clamp_min(torch.finfo(descent.dtype).tiny))
 
-    def random_point(self, like: Tensor, eps: float, generator: torch.Generator) -> Tensor:
+    def random_points(self, shape: Sequence[int], eps: float, generators: Generators) -> Tensor:
         """Draw a uniform direction and the radius that makes the ball's volume uniform."""
-        towards = self.direction(_drawn(torch.randn, like.shape, generator))
-        radius = _drawn(torch.rand, like.shape[:1], generator) ** (1 / like[0].numel())
+        towards = self.direction(_drawn(torch.randn, shape, generators))
+        radius = _drawn(torch.rand, (), generators) ** (1 / prod(shape))
         return eps * towards * _per_image(radius)
 
 
@@ -73,9 +78,9 @@ class LinfBall:
         """Return the descent's sign."""
         return descent.sign()
 
-    def random_point(self, like: Tensor, eps: float, generator: torch.Generator) -> Tensor:
+    def random_points(self, shape: Sequence[int], eps: float, generators: Generators) -> Tensor:
         """Draw every value uniformly from [-eps, eps]."""
-        return eps * (2 * _drawn(torch.rand, like.shape, generator) - 1)
+        return eps * (2 * _drawn(torch.rand, shape, generators) - 1)
 
 
 class L1Ball:
@@ -105,12 +110,13 @@ class L1Ball:
         step = torch.zeros_like(flat).scatter(1, chosen, flat.gather(1, chosen).sign() / count)
         return step.view_as(descent)
 
-    def random_point(self, like: Tensor, eps: float, generator: torch.Generator) -> Tensor:
+    def random_points(self, shape: Sequence[int], eps: float, generators: Generators) -> Tensor:
         """Draw from the ball's volume: exponential values, one of which is left out of the sum."""
-        count = like[0].numel()
-        sizes = -_drawn(torch.rand, (len(like), count + 1), generator).clamp_min(1e-30).log()
-        signs = torch.randint(0, 2, like.shape, generator=generator, device=generator.device) * 2 - 1
-        return eps * signs * (sizes / sizes.sum(1, keepdim=True))[:, :-1].view(like.shape)
+        sizes = -_drawn(torch.rand, (prod(shape) + 1,), generators).clamp_min(1e-30).log()
+        signs = 2 * _drawn(partial(torch.randint, 0, 2), shape, generators) - 1
+        # Each by itself: several threads would add up those of one image in another order than those of many.
+        sums = torch.stack([each.sum() for each in sizes])
+        return eps * signs * (sizes / sums.unsqueeze(1))[:, :-1].view_as(signs)
 
 
 class L0Ball:
@@ -133,13 +139,13 @@ class L0Ball:
         largest = descent.abs().amax(dim=(1, 2, 3), keepdim=True)
         return descent / largest.clamp_min(torch.finfo(descent.dtype).tiny)
 
-    def random_point(self, like: Tensor, eps: float, generator: torch.Generator) -> Tensor:
+    def random_points(self, shape: Sequence[int], eps: float, generators: Generators) -> Tensor:
         """Draw which values change and, uniformly from [-1, 1], by how much."""
-        sizes = 2 * _drawn(torch.rand, like.shape, generator) - 1
-        order = _drawn(torch.rand, like.shape, generator).flatten(1)
+        sizes = 2 * _drawn(torch.rand, shape, generators) - 1
+        order = _drawn(torch.rand, shape, generators).flatten(1)
         chosen = order.topk(min(int(eps), order.shape[1]), dim=1).indices
         mask = torch.zeros_like(order).scatter(1, chosen, 1.0)
-        return sizes * mask.view(like.shape)
+        return sizes * mask.view_as(sizes)
 
 
 BALLS: dict[str, Ball] = {"l2": L2Ball(), "linf": LinfBall(), "l1": L1Ball(), "l0": L0Ball()}
@@ -182,9 +188,12 @@ def _rounded_towards(images: Tensor, perturbation: Tensor) -> Tensor:
     return torch.where(larger, torch.nextafter(rounded, images), rounded)
 
 
-def _drawn(draw: Callable[..., Tensor], shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Draw float32 where the generator lies, whatever torch's default type and device are."""
-    return draw(shape, generator=generator, dtype=torch.float32, device=generator.device)
+def _drawn(draw: Callable[..., Tensor], shape: Sequence[int], generators: Generators) -> Tensor:
+    """Draw a float32 tensor of a shape from each generator, whatever torch's default type and device are."""
+    drawn = torch.empty((len(generators), *shape), dtype=torch.float32, device="cpu")
+    for each, generator in zip(drawn, generators, strict=True):
+        draw(tuple(shape), generator=generator, out=each)
+    return drawn
 
 
 def _per_image(values: Tensor) -> Tensor:

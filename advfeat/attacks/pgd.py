@@ -38,6 +38,9 @@ from advfeat.hardware import device_of, keep_freed_memory, sent
 from advfeat.progress import Progress
 from advfeat.spec import Attack
 
+_STARTS_AT_ONCE = 1024
+"""Each start has a generator, of 5 kB."""
+
 _STEPS_BETWEEN_LOOKS = 10
 """How many steps pass before progress is told and images that have stopped make room for others."""
 
@@ -268,11 +271,13 @@ def _starts(images: Tensor, attack: Attack, seed: int, rows: Sequence[int], atte
     """Return where the attempt starts: at the images, or at a point of the ball for each row."""
     if attempt == 0 and not attack.random_start:
         return torch.zeros_like(images)
-    ball, like = BALLS[attack.norm], images[:1].cpu()
+    ball = BALLS[attack.norm]
     points = torch.empty_like(images, device="cpu", memory_format=torch.contiguous_format)
-    for point, row in zip(points, rows, strict=True):
-        generator = torch.Generator("cpu").manual_seed(derived_seed(seed, "start", attempt, row))
-        point.copy_(ball.random_point(like, attack.eps, generator)[0])
+    for first in range(0, len(rows), _STARTS_AT_ONCE):
+        some = rows[first : first + _STARTS_AT_ONCE]
+        seeds = [derived_seed(seed, "start", attempt, row) for row in some]
+        generators = [torch.Generator("cpu").manual_seed(each) for each in seeds]
+        points[first : first + len(some)] = ball.random_points(images.shape[1:], attack.eps, generators)
     return (images + points.to(images.device)).clamp(0, 1) - images
 
 
