@@ -140,6 +140,11 @@ def _check_among_pixels(length: float) -> None:
         raise refusal(problem, remedy)
 
 
+def unset(value: object) -> bool:
+    """Tell whether a field is left out of descriptions, so that digests are those of before it was there."""
+    return value is None
+
+
 class DataSpec(Spec):
     """Which real images are used, and how they are split."""
 
@@ -172,14 +177,14 @@ class DataSpec(Spec):
         default=None,
         min_length=1,
         max_length=200,
-        exclude_if=lambda name: name is None,  # without it the digests are those of before it was there
+        exclude_if=unset,
         description="parquet, numpy: the column, or array, of images, if it has none of the usual names",
     )
     label_column: str | None = Field(
         default=None,
         min_length=1,
         max_length=200,
-        exclude_if=lambda name: name is None,
+        exclude_if=unset,
         description="parquet, numpy: the column, or array, of labels, if it has none of the usual names",
     )
 
@@ -359,6 +364,55 @@ class TrainSpec(Spec):
     def passes(self) -> int:
         """How often one image goes through the network: once an epoch, and once an attack step."""
         return self.epochs * (1 if self.adversarial is None else 1 + self.adversarial.passes)
+
+
+STORED_MODEL = re.compile(r"[0-9a-f]{64}")
+"""Weights that are a model of the store, by its digest."""
+
+
+class SourceSpec(TrainSpec):
+    """A source model: how it is trained, or what somebody else has trained."""
+
+    weights: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        exclude_if=unset,
+        description="weights in place of a training: a file or URI (safetensors, .pt, .pth, .ckpt) that fits "
+        "model, or the digest of a model in the store",
+    )
+    mean: tuple[float, ...] | None = Field(
+        default=None,
+        min_length=1,
+        exclude_if=unset,
+        description="what weights of a file expect to be subtracted from pixels in [0, 1], a value a channel",
+    )
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        default=None,
+        min_length=1,
+        exclude_if=unset,
+        description="what they expect pixels to be divided by then, a value a channel",
+    )
+
+    @property
+    def stored_weights(self) -> str | None:
+        """The digest of the stored model that it is, if it is one."""
+        return self.weights if self.weights is not None and STORED_MODEL.fullmatch(self.weights) else None
+
+    @property
+    def in_training(self) -> "SourceSpec":
+        """The same network to be trained, as guards and other seeds are."""
+        return self.model_copy(update={"weights": None, "mean": None, "std": None})
+
+    @model_validator(mode="after")
+    def _normalization_is_of_weights(self) -> Self:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std belong together; give both")
+        if self.mean is not None and self.weights is None:
+            raise ValueError("mean and std are those that weights expect; a training takes its images' own")
+        if self.mean is not None and self.stored_weights is not None:
+            raise ValueError("mean and std are in the stored model; leave them out")
+        return self
 
 
 class EvaluationSpec(Spec):

@@ -15,7 +15,7 @@ from prefect.task_engine import TaskRunTimeoutError
 
 from advfeat.cluster.board import reporter
 from advfeat.errors import StoreRefusedError
-from advfeat.extensions import provide_to_stage
+from advfeat.extensions import provide
 from advfeat.progress import Progress
 from advfeat.storage import Stage
 from advfeat.tasks.cache_records import PLAIN_JSON
@@ -46,7 +46,7 @@ def stage_task(name: str) -> Callable[[StageFunction], Task[Any, dict[str, Any]]
             get_run_logger().info(
                 "%s: computing on %s, process %d", stage.title, platform.node(), os.getpid()
             )
-            provide_to_stage(stage.context)
+            provide(stage.code)
             try:
                 return compute(stage, store, after)
             except PermissionError as error:

@@ -77,14 +77,32 @@ def test_a_run_on_s3(served_command: Command, s3: dict[str, str], prefect_api: d
     assert served_command.left_processes(3) == []
 
 
+OWN_NETWORK = """
+import os
+from torch import nn
+
+def make(channels, classes):
+    with open({pids!r}, "a") as file:
+        print(os.getpid(), file=file)
+    first = nn.Conv2d(channels, 16, 3), nn.BatchNorm2d(16), nn.ReLU()
+    return nn.Sequential(*first, nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Linear(64, classes))
+"""
+
+
 def test_a_run_on_a_users_server_and_cluster(tmp_path: Path, prefect_api: dict[str, str]) -> None:
     before = len(flow_runs(prefect_api))
     with ray_cluster(tmp_path, cores=2) as cluster:
         command = Command(tmp_path, prefect_api | cluster)
         result = json.loads(command.succeed("run", "--json", *QUICK_D_RAND))
         assert command.left_processes(10) == [], "no server, no Ray of our own; workers end with the run"
-        again = json.loads(command.succeed("run", "--json", *QUICK_D_RAND, "--set", "attack.eps=0.7"))
-        assert again["stages"]["computed"] > 0, "the cluster still works"
+        (tmp_path / "net.py").write_text(OWN_NETWORK.format(pids=str(tmp_path / "pids")))
+        again = command.start(["run", "--json", *QUICK_D_RAND, "--set", "target.model=net.py:make"])
+        printed, problems = again.communicate(timeout=400)
+        assert again.returncode == 0, problems
+        assert json.loads(printed)["stages"]["computed"] == 3, "target model, evaluation, report"
+        builders = set(map(int, (tmp_path / "pids").read_text().split()))
+        assert again.pid in builders, "the plan tries it"
+        assert builders - {again.pid}, "a worker of the cluster trains it"
         assert accuracy_by_ray_data(command) > 0.5, "a network learns from what Ray Data read; chance is 0.1"
     assert result["stages"]["computed"] == result["stages"]["total"]
     runs = flow_runs(prefect_api)

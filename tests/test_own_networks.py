@@ -18,7 +18,7 @@ from advfeat.planning import Plan, build_plan, load_experiment
 from advfeat.spec import TrainSpec
 from advfeat.stages.model import _model
 from advfeat.storage import Store
-from advfeat.storage.runs import keep_plan, planned_stages
+from advfeat.storage.runs import keep_plan, plan_path, planned_stages
 from advfeat.training import TrainingSet, fit
 from tests.inline import compute, compute_all
 from tests.test_training import Memory
@@ -246,8 +246,9 @@ def test_a_run_needs_no_file_but_at_its_plan_and_no_code_is_read_from_a_store(
     assert row.startswith('"net.py:make@')
 
     keep_plan(local_store, "run", made.stages)
-    assert all("code" in stage.context for stage in made.stages[:-1])
-    assert not any("code" in stage.context for stage in planned_stages(local_store).values())
+    assert all(stage.code for stage in made.stages[:-1])
+    assert "def make" not in Path(plan_path(local_store, "run")).read_text()
+    assert not any(stage.code for stage in planned_stages(local_store).values())
     functions._PROVIDED.clear()
     _model.cache_clear()
     catalogue = Catalogue(local_store)

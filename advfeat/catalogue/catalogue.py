@@ -8,7 +8,7 @@ from advfeat.catalogue.descriptions import Description, chosen, described
 from advfeat.catalogue.run_descriptions import RunDescription, described_runs, runs_of
 from advfeat.errors import InputError
 from advfeat.extensions import read_function
-from advfeat.storage import Store
+from advfeat.storage import MODELS, Store
 
 if TYPE_CHECKING:
     from advfeat.catalogue.rows import StoredDataset
@@ -77,7 +77,7 @@ class Catalogue:
         """
         digest = self._store.resolve(digest)
         stage = self._store.manifest(digest).stage
-        if stage in ("source_model", "target_model"):
+        if stage in MODELS:
             from advfeat.stages.model import read_model
 
             if network is not None:

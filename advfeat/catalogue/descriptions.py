@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from advfeat.datasets.origins import origin_of
-from advfeat.storage import Manifest, Store
+from advfeat.storage import SOURCE_MODELS, Manifest, Store
 
 
 class Description(BaseModel):
@@ -71,8 +71,8 @@ class _Reader:
             data=self._data(),
             norm=attack.get("norm"),
             eps=attack.get("eps"),
-            source_model=self._network("source_model"),
-            target_model=self._network("target_model"),
+            source_model=self._network(SOURCE_MODELS),
+            target_model=self._network(("target_model",)),
             images=metrics.get("train_size"),
             test_accuracy=metrics.get("test_accuracy"),
             attack_success=metrics.get("attack_success"),
@@ -96,9 +96,9 @@ class _Reader:
         images = self._nearest(("images",))
         return None if images is None else origin_of(images.parameters["identity"]).source
 
-    def _network(self, stage: str) -> str | None:
-        model = self._nearest((stage,))
-        return None if model is None else str(model.parameters["training"]["model"])
+    def _network(self, stages: tuple[str, ...]) -> str | None:
+        model = self._nearest(stages)
+        return None if model is None else model.network
 
     def _first(self, parameter: str, stages: tuple[str, ...]) -> Any:
         """Return a parameter of the nearest artifact of these stages that has it."""

@@ -15,7 +15,7 @@ from advfeat.datasets.stored_rows import label_counts
 from advfeat.errors import InputError
 from advfeat.recipes import RECIPES
 from advfeat.spec import TrainSpec
-from advfeat.storage import Manifest, Store, input_of
+from advfeat.storage import SOURCE_MODELS, Manifest, Store, input_of
 
 
 class _Part(BaseModel):
@@ -35,15 +35,19 @@ class ImagesRead(_Part):
 
 
 class SourceModel(_Part):
-    """A network that labelled, or was attacked for, a data set; accuracies are fractions."""
+    """A network that labelled, or was attacked for, a data set; accuracies are fractions.
+
+    One that somebody else trained has ``weights``, and no epochs, training and training accuracy.
+    """
 
     role: str
     digest: str
     architecture: str
-    epochs: int
+    epochs: int | None
     training: dict[str, Any]
     test_accuracy: float
-    train_accuracy: float
+    train_accuracy: float | None
+    weights: str | None = None
 
 
 class Exported(_Part):
@@ -140,7 +144,7 @@ def card_of(store: Store, digest: str) -> Card:
         mean_perturbation_norm=metrics.get("mean_perturbation_norm"),
         max_perturbation_norm=metrics.get("max_perturbation_norm"),
         images=tuple(_images(role, part) for role, part in parts.items() if "identity" in part.parameters),
-        models=tuple(_model(role, part) for role, part in parts.items() if part.stage == "source_model"),
+        models=tuple(_model(role, part) for role, part in parts.items() if part.stage in SOURCE_MODELS),
         command=remaking_command(store, manifest),
         made_from=tuple(lineage(store, digest).values()),
         created=manifest.created,
@@ -174,6 +178,17 @@ def _images(role: str, manifest: Manifest) -> ImagesRead:
 
 
 def _model(role: str, manifest: Manifest) -> SourceModel:
+    if manifest.stage == "pretrained_model":
+        return SourceModel(
+            role=role,
+            digest=manifest.digest,
+            architecture=manifest.network,
+            epochs=None,
+            training={},
+            test_accuracy=manifest.metrics["test_accuracy"],
+            train_accuracy=None,
+            weights=manifest.metrics["weights"],
+        )
     training = manifest.parameters["training"]
     spec = TrainSpec.model_validate(training)  # one of an earlier release may lack fields
     return SourceModel(

@@ -10,7 +10,7 @@ from rich.tree import Tree
 from advfeat.datasets.origins import origin_of
 from advfeat.errors import DamagedArtifactError
 from advfeat.spec import TrainSpec
-from advfeat.storage import Manifest, Store
+from advfeat.storage import MODELS, Manifest, Store
 
 _MOST_LEVELS = 100
 """Of a tree; stages of ours are no ten deep."""
@@ -106,6 +106,8 @@ def _words(manifest: Manifest) -> str:
         words += [recipe, f"{metrics.get('train_size', 0):,} images"]
     if training := parameters.get("training"):
         words += _training_words(TrainSpec.model_validate(training))
+    elif manifest.stage in MODELS:
+        words += [manifest.network, f"weights {metrics.get('file') or metrics['weights']}"]
     if attack := parameters.get("attack"):
         words += [f"{attack['norm']} eps {attack['eps']}", f"{attack['steps']} steps"]
     if "seed" in parameters:

@@ -8,7 +8,7 @@ from typing import Any
 from advfeat.datasets.origins import data_fields, origin_of
 from advfeat.planning.experiment_file import DEFAULT_PRESET, load_experiment, preset_names
 from advfeat.recipes import RECIPES
-from advfeat.storage import Manifest, Store, input_of
+from advfeat.storage import SOURCE_MODELS, Manifest, Store, input_of
 
 
 def remaking_command(store: Store, manifest: Manifest) -> str:
@@ -40,7 +40,7 @@ def _data_set_fields(store: Store, manifest: Manifest) -> dict[str, Any]:
         name: manifest.parameters[name] for name in recipe.dataset_settings if name in manifest.parameters
     }
     if recipe.source is not None:
-        training = input_of(store, manifest, "source_model", "source_model").parameters["training"]
+        training = _source(store, input_of(store, manifest, "source_model", *SOURCE_MODELS))
         if recipe.source == "standard_source":  # the robust one's training, but for the attack
             fields["robust_source"] = {k: v for k, v in training.items() if k != "adversarial"}
         else:
@@ -52,6 +52,17 @@ def _data_set_fields(store: Store, manifest: Manifest) -> dict[str, Any]:
     if "other_images" in inputs:
         fields["other_data"] = data_fields(input_of(store, manifest, "other_images", "images").parameters)
     return fields
+
+
+def _source(store: Store, model: Manifest) -> dict[str, Any]:
+    """Return the fields of a source model: its training, or the weights that it was made of."""
+    if model.stage == "source_model":
+        training: dict[str, Any] = model.parameters["training"]
+        return training
+    weights = store.find(model.inputs["weights"])
+    network = {} if weights is None else weights.parameters.get("network", {})
+    given = {name: network[name] for name in ("model", "width", "mean", "std") if name in network}
+    return {**given, "weights": model.metrics["weights"]}
 
 
 def _differences(wanted: dict[str, Any], given: dict[str, Any], prefix: str = "") -> Iterator[str]:

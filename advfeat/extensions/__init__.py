@@ -4,6 +4,6 @@ Where a run is planned a function is read, tried, and named by its content too; 
 to the workers with the run. Nothing that lies in a store is ever run as code.
 """
 
-from advfeat.extensions.functions import OwnFunction, provide_to_stage, read_function
+from advfeat.extensions.functions import OwnFunction, provide, read_function
 
-__all__ = ["OwnFunction", "provide_to_stage", "read_function"]
+__all__ = ["OwnFunction", "provide", "read_function"]

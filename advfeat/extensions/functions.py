@@ -23,9 +23,6 @@ _MOST_BYTES = 1 << 20
 _DIGITS = 16
 """Of the SHA-256 of a file, in the name of what it holds."""
 
-IN_CONTEXT = "code"
-"""Under which the context of a stage has the functions that it may need."""
-
 Refused = Callable[[str, str], InputError]
 """Makes the error for a problem and its remedy."""
 
@@ -78,11 +75,6 @@ def provide(functions: Iterable[OwnFunction]) -> None:
     """Let this process find functions by their names; what came with a run, never what lay in a store."""
     for function in functions:
         _PROVIDED.setdefault(function.name, function)
-
-
-def provide_to_stage(context: Mapping[str, Any]) -> None:
-    """Let this process find the functions that came with a stage of a run, in its context."""
-    provide(map(OwnFunction.model_validate, context.get(IN_CONTEXT, ())))
 
 
 def is_provided(name: str) -> bool:

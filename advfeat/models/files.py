@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
 
 from advfeat.errors import DamagedArtifactError, InputError, first_line
 from advfeat.files.tensor_file import check_alike, pack, unpack
@@ -15,13 +16,20 @@ from advfeat.spec import NetworkName, is_own
 Side = Annotated[int, Field(ge=1, le=65_536)]
 
 
-class _Architecture(BaseModel):
+class Architecture(BaseModel):
+    """What rebuilds a network: the arguments of ``build``."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: NetworkName
     width: int = Field(ge=1, le=65_536)
     image_shape: tuple[Side, Side, Side]
     classes: int = Field(ge=1, le=1_000_000)
+
+
+def architecture_of(content: bytes) -> Architecture:
+    """Return what network a file holds; raises ``DamagedArtifactError``."""
+    return _unpacked(content)[0]
 
 
 def to_bytes(model: Normalized, architecture: dict[str, Any]) -> bytes:
@@ -36,11 +44,7 @@ def from_bytes(content: bytes) -> Normalized:
     of the user's own it takes what its function makes, which must be at hand (``advfeat.extensions``): raises
     ``InputError`` if it is not.
     """
-    try:
-        tensors, header = unpack(content, "architecture")
-        architecture = _Architecture.model_validate_json(header)
-    except (ValidationError, ValueError) as error:
-        raise DamagedArtifactError(f"the model file cannot be used ({first_line(error)})") from error
+    architecture, tensors = _unpacked(content)
     own = is_own(architecture.name)
     if own:
         check_at_hand(architecture.name)
@@ -55,3 +59,11 @@ def from_bytes(content: bytes) -> Normalized:
     except (ValidationError, ValueError, RuntimeError, TypeError, InputError) as error:
         raise DamagedArtifactError(f"the model file cannot be used ({first_line(error)})") from error
     return model.eval()
+
+
+def _unpacked(content: bytes) -> tuple[Architecture, dict[str, Tensor]]:
+    try:
+        tensors, header = unpack(content, "architecture")
+        return Architecture.model_validate_json(header), tensors
+    except (ValidationError, ValueError) as error:
+        raise DamagedArtifactError(f"the model file cannot be used ({first_line(error)})") from error

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, create_model, field_validator, mode
 from advfeat.numerals import fraction
 from advfeat.planning.own_settings import further_in, merged, refused
 from advfeat.recipes import RECIPES, OwnSettings, cross_domain
-from advfeat.spec import DataSpec, EvaluationSpec, Seed, Spec, TargetedAttack, TrainSpec
+from advfeat.spec import DataSpec, EvaluationSpec, Seed, SourceSpec, Spec, TargetedAttack, TrainSpec
 
 if TYPE_CHECKING:
     RecipeName = str
@@ -40,11 +40,11 @@ class SharedFields(Spec):
 
     name: str = Field(default="experiment", min_length=1, max_length=80, description="heading of the report")
     data: DataSpec = Field(description="the real images")
-    source: TrainSpec = Field(description="training of the source model that is attacked")
-    weak_source: TrainSpec = Field(
+    source: SourceSpec = Field(description="training of the source model that is attacked, or its weights")
+    weak_source: SourceSpec = Field(
         description="training of the weak source model whose errors label the images of mislabeled"
     )
-    robust_source: TrainSpec | None = Field(
+    robust_source: SourceSpec | None = Field(
         default=None,
         description="training of the robust source model of robust_features, with an adversarial attack; "
         "without that attack it is the standard source model of non_robust_features",
@@ -99,9 +99,9 @@ class SharedFields(Spec):
         return cast("OwnSettings", settings.model_construct(**fields))
 
     @property
-    def standard_source(self) -> TrainSpec | None:
+    def standard_source(self) -> SourceSpec | None:
         """The robust source model's training without its attack."""
-        return self.robust_source and self.robust_source.model_copy(update={"adversarial": None})
+        return self.robust_source and self.robust_source.in_training.model_copy(update={"adversarial": None})
 
     @property
     def data_specs(self) -> tuple[DataSpec, ...]:

@@ -13,11 +13,10 @@ from advfeat.data.refusal import listed
 from advfeat.data.split import cut_sizes
 from advfeat.digest import derived_seed
 from advfeat.errors import InputError
-from advfeat.extensions.functions import IN_CONTEXT
 from advfeat.files.place import absolute_source
 from advfeat.planning.cost import attack_seconds, data_bytes, passing_bytes, training_bytes
 from advfeat.planning.experiment import Experiment, RecipeName
-from advfeat.planning.own_networks import check_networks, code_of, trainings
+from advfeat.planning.own_networks import check_networks, check_weights, code_of, trainings
 from advfeat.planning.shards import rows_at_once, shard_rows
 from advfeat.recipes import (
     RECIPES,
@@ -30,7 +29,7 @@ from advfeat.recipes import (
     leakage,
     two_dimensional,
 )
-from advfeat.spec import SMALLEST_SIDE, DataSpec, TrainSpec
+from advfeat.spec import SMALLEST_SIDE, DataSpec, SourceSpec, TrainSpec
 from advfeat.storage import Stage, StageKind
 
 logger = logging.getLogger(__name__)
@@ -140,6 +139,7 @@ class Layout:
         _check_image_size(experiment, self.images.shape)
         self._classes = data.class_count(experiment.data)
         check_networks(experiment, self.images.shape, self._classes)
+        check_weights(experiment, self.images.shape, self._classes)
         _check_permutation(experiment)
         _check_autoattack(experiment, self.images.shape)
         self._experiment, self._on_gpus, self._stages = experiment, on_gpus, stages
@@ -150,9 +150,7 @@ class Layout:
 
     def _add(self, stage: Stage) -> str:
         """Add a stage, with the code of the user's own that it may need; return its digest."""
-        if self._code:
-            stage = stage.model_copy(update={"context": {**stage.context, IN_CONTEXT: self._code}})
-        return self._stages.add(stage)
+        return self._stages.add(stage.model_copy(update={"code": self._code}) if self._code else stage)
 
     def add_recipe(self, recipe: Recipe[Any], seed: int) -> dict[str, str]:
         """Add what one recipe needs for one seed, from source model to evaluation; return digests by role."""
@@ -195,7 +193,7 @@ class Layout:
                 other_seed = derived_seed(seed, "guard", number) % _SEEDS
                 title = f"guard {number}{self._whose}, seed {seed}"
                 inputs[f"guard_{number}"] = self._add_training(
-                    "source_model", title, self._experiment.source, other_seed, {}
+                    "source_model", title, self._experiment.source.in_training, other_seed, {}
                 )
         return inputs
 
@@ -308,10 +306,45 @@ class Layout:
         return not self._whose and any(RECIPES[name].source == "source" for name in shared)
 
     def _add_source(self, role: SourceRole, seed: int) -> str:
-        training: TrainSpec | None = getattr(self._experiment, role)
-        assert training is not None, "the experiment's own check asks for it"
+        source: SourceSpec | None = getattr(self._experiment, role)
+        assert source is not None, "the experiment's own check asks for it"
+        if source.weights is not None:
+            return self._add_pretrained(role, source)
         title = f"{role.replace('_', ' ')} model{self._whose}, seed {seed}"
-        return self._add_training("source_model", title, training, seed, {})
+        return self._add_training("source_model", title, source, seed, {})
+
+    def _add_pretrained(self, role: SourceRole, source: SourceSpec) -> str:
+        """Add a source model that is not trained; the same for all seeds."""
+        stored = source.stored_weights
+        weights = self._add_weights(source) if stored is None else stored
+        of = source.weights if stored is None else stored[:12]
+        return self._add(
+            Stage(
+                kind="pretrained_model",
+                title=f"{role.replace('_', ' ')} model of {of}",
+                parameters={"image_shape": list(self.images.shape), "classes": self._classes},
+                inputs={"weights": weights, "images": self.images.digest},
+                threads=source.threads,
+                memory_bytes=data_bytes(passing_bytes(4 * self.images.test_size * self.images.bytes_each)),
+                image_passes=self.images.test_size,
+            )
+        )
+
+    def _add_weights(self, source: SourceSpec) -> str:
+        from advfeat.models.weights import read_weights
+
+        assert source.weights is not None
+        weights = read_weights(source.weights)
+        given = source.model_dump(mode="json", include={"model", "width", "mean", "std"})
+        shape = {"image_shape": list(self.images.shape), "classes": self._classes}
+        return self._add(
+            Stage(
+                kind="weights",
+                title=f"weights {weights.name}",
+                parameters={"sha256": weights.sha256, "network": {**given, **shape}},
+                context={"weights": weights.uri},
+            )
+        )
 
     def _add_training(
         self,

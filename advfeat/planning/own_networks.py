@@ -1,37 +1,59 @@
-"""Networks of the user's own in an experiment: named by their content, with the code that workers need."""
+"""Networks and weights of the user's own in an experiment: named by content, with the code they need."""
 
+from functools import cache
 from typing import Any
 
 from advfeat.errors import InputError
+from advfeat.extensions.functions import OwnFunction, provided
 from advfeat.planning.experiment import Experiment
-from advfeat.spec import TrainSpec, is_own
+from advfeat.spec import STORED_MODEL, SourceSpec, TrainSpec, is_own
 
 ROLES = ("source", "weak_source", "robust_source", "target")
 """Fields of an experiment that name a network."""
 
 
 def settled(experiment: Experiment) -> Experiment:
-    """Return the experiment with the content of each own network in its name; raises ``InputError``.
+    """Return the experiment with the content of own networks and weights in their names.
+
+    Raises ``InputError`` about what cannot be used.
 
     Digests hold these names: another file is another network, and where it lies does not matter.
     """
     own = {
-        (*place, role): trained["model"]
+        (*place, role, field): trained[field]
         for place, fields in _settings(experiment)
         for role in ROLES
-        if (trained := fields.get(role)) and is_own(trained.get("model", "cnn"))
+        if (trained := fields.get(role))
+        for field in ("model", "weights")
+        if field in trained and (field == "weights" or is_own(trained[field]))
     }
     if not own:
         return experiment
-    from advfeat.models.own import settled_name
-
     described = experiment.model_dump(mode="json")
-    for (*place, role), name in own.items():
+    for (*place, role, field), name in own.items():
         fields = described
         for part in place:
             fields = fields[part]
-        fields[role]["model"] = settled_name(".".join((*place, role, "model")), name)
+        settle = _settled_network if field == "model" else _settled_weights
+        try:
+            fields[role][field] = settle(name)
+        except InputError as error:
+            raise error.further_in(".".join((*place, role))) from None
     return Experiment.model_validate(described)
+
+
+def _settled_network(name: str) -> str:
+    from advfeat.models.own import settled_name
+
+    return settled_name("model", name)
+
+
+def _settled_weights(name: str) -> str:
+    if STORED_MODEL.fullmatch(name):
+        return name
+    from advfeat.models.weights import read_weights
+
+    return read_weights(name).name
 
 
 def check_networks(experiment: Experiment, image_shape: tuple[int, ...], classes: int) -> None:
@@ -46,14 +68,31 @@ def check_networks(experiment: Experiment, image_shape: tuple[int, ...], classes
                 raise error.further_in(role) from None
 
 
-def code_of(experiment: Experiment) -> list[dict[str, str]]:
+def check_weights(experiment: Experiment, image_shape: tuple[int, ...], classes: int) -> None:
+    """Put weights of files into their networks; raises ``InputError`` for those that do not fit."""
+    for role in ROLES:
+        source = getattr(experiment, role)
+        if isinstance(source, SourceSpec) and source.weights is not None and source.stored_weights is None:
+            try:
+                _check_fit(source, image_shape, classes)
+            except InputError as error:
+                raise error.further_in(role) from None
+
+
+@cache
+def _check_fit(source: SourceSpec, image_shape: tuple[int, ...], classes: int) -> None:
+    from advfeat.models.weights import fitted, read_weights
+
+    assert source.weights is not None
+    fitted(read_weights(source.weights), source, image_shape, classes)
+
+
+def code_of(experiment: Experiment) -> tuple[OwnFunction, ...]:
     """Return the files of the own networks, as workers are given them."""
     names = {training.model for training in trainings(experiment).values() if is_own(training.model)}
     if not names:
-        return []
-    from advfeat.extensions.functions import provided
-
-    return [function.model_dump() for function in provided(names)]
+        return ()
+    return tuple(provided(names))
 
 
 def trainings(experiment: Experiment) -> dict[str, TrainSpec]:

@@ -11,6 +11,7 @@ from advfeat.planning.grid import Point
 from advfeat.planning.layout import ImagesOnce, ImportedOnce, Layout, Stages
 from advfeat.planning.novelty import Novelties
 from advfeat.planning.own_networks import settled
+from advfeat.planning.stored_models import check_stored_models
 from advfeat.recipes import RECIPES
 from advfeat.storage import Stage, Store
 
@@ -140,8 +141,10 @@ def _titled(stage: Stage, users: Sequence[Point], points: Sequence[Point]) -> St
 def outlook(plan: Plan, store: Store) -> list[Outlook]:
     """Say of every stage whether its artifact is in the store, and why it will be computed if not.
 
-    Parts of a stage that is there already are left out, unless they are there too.
+    Parts of a stage that is there already are left out, unless they are there too. Raises ``InputError``
+    about a source model by digest that the store does not have.
     """
+    check_stored_models(plan.stages, store)
     states = store.states([stage.digest for stage in plan.stages])
     needless = {part for stage in plan.stages if states[stage.digest][0] for part in stage.parts}
     novelties: Novelties | None = None

@@ -57,7 +57,8 @@ def in_words(settings: Settings) -> str:
 
 def missing(experiment: Any) -> str | None:
     """Ask for a robust source model."""
-    if experiment.robust_source is not None and experiment.robust_source.adversarial is not None:
+    source = experiment.robust_source
+    if source is not None and (source.adversarial is not None or source.weights is not None):
         return None
     return "needs a robust_source with an adversarial attack for robust_features, non_robust_features"
 

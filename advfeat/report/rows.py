@@ -160,7 +160,7 @@ def recipe_row(
         wrong_label_share=_mean(datasets, "wrong_label_share"),
         mean_perturbation_norm=_mean(datasets, "mean_perturbation_norm"),
         source_accuracy=_mean(sources, "test_accuracy"),
-        source_model=None if recipe.source is None else getattr(experiment, recipe.source).model,
+        source_model=_source_model(recipe, experiment, sources),
         target_model=experiment.target.model if recipe.learner == "network" else None,
         setting=setting_line(recipe, experiment, train_size, evaluations[0].get("test_size")),
         published=published,
@@ -179,6 +179,15 @@ def recipe_row(
         **{name: _mean(evaluations, name) for name in _MEASURES},
         **_agreement(evaluations),
     )
+
+
+def _source_model(recipe: Recipe[Any], experiment: Experiment, sources: Sequence[Metrics]) -> str | None:
+    if recipe.source is None:
+        return None
+    # Of a stored model the experiment says its digest alone.
+    told = {metrics["network"] for metrics in sources if "network" in metrics}
+    network: str = told.pop() if told else getattr(experiment, recipe.source).model
+    return network
 
 
 _MEASURES = (

@@ -5,7 +5,7 @@ from typing import Any
 from advfeat.planning import Experiment
 from advfeat.recipes import Recipe, cross_domain, imported, leakage, perturbation_on_noise
 from advfeat.report.numbers import ball, shortened
-from advfeat.spec import TrainSpec
+from advfeat.spec import SourceSpec, TrainSpec
 
 
 def setting_line(recipe: Recipe[Any], experiment: Experiment, images: int, test_images: int | None) -> str:
@@ -39,8 +39,17 @@ def _networks(recipe: Recipe[Any], experiment: Experiment) -> str:
     if recipe.learner == "robust linear features":
         eps = experiment.own(leakage.Settings).leakage_eps
         target = f"linear features robust at {ball('l2', eps)}"
-    source: TrainSpec | None = None if recipe.source is None else getattr(experiment, recipe.source)
-    return target if source is None else f"{_network(source)} → {target}"
+    source: SourceSpec | None = None if recipe.source is None else getattr(experiment, recipe.source)
+    if source is None:
+        return target
+    return f"{_network(source) if source.weights is None else _given(source)} → {target}"
+
+
+def _given(source: SourceSpec) -> str:
+    """Name weights; a stored model's digest by its first digits, as of its network the report knows more."""
+    if source.stored_weights is not None:
+        return f"model {source.stored_weights[:12]}"
+    return f"{source.model} (weights {source.weights})"
 
 
 def _network(training: TrainSpec) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from advfeat.extensions import provide_to_stage
+from advfeat.extensions import provide
 from advfeat.stages.dataset import make_dataset, make_shard
 from advfeat.stages.evaluation import evaluate
 from advfeat.stages.grid_report import write_grid_report
@@ -10,12 +10,15 @@ from advfeat.stages.images import write_images
 from advfeat.stages.leakage import measure_leakage
 from advfeat.stages.model import train_model
 from advfeat.stages.plane import write_plane
+from advfeat.stages.pretrained import bring_weights, take_pretrained
 from advfeat.stages.report import write_report
 from advfeat.storage import ArtifactRef, Stage, StageKind, Store
 
 _COMPUTATIONS: dict[StageKind, Callable[[Stage, Store], ArtifactRef]] = {
     "images": write_images,
     "source_model": train_model,
+    "weights": bring_weights,
+    "pretrained_model": take_pretrained,
     "shard": make_shard,
     "dataset": make_dataset,
     "target_model": train_model,
@@ -29,5 +32,5 @@ _COMPUTATIONS: dict[StageKind, Callable[[Stage, Store], ArtifactRef]] = {
 
 def compute(stage: Stage, store: Store) -> ArtifactRef:
     """Compute one stage whose inputs are in the store, unless the store has it."""
-    provide_to_stage(stage.context)
+    provide(stage.code)
     return _COMPUTATIONS[stage.kind](stage, store)

@@ -9,7 +9,7 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
-from advfeat.extensions import provide_to_stage
+from advfeat.extensions import provide
 from advfeat.progress import Progress
 from advfeat.stages.process_group import NodeAddressConfig
 from advfeat.stages.training import train, training_set, training_spec
@@ -54,6 +54,6 @@ def train_on_workers(stage: Stage, store: Store, progress: Progress | None) -> N
 
 def _train_a_share(config: dict[str, Any]) -> None:
     stage, store = Stage.model_validate(config["stage"]), Store(config["store"])
-    provide_to_stage(stage.context)
+    provide(stage.code)
     first = ray.train.get_context().get_world_rank() == 0
     train(stage, store, training_set(stage, store), config["progress"] if first else None)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from advfeat.errors import DamagedArtifactError, first_line
-from advfeat.spec import TrainSpec
+from advfeat.spec import NetworkName, TrainSpec
 from advfeat.storage.manifest import Manifest, Sha256
 
 MOST_MANIFEST_BYTES = 16 << 20
@@ -130,10 +130,36 @@ class _Evaluation(_AnyStage):
     metrics: _EvaluationMetrics
 
 
+class _WeightsMetrics(_Metrics):
+    network: NetworkName
+    file: str
+
+
+class _Weights(_AnyStage):
+    metrics: _WeightsMetrics
+
+
+class _PretrainedMetrics(_Metrics):
+    test_accuracy: Share
+    network: NetworkName
+    weights: str
+
+
+class _PretrainedInputs(_Form):
+    weights: Sha256
+
+
+class _PretrainedModel(_AnyStage):
+    metrics: _PretrainedMetrics
+    inputs: _PretrainedInputs
+
+
 _FORMS: dict[str, type[_AnyStage]] = {
     "images": _Images,
     "dataset": _Dataset,
     "source_model": _SourceModel,
+    "weights": _Weights,
+    "pretrained_model": _PretrainedModel,
     "target_model": _Model,
     "evaluation": _Evaluation,
 }

@@ -5,18 +5,19 @@ from advfeat.storage.manifest import Manifest
 from advfeat.storage.store import Store
 
 
-def expect_stage(manifest: Manifest, stage: str) -> Manifest:
-    """Return the manifest; raises ``DamagedArtifactError`` if it is another stage's."""
-    if manifest.stage != stage:
-        raise DamagedArtifactError(f"{manifest.digest[:12]} is of stage {manifest.stage}, not {stage}")
+def expect_stage(manifest: Manifest, *stages: str) -> Manifest:
+    """Return the manifest; raises ``DamagedArtifactError`` if it is of none of these stages."""
+    if manifest.stage not in stages:
+        wanted = " or ".join(stages)
+        raise DamagedArtifactError(f"{manifest.digest[:12]} is of stage {manifest.stage}, not {wanted}")
     return manifest
 
 
-def input_of(store: Store, manifest: Manifest, role: str, stage: str) -> Manifest:
-    """Read the manifest of an input that must be of this stage.
+def input_of(store: Store, manifest: Manifest, role: str, *stages: str) -> Manifest:
+    """Read the manifest of an input that must be of one of these stages.
 
     Raises ``MissingArtifactError`` or ``DamagedArtifactError``.
     """
     if role not in manifest.inputs:
         raise DamagedArtifactError(f"{manifest.digest[:12]} does not name the {role} that it was made from")
-    return expect_stage(store.manifest(manifest.inputs[role]), stage)
+    return expect_stage(store.manifest(manifest.inputs[role]), *stages)

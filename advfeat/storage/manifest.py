@@ -76,6 +76,12 @@ class Manifest(_Record):
         """Size of the payload."""
         return sum(file.bytes for file in self.files)
 
+    @property
+    def network(self) -> str:
+        """Name of the network that the artifact of a model holds."""
+        name: str = self.metrics.get("network") or self.parameters["training"]["model"]
+        return name
+
     def reference(self, uri: str) -> ArtifactRef:
         """Return the reference to this artifact, which lies at ``uri``."""
         return ArtifactRef(

@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from advfeat.errors import DamagedArtifactError, InputError
-from advfeat.extensions.functions import IN_CONTEXT
 from advfeat.storage.manifest import PlainName, Sha256, Time
 from advfeat.storage.stage import Stage
 from advfeat.storage.store import Store
@@ -92,7 +91,7 @@ def records_in(store: Store, paths: Iterable[str]) -> dict[str, RunRecord | None
 
 def keep_plan(store: Store, run: str, stages: Iterable[Stage]) -> None:
     """Write which stages a run needs, in place of what was written earlier."""
-    content = _STAGES.dump_json(tuple(stages), exclude_defaults=True)
+    content = _STAGES.dump_json(tuple(stages), exclude_defaults=True, exclude={"__all__": {"code"}})
     store.put(plan_path(store, run), content)
 
 
@@ -114,8 +113,7 @@ def planned_stages(store: Store) -> dict[str, Stage]:
     for path in _files_of_runs(store, "plans"):
         run = path.rpartition("/")[2].removesuffix(".json")
         for stage in read_plan(store, run) or ():
-            context = {name: value for name, value in stage.context.items() if name != IN_CONTEXT}
-            stages[stage.digest] = stage.model_copy(update={"context": context})
+            stages[stage.digest] = stage.model_copy(update={"code": ()})
     return stages
 
 

@@ -6,10 +6,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from advfeat.digest import stage_digest
+from advfeat.extensions import OwnFunction
 
 StageKind = Literal[
     "images",
     "source_model",
+    "weights",
+    "pretrained_model",
     "dataset",
     "shard",
     "target_model",
@@ -20,11 +23,19 @@ StageKind = Literal[
     "grid_report",
 ]
 
+SOURCE_MODELS: tuple[StageKind, ...] = ("source_model", "pretrained_model")
+"""Stages that play the role of a source model: trained, or trained by somebody else."""
+
+MODELS: tuple[StageKind, ...] = (*SOURCE_MODELS, "target_model", "weights")
+"""Stages whose artifacts are networks."""
+
 # Raise a version when the same parameters and inputs give another artifact than before, unless it differs
 # no more than those of two kinds of processors do: precision "auto" is fp32 on one and bf16 on another.
 STAGE_VERSIONS: dict[StageKind, int] = {
     "images": 2,
     "source_model": 3,
+    "weights": 1,
+    "pretrained_model": 1,
     "dataset": 4,
     "shard": 3,
     "target_model": 3,
@@ -42,9 +53,9 @@ class Stage(BaseModel):
     ``parameters`` and ``inputs`` (role to digest) determine the result. The result does not depend
     on the rest: ``parts`` (digests) are the artifacts that the computation only joins, ``context``
     is what it needs besides, such as the folder that images lie in, and is read where the flow runs,
-    ``threads`` are the cores and ``memory_bytes`` about the memory that it takes on each of
-    ``workers`` processes, and ``image_passes`` is about how often an image runs through a network,
-    to tell the time left.
+    ``code`` is of the user's own and builds networks wherever the stage is computed, ``threads`` are
+    the cores and ``memory_bytes`` about the memory that it takes on each of ``workers`` processes, and
+    ``image_passes`` is about how often an image runs through a network, to tell the time left.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +66,7 @@ class Stage(BaseModel):
     inputs: dict[str, str] = {}
     parts: tuple[str, ...] = ()
     context: dict[str, Any] = {}
+    code: tuple[OwnFunction, ...] = ()
     threads: int = 1
     workers: int = 1
     memory_bytes: int = 0

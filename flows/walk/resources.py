@@ -6,7 +6,7 @@ import ray
 
 from advfeat.storage import Stage, StageKind
 
-_ON_ACCELERATOR: set[StageKind] = {"source_model", "shard", "target_model", "evaluation"}
+_ON_ACCELERATOR: set[StageKind] = {"source_model", "pretrained_model", "shard", "target_model", "evaluation"}
 
 
 def resources(stage: Stage) -> dict[str, float]:

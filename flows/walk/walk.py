@@ -41,7 +41,7 @@ from advfeat.tasks.cache_records import cache_records
 from advfeat.tasks.dataset import dataset, shard
 from advfeat.tasks.evaluation import evaluation, leakage, two_dimensional
 from advfeat.tasks.images import images
-from advfeat.tasks.model import source_model, target_model
+from advfeat.tasks.model import pretrained_model, source_model, target_model, weights
 from advfeat.tasks.report import grid_report, report
 from advfeat.tasks.stage_task import board_name
 
@@ -52,6 +52,8 @@ StageFuture = PrefectFuture[dict[str, Any]]
 TASKS: dict[StageKind, StageTask] = {
     "images": images,
     "source_model": source_model,
+    "weights": weights,
+    "pretrained_model": pretrained_model,
     "shard": shard,
     "dataset": dataset,
     "target_model": target_model,
@@ -218,7 +220,8 @@ class Walk:
         self._states[stage.digest] = state
 
     def _submit(self, stage: Stage) -> None:
-        after = [self._states[digest] for digest in stage.needs]
+        # A source model by its digest may be of another run.
+        after = [self._states[digest] for digest in stage.needs if digest in self._states]
         _ = self._board  # there before the stage looks for it
         if (problem := shortage(stage)) is not None:
             self._display.say(f"{stage.title}: {problem}")
@@ -273,6 +276,9 @@ class Walk:
             self.computed += 1
             self._states[stage.digest] = state
             self._tell(stage, "computed")
+            if stage.kind == "pretrained_model":
+                accuracy = state.result()["metrics"]["test_accuracy"]
+                self._display.say(f"{stage.title}: {100 * accuracy:.1f} % of the test images are right")
             self._submit_all(self._repairs.end(stage.digest))
             return [] if repaired else [stage.digest]
         problem = f"{stage.title}: {_reason(state)}"
