@@ -202,6 +202,14 @@ class DataSpec(Spec):
             raise ValueError(f"names a column, and {source} has none")
         return name
 
+    @field_validator("image_size")
+    @classmethod
+    def _only_pictures_are_resized(cls, size: int | None, info: ValidationInfo) -> int | None:
+        source = info.data.get("source")
+        if size is not None and source in NAMED_SOURCES:
+            raise ValueError(f"is for pictures of folders and tables, and {source} has a size of its own")
+        return size
+
     @field_validator("source")
     @classmethod
     def _source_is_known(cls, source: str) -> str:

@@ -92,6 +92,13 @@ def test_a_small_number_is_one(text: str) -> None:
     }
 
 
+def test_a_size_that_the_images_cannot_have_is_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"data\.image_size: 16 is for pictures .* digits has a size of its own"
+    ):
+        load_experiment("digits", ["data.image_size=16"])
+
+
 NO_NUMBERS = ["true", "yes", "on", "false", "12:30", "1:30:00", "0x10", "0o17", "2020-01-01", "8/0", "a/b"]
 
 

@@ -158,10 +158,22 @@ def _point(recipe: RecipeName, axes: dict[str, Value], seed: int, settings: tupl
     only = [f"recipes=[{recipe}]", f"seeds=[{seed}]"]
     _check_given_once(settings)
     point = Point(axes={**axes, "seed": seed}, assignments=(*settings, *assignments, *only))
+    _check_axes_count(recipe, axes, point.experiment)
     if own := point.experiment.only:  # it fails here or not at all
         remedy = "set the field itself, or an axis: a grid has one recipe"
         raise InputError("only", own, "is for experiments of several recipes", remedy)
     return point
+
+
+def _check_axes_count(recipe: RecipeName, axes: Mapping[str, Value], experiment: Experiment) -> None:
+    """Raise ``InputError`` for an axis of a source model's training where weights stand in its place."""
+    if (role := RECIPES[recipe].source) is None:
+        return
+    weights = getattr(experiment, role).weights
+    for axis in ("source_epochs", "source_eps"):
+        if weights is not None and axis in axes:
+            problem = "is of a training, and the source model is one of weights"
+            raise InputError(axis, axes[axis], problem, f"leave it out, or {role}.weights")
 
 
 def _check_given_once(settings: Sequence[str]) -> None:

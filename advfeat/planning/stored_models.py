@@ -8,7 +8,7 @@ _FIELD = "source.weights"
 
 def check_stored_models(stages: tuple[Stage, ...], store: Store) -> None:
     """Raise ``InputError`` about a model by digest that the store lacks, or that is of other images."""
-    planned = {stage.digest for stage in stages}
+    planned = {stage.digest for stage in stages if stage.kind in MODELS}
     for stage in stages:
         if stage.kind == "pretrained_model" and (digest := stage.inputs["weights"]) not in planned:
             _check(digest, stage, store)
