@@ -66,7 +66,8 @@ LAYOUTS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
     "compiled.pth": lambda tensors: before("_orig_mod.", tensors),
     "parallel.pt": lambda tensors: {"epoch": 3, "state_dict": before("module.", tensors), "best": 0.9},
     "lightning.ckpt": lambda tensors: {"state_dict": before("model.net.", tensors), "global_step": 7},
-    "half.pt": lambda tensors: {name: value.double() for name, value in tensors.items()},
+    "with-its-loss.pt": lambda tensors: {"loss": torch.tensor(0.1), "model": tensors},
+    "double.pt": lambda tensors: {name: t.double() if t.ndim else t for name, t in tensors.items()},
     "old.pt": lambda tensors: {name: t for name, t in tensors.items() if "num_batches" not in name},
     "madry.pt": of_madry,
     "normalized.pt": lambda tensors: {
@@ -84,7 +85,7 @@ def test_usual_layouts_are_read(name: str, tmp_path: Path) -> None:
     torch.save(LAYOUTS[name](model.network.state_dict()), path)
     own = name in ("madry.pt", "normalized.pt", "buffers.pt")
     given = {} if own else {"mean": MEAN, "std": STD}
-    spec = SourceSpec(width=4, weights=str(path), **given)  # type: ignore[arg-type]
+    spec = SourceSpec(width=4, weights=str(path), **given)
     found = fitted(read_weights(str(path)), spec, SHAPE, CLASSES)
     model.set_statistics(torch.tensor(MEAN), torch.tensor(STD))
     assert torch.allclose(found(images), model(images), atol=1e-6)
@@ -128,7 +129,8 @@ class Block(nn.Module):
         activated = F.relu(self.bn1(inputs))
         outputs = self.conv2(F.relu(self.bn2(self.conv1(activated))))
         shortcut: Tensor = self.convShortcut(activated) if hasattr(self, "convShortcut") else inputs
-        return shortcut + outputs
+        total: Tensor = shortcut + outputs
+        return total
 
 
 class Group(nn.Module):
@@ -181,8 +183,13 @@ def test_what_does_not_fit_is_refused_with_the_reason(tmp_path: Path) -> None:
     assert "mean: [0.5, 0.5] has 2 values, the images have 3 channels" in complaint(
         path, mean=(0.5, 0.5), std=(0.5, 0.5)
     )
+    assert "mean: [125.0, 123.0, 114.0] is not of pixels in [0, 1]; divide it by 255" in complaint(
+        path, mean=(125, 123, 114), std=(0.2, 0.2, 0.2)
+    )
     torch.save(build("cnn", width=4, image_shape=SHAPE, classes=100).network.state_dict(), path)
     assert "knows 100 classes, the images have 10" in complaint(path)
+    torch.save({name: (100 * value).to(torch.int8) for name, value in tensors.items()}, path)
+    assert "as torch.int8; give weights that are not quantized" in complaint(path)
     torch.save({name: value * torch.nan for name, value in tensors.items() if value.ndim}, path)
     assert "not finite" in complaint(path)
     torch.save({"epoch": 3, "history": [1, 2]}, path)

@@ -8,6 +8,7 @@ normalization; the names that CIFAR's ResNets and wide ResNets have in RobustBen
 import hashlib
 import io
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,6 +36,9 @@ _OUTER = re.compile(r"(?:module|model|net|network|backbone|_orig_mod|\d+)\.")
 
 _STATISTICS = (("new_mean", "new_std"), ("mean", "std"), ("mu", "sigma"))
 """How buffers of a normalization are called."""
+
+_TELLING = ("mtime", "ETag", "etag", "LastModified", "last_modified", "md5", "generation", "version_id")
+"""What file systems know of a file that changes with its content."""
 
 _MOST_LAYERS = 6
 """Of wrappers around a network."""
@@ -70,7 +74,7 @@ def read_weights(named: str) -> Weights:
     known = re.fullmatch(rf"(.+)@([0-9a-f]{{{_DIGITS}}})", named, re.DOTALL)
     try:
         place = place_of(_PLACES.get(named) or (known[1] if known else named))
-        weights = _read(place, str(place.fs.ukey(place.root)))
+        weights = _read(place, _version(place))
     except InputError:
         raise
     except Exception as error:  # every fsspec back end raises its own
@@ -103,6 +107,8 @@ def fitted(weights: Weights, spec: SourceSpec, image_shape: Sequence[int], class
         raise refused(*_complaint(differences, layout.tensors, expected, spec.model, classes))
     state = {name: layout.tensors.get(name, tensor) for name, tensor in expected.items()}
     for name, tensor in state.items():
+        if tensor.is_floating_point() != expected[name].is_floating_point():
+            raise refused(f"has {name} as {tensor.dtype}", "give weights that are not quantized")
         if not tensor.isfinite().all():
             raise refused(f"has values in {name} that are not finite", "give other weights")
     model.network.load_state_dict(state)
@@ -114,6 +120,12 @@ def fitted(weights: Weights, spec: SourceSpec, image_shape: Sequence[int], class
 
 _PLACES: dict[str, str] = {}
 """Where files lie whose names this process knows."""
+
+
+def _version(place: Place) -> str:
+    """Return what tells a file from the one that lay there before; unlike all else where nothing does."""
+    told = {name: value for name, value in place.fs.info(place.root).items() if name in _TELLING}
+    return repr(sorted(told.items())) if told else str(time.monotonic_ns())
 
 
 @lru_cache(maxsize=2)
@@ -135,14 +147,14 @@ def _tensors(content: bytes, named: str) -> Tensors:
         problem = "holds no weights that can be read without running code of the file"
         raise refused(problem, "save model.state_dict(), by torch.save or as safetensors") from error
     while isinstance(found, Mapping):
+        if inner := [found[name] for name in _WRAPPERS if isinstance(found.get(name), Mapping)]:
+            found = inner[0]
+            continue
         tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
         if tensors:
             return tensors
-        inner = [found[name] for name in _WRAPPERS if isinstance(found.get(name), Mapping)]
-        if not inner:
-            there = ", ".join(map(str, list(found)[:8]))
-            raise refused(f"holds no tensors by name, but {there or 'nothing'}", "give a state dict")
-        found = inner[0]
+        there = ", ".join(map(str, list(found)[:8]))
+        raise refused(f"holds no tensors by name, but {there or 'nothing'}", "give a state dict")
     raise refused(f"holds {type(found).__name__}", "give a state dict: names and their tensors")
 
 
@@ -257,4 +269,6 @@ def _statistics(
         if values.numel() not in (1, channels):
             problem = f"has {values.numel()} values, the images have {channels} channels"
             raise InputError(name, values.tolist(), problem, "give one for each channel")
+        if not ((values >= 0) & (values <= 1)).all():
+            raise InputError(name, values.tolist(), "is not of pixels in [0, 1]", "divide it by 255")
     return mean.expand(channels), std.expand(channels)

@@ -1,5 +1,6 @@
 """Networks and weights of the user's own in an experiment: named by content, with the code they need."""
 
+import logging
 from functools import cache
 from typing import Any
 
@@ -7,6 +8,8 @@ from advfeat.errors import InputError
 from advfeat.extensions.functions import OwnFunction, provided
 from advfeat.planning.experiment import Experiment
 from advfeat.spec import STORED_MODEL, SourceSpec, TrainSpec, is_own
+
+logger = logging.getLogger(__name__)
 
 ROLES = ("source", "weak_source", "robust_source", "target")
 """Fields of an experiment that name a network."""
@@ -84,7 +87,12 @@ def _check_fit(source: SourceSpec, image_shape: tuple[int, ...], classes: int) -
     from advfeat.models.weights import fitted, read_weights
 
     assert source.weights is not None
-    fitted(read_weights(source.weights), source, image_shape, classes)
+    model = fitted(read_weights(source.weights), source, image_shape, classes)
+    if source.mean is None and not model.mean.any() and (model.std == 1).all():
+        told = (
+            "%s takes pixels in [0, 1] as they are: neither it nor source.mean and source.std normalize them"
+        )
+        logger.warning(told, source.weights)
 
 
 def code_of(experiment: Experiment) -> tuple[OwnFunction, ...]:
