@@ -25,7 +25,7 @@ from pydantic_core import PydanticCustomError
 from advfeat.numerals import read_numbers
 
 Norm = Literal["l2", "linf", "l1", "l0"]
-AttackLoss = Literal["cross-entropy", "margin", "logit"]
+LOSSES = ("cross-entropy", "margin", "logit")
 Precision = Literal["auto", "bf16", "fp32"]
 ModelName = Literal[
     "mlp",
@@ -98,6 +98,28 @@ NetworkName = Annotated[
     WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(SMALLEST_SIDE)}|.+:.+)$"}),
 ]
 """A built-in architecture, or a function of the user's, of torchvision or of timm that builds a network."""
+
+
+def is_own_loss(loss: str) -> bool:
+    """Tell whether a loss is none of ours."""
+    return loss not in LOSSES
+
+
+def _check_loss(name: str) -> str:
+    """Refuse what names no loss."""
+    if not is_own_loss(name) or OWN_FUNCTION.fullmatch(name):
+        return name
+    nearest = difflib.get_close_matches(name, LOSSES, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    raise refusal("is unknown", f"{hint}give one of {', '.join(LOSSES)}, or FILE.py:FUNCTION")
+
+
+AttackLoss = Annotated[
+    str,
+    AfterValidator(_check_loss),
+    WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(LOSSES)}|.+:.+)$"}),
+]
+"""A built-in loss, or a function of the user's."""
 
 
 @cache
@@ -240,7 +262,8 @@ class Attack(Spec):
     loss: AttackLoss = Field(
         default="cross-entropy",
         description="what is descended: cross-entropy, the margin between the label's logit and the best "
-        "other one (Carlini & Wagner), or the label's logit alone",
+        "other one (Carlini & Wagner), the label's logit alone, or FILE.py:FUNCTION of logits (N, classes) "
+        "and labels (N,), a value an image, lower the nearer to its label",
     )
     random_start: bool = Field(default=False, description="start at a random point of the ball")
     restarts: int = Field(

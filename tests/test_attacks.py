@@ -40,12 +40,11 @@ from advfeat.attacks.step_graph import Step
 from advfeat.errors import InputError
 from advfeat.models import Normalized, as_pixels, build, from_bytes, to_bytes
 from advfeat.planning import load_experiment
-from advfeat.spec import Attack, AttackLoss, ModelName, Norm
+from advfeat.spec import LOSSES, Attack, AttackLoss, ModelName, Norm
 from advfeat.training import TrainingSet, fit
 from benchmarks.peers import PEERS, BallNorm, Descent
 
 NORMS = get_args(Norm)
-LOSSES = get_args(AttackLoss)
 FOOLBOX: dict[str, Any] = {
     "l1": L1ProjectedGradientDescentAttack,
     "l2": L2ProjectedGradientDescentAttack,

@@ -13,11 +13,10 @@ from advfeat.attacks.objectives import goal_confidence
 from advfeat.attacks.pgd import attack_step
 from advfeat.attacks.step_graph import compile_step, trace_step
 from advfeat.models import build
-from advfeat.spec import Attack, AttackLoss, ModelName, Norm
+from advfeat.spec import LOSSES, Attack, AttackLoss, ModelName, Norm
 
 CONVOLUTION = torch.ops.aten.convolution.default
 NORMS = get_args(Norm)
-LOSSES = get_args(AttackLoss)
 
 
 @pytest.mark.parametrize("stops", [True, False], ids=["stops", "goes on"])

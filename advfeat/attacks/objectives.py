@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advfeat.spec import Attack, AttackLoss
+from advfeat.attacks.own_loss import own_loss
+from advfeat.spec import Attack
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 """(logits (N, classes), labels (N,)) -> values (N,)."""
@@ -27,7 +28,7 @@ def _logit(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.gather(1, labels[:, None]).squeeze(1)
 
 
-_TOWARDS_LABEL: dict[AttackLoss, Objective] = {
+_TOWARDS_LABEL: dict[str, Objective] = {
     "cross-entropy": _cross_entropy,
     "margin": _margin,
     "logit": lambda logits, labels: -_logit(logits, labels),
@@ -36,7 +37,7 @@ _TOWARDS_LABEL: dict[AttackLoss, Objective] = {
 
 def objective(attack: Attack) -> Objective:
     """Return what the attack descends on: towards the labels if targeted, else away from them."""
-    towards = _TOWARDS_LABEL[attack.loss]
+    towards: Objective = _TOWARDS_LABEL.get(attack.loss) or own_loss(attack.loss)
     return towards if attack.targeted else lambda logits, labels: -towards(logits, labels)
 
 

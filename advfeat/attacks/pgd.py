@@ -21,6 +21,7 @@ from advfeat.attacks.engine import (
 from advfeat.attacks.given import Given, as_tensors
 from advfeat.attacks.motion import still, why_still
 from advfeat.attacks.objectives import goal_confidence, objective, reached
+from advfeat.attacks.own_loss import with_settled_loss
 from advfeat.attacks.prepared import hooks_of, prepared
 from advfeat.attacks.rows import ROW_MULTIPLE, fill_up
 from advfeat.attacks.step_graph import Step, compile_step
@@ -84,7 +85,7 @@ def perturb(
         )
     if not len(images):
         return images.clone()
-    labels = labels.long()
+    labels, attack = labels.long(), with_settled_loss(attack)
     keep_freed_memory()
     places = range(len(images)) if rows is None else rows
     where = device_of(model)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from advfeat.attacks import Engine, check_attackable, check_classes, objective, perturb, plainly
+from advfeat.attacks.own_loss import with_settled_loss
 from advfeat.errors import InputError
 from advfeat.progress import Progress
 from advfeat.spec import TargetedAttack
@@ -26,6 +27,7 @@ class ModelAndGuards(nn.Module):
     def __init__(self, model: nn.Module, guards: Sequence[nn.Module], attack: TargetedAttack) -> None:
         super().__init__()
         self.model, self.guards = model, nn.ModuleList(guards)
+        attack = with_settled_loss(attack)
         self._loss, self._name = objective(attack), attack.loss
 
     def extra_repr(self) -> str:

@@ -1,13 +1,14 @@
-"""Networks and weights of the user's own in an experiment: named by content, with the code they need."""
+"""Networks, weights and losses of the user's own: named by their content, with the code that workers need."""
 
 import logging
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 from advfeat.errors import InputError
 from advfeat.extensions.functions import OwnFunction, provided
 from advfeat.planning.experiment import Experiment
-from advfeat.spec import STORED_MODEL, SourceSpec, TrainSpec, is_own
+from advfeat.spec import STORED_MODEL, SourceSpec, TrainSpec, is_own, is_own_loss
 
 logger = logging.getLogger(__name__)
 
@@ -16,33 +17,39 @@ ROLES = ("source", "weak_source", "robust_source", "target")
 
 
 def settled(experiment: Experiment) -> Experiment:
-    """Return the experiment with the content of own networks and weights in their names.
+    """Return the experiment with the content of own networks, weights and losses in their names.
 
     Raises ``InputError`` about what cannot be used.
 
     Digests hold these names: another file is another network, and where it lies does not matter.
     """
     own = {
-        (*place, role, field): trained[field]
+        (*place, *path): (name, settle)
         for place, fields in _settings(experiment)
-        for role in ROLES
-        if (trained := fields.get(role))
-        for field in ("model", "weights")
-        if field in trained and (field == "weights" or is_own(trained[field]))
+        for path, settle in _SETTLED.items()
+        if (name := _at(fields, path)) is not None and _is_of_the_user(path, name)
     }
     if not own:
         return experiment
     described = experiment.model_dump(mode="json")
-    for (*place, role, field), name in own.items():
-        fields = described
-        for part in place:
-            fields = fields[part]
-        settle = _settled_network if field == "model" else _settled_weights
+    for (*place, last), (name, settle) in own.items():
         try:
-            fields[role][field] = settle(name)
+            _at(described, place)[last] = settle(name)
         except InputError as error:
-            raise error.further_in(".".join((*place, role))) from None
+            raise error.further_in(".".join(place)) from None
     return Experiment.model_validate(described)
+
+
+def _at(fields: Any, path: Sequence[str]) -> Any:
+    """Return the field at a path; None where there is none."""
+    for part in path:
+        fields = fields.get(part) if isinstance(fields, dict) else None
+    return fields
+
+
+def _is_of_the_user(path: tuple[str, ...], name: str) -> bool:
+    of_fields = {"model": is_own, "loss": is_own_loss}
+    return path[-1] == "weights" or of_fields[path[-1]](name)
 
 
 def _settled_network(name: str) -> str:
@@ -57,6 +64,22 @@ def _settled_weights(name: str) -> str:
     from advfeat.models.weights import read_weights
 
     return read_weights(name).name
+
+
+def _settled_loss(name: str) -> str:
+    from advfeat.attacks.own_loss import settled_loss
+
+    return settled_loss(name)
+
+
+_SETTLED: dict[tuple[str, ...], Callable[[str], str]] = {
+    **{(role, "model"): _settled_network for role in ROLES},
+    **{(role, "weights"): _settled_weights for role in ROLES},
+    **{(role, "adversarial", "loss"): _settled_loss for role in ROLES},
+    ("attack", "loss"): _settled_loss,
+    ("evaluation", "attack", "loss"): _settled_loss,
+}
+"""What is named by its content, and how, by its place in an experiment."""
 
 
 def check_networks(experiment: Experiment, image_shape: tuple[int, ...], classes: int) -> None:
@@ -96,11 +119,10 @@ def _check_fit(source: SourceSpec, image_shape: tuple[int, ...], classes: int) -
 
 
 def code_of(experiment: Experiment) -> tuple[OwnFunction, ...]:
-    """Return the files of the own networks, as workers are given them."""
-    names = {training.model for training in trainings(experiment).values() if is_own(training.model)}
-    if not names:
-        return ()
-    return tuple(provided(names))
+    """Return the files of own networks and losses, as workers are given them."""
+    described = experiment.model_dump(mode="json")
+    names = {_at(described, path) for path in _SETTLED if path[-1] != "weights"}
+    return tuple(provided(name for name in names if name is not None))
 
 
 def trainings(experiment: Experiment) -> dict[str, TrainSpec]:
