@@ -154,9 +154,13 @@ def refusal(problem: str, remedy: str) -> PydanticCustomError:
     return PydanticCustomError(REFUSED, "{problem}; {remedy}", {"problem": problem, "remedy": remedy})
 
 
-def _check_among_pixels(length: float) -> None:
+STORED = {"stored": True}
+"""The context of ``model_validate`` for what a store holds: an earlier release may have let it pass."""
+
+
+def _check_among_pixels(length: float, info: ValidationInfo) -> None:
     """Refuse a length in linf that no two pixels are apart: it is one in grey levels."""
-    if length > 1:
+    if length > 1 and info.context != STORED:
         problem = "is beyond what linf can be, as pixels are in [0, 1]"
         remedy = f"did you mean {length:g}/255?" if length <= 255 else "give at most 1"
         raise refusal(problem, remedy)
@@ -300,7 +304,7 @@ class Attack(Spec):
     @classmethod
     def _linf_stays_among_pixels(cls, length: float | None, info: ValidationInfo) -> float | None:
         if length is not None and info.data.get("norm") == "linf":
-            _check_among_pixels(length)
+            _check_among_pixels(length, info)
         return length
 
     @field_validator("eps")
@@ -468,7 +472,7 @@ class EvaluationSpec(Spec):
     ) -> tuple[float, ...]:
         attack = info.data.get("attack")
         if attack is not None and attack.norm == "linf":
-            _check_among_pixels(max(further_eps, default=0))
+            _check_among_pixels(max(further_eps, default=0), info)
         return further_eps
 
     @model_validator(mode="after")

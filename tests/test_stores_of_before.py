@@ -16,11 +16,13 @@ import pytest
 import advfeat
 from advfeat.catalogue.rows import StoredDataset
 from advfeat.datasets.card import card_of
+from advfeat.datasets.lineage import lineage, lineage_text
+from advfeat.errors import InputError
 from advfeat.planning import build_plan, load_experiment, outlook
 from advfeat.report.comparison import compare
 from advfeat.report.rows import read_rows
 from advfeat.stages.model import read_model
-from advfeat.storage import Store
+from advfeat.storage import Stage, Store
 from advfeat.storage.runs import planned_stages, read_records, report_named
 
 WRITTEN = Path(__file__).parent / "stores" / "before_the_wings"
@@ -68,3 +70,21 @@ def test_runs_rows_models_and_data_sets_are_read(before: Store) -> None:
     assert card_of(before, digest).recipe == "d_det"
     for model in catalogue.artifacts(stage="target_model").digest:
         assert not read_model(before, model).training
+
+
+def test_a_model_that_is_refused_today_is_read(local_store: Store) -> None:
+    """Its linf eps of 8 was meant in grey levels, and was accepted once."""
+    attack = {"norm": "linf", "eps": 8.0, "steps": 1, "targeted": False}
+    training = load_experiment("digits").source.model_dump(mode="json") | {"adversarial": attack}
+    stage = Stage(kind="source_model", title="robust", parameters={"training": training, "seed": 0})
+
+    def build(folder: Path) -> dict[str, object]:
+        (folder / "model.safetensors").write_bytes(b"")
+        return {"train_accuracy": 0.5, "test_accuracy": 0.5, "epoch_losses": [1.0]}
+
+    local_store.write_stage(stage, build)
+    assert local_store.verify(stage.digest) is None
+    assert local_store.manifest(stage.digest).parameters["training"]["adversarial"]["eps"] == 8
+    assert "adversarial training" in lineage_text(lineage(local_store, stage.digest))
+    with pytest.raises(InputError, match="did you mean 8/255"):
+        load_experiment("digits", ["source.adversarial={norm: linf, eps: 8, steps: 1}"])

@@ -14,7 +14,7 @@ from advfeat.datasets.remake import remaking_command
 from advfeat.datasets.stored_rows import label_counts
 from advfeat.errors import InputError
 from advfeat.recipes import RECIPES
-from advfeat.spec import TrainSpec
+from advfeat.spec import STORED, TrainSpec
 from advfeat.storage import SOURCE_MODELS, Manifest, Store, input_of
 
 
@@ -190,7 +190,7 @@ def _model(role: str, manifest: Manifest) -> SourceModel:
             weights=manifest.metrics["weights"],
         )
     training = manifest.parameters["training"]
-    spec = TrainSpec.model_validate(training)  # one of an earlier release may lack fields
+    spec = TrainSpec.model_validate(training, context=STORED)  # one of an earlier release may lack fields
     return SourceModel(
         role=role,
         digest=manifest.digest,

@@ -9,7 +9,7 @@ from rich.tree import Tree
 
 from advfeat.datasets.origins import origin_of
 from advfeat.errors import DamagedArtifactError
-from advfeat.spec import TrainSpec
+from advfeat.spec import STORED, TrainSpec
 from advfeat.storage import MODELS, Manifest, Store
 
 _MOST_LEVELS = 100
@@ -105,7 +105,7 @@ def _words(manifest: Manifest) -> str:
     if recipe := parameters.get("recipe"):
         words += [recipe, f"{metrics.get('train_size', 0):,} images"]
     if training := parameters.get("training"):
-        words += _training_words(TrainSpec.model_validate(training))
+        words += _training_words(TrainSpec.model_validate(training, context=STORED))
     elif manifest.stage in MODELS:
         words += [manifest.network, f"weights {metrics.get('file') or metrics['weights']}"]
     if attack := parameters.get("attack"):

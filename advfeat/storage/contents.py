@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from advfeat.errors import DamagedArtifactError, first_line
-from advfeat.spec import NetworkName, TrainSpec
+from advfeat.spec import STORED, NetworkName, TrainSpec
 from advfeat.storage.manifest import Manifest, Sha256
 
 MOST_MANIFEST_BYTES = 16 << 20
@@ -186,4 +186,4 @@ def parse_manifest(content: bytes) -> Manifest:
 
 def _check_contents(manifest: Manifest) -> None:
     """Raise ``ValidationError`` if a manifest lacks or garbles what its stage tells."""
-    _FORMS.get(manifest.stage, _AnyStage).model_validate(manifest)
+    _FORMS.get(manifest.stage, _AnyStage).model_validate(manifest, context=STORED)
