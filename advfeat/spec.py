@@ -8,6 +8,7 @@ import re
 from functools import cache
 from itertools import combinations
 from math import isclose
+from operator import not_
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
@@ -464,6 +465,24 @@ class EvaluationSpec(Spec):
     autoattack: bool = Field(
         default=False, description="also with AutoAttack (extra advfeat[autoattack]), in the same balls"
     )
+
+    measures: tuple[str, ...] = Field(
+        default=(),
+        max_length=20,
+        exclude_if=not_,
+        description="further figures: FILE.py:FUNCTION of target_model, source_model, images and labels, "
+        "which returns numbers by name",
+    )
+
+    @field_validator("measures")
+    @classmethod
+    def _measures_are_functions(cls, measures: tuple[str, ...]) -> tuple[str, ...]:
+        for name in measures:
+            if OWN_FUNCTION.fullmatch(name) is None:
+                raise refusal(f"{name!r} names no function", "write FILE.py:FUNCTION")
+        if len(set(measures)) < len(measures):
+            raise ValueError("names a function twice")
+        return measures
 
     @field_validator("further_eps")
     @classmethod

@@ -16,7 +16,7 @@ from advfeat.errors import InputError
 from advfeat.files.place import absolute_source
 from advfeat.planning.cost import attack_seconds, data_bytes, passing_bytes, training_bytes
 from advfeat.planning.experiment import Experiment, RecipeName
-from advfeat.planning.own_networks import check_networks, check_weights, code_of, trainings
+from advfeat.planning.own_networks import check_measures, check_networks, check_weights, code_of, trainings
 from advfeat.planning.shards import rows_at_once, shard_rows
 from advfeat.recipes import (
     RECIPES,
@@ -140,6 +140,7 @@ class Layout:
         self._classes = data.class_count(experiment.data)
         check_networks(experiment, self.images.shape, self._classes)
         check_weights(experiment, self.images.shape, self._classes)
+        check_measures(experiment, self.images.shape, self._classes)
         _check_permutation(experiment)
         _check_autoattack(experiment, self.images.shape)
         self._experiment, self._on_gpus, self._stages = experiment, on_gpus, stages
@@ -279,7 +280,8 @@ class Layout:
 
     def _add_evaluation(self, recipe: Recipe[Any], seed: int, inputs: dict[str, str]) -> str:
         wanted = self._experiment.evaluation
-        asked = wanted.model_dump(mode="json") if wanted.attack is not None else {}
+        asked = wanted.model_dump(mode="json", exclude={"measures"}) if wanted.attack is not None else {}
+        own = {"measures": list(wanted.measures)} if wanted.measures else {}
         moved = {}
         if issubclass(recipe.settings, d_det.Settings):
             moved["permutation"] = self._experiment.own(d_det.Settings).permutation
@@ -291,7 +293,7 @@ class Layout:
             Stage(
                 kind="evaluation",
                 title=f"evaluation {recipe.name}, seed {seed}",
-                parameters={**asked, **({"seed": seed} if asked else {}), **moved},
+                parameters={**asked, **({"seed": seed} if asked else {}), **moved, **own},
                 inputs={**inputs, "images": self.images.digest},
                 memory_bytes=data_bytes(read),
                 image_passes=self.images.test_size * passes,

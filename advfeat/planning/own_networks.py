@@ -8,6 +8,7 @@ from typing import Any
 from advfeat.errors import InputError
 from advfeat.extensions.functions import OwnFunction, provided
 from advfeat.planning.experiment import Experiment
+from advfeat.recipes import RECIPES
 from advfeat.spec import STORED_MODEL, SourceSpec, TrainSpec, is_own, is_own_loss
 
 logger = logging.getLogger(__name__)
@@ -47,8 +48,8 @@ def _at(fields: Any, path: Sequence[str]) -> Any:
     return fields
 
 
-def _is_of_the_user(path: tuple[str, ...], name: str) -> bool:
-    of_fields = {"model": is_own, "loss": is_own_loss}
+def _is_of_the_user(path: tuple[str, ...], name: Any) -> bool:
+    of_fields: dict[str, Callable[[Any], bool]] = {"model": is_own, "loss": is_own_loss, "measures": bool}
     return path[-1] == "weights" or of_fields[path[-1]](name)
 
 
@@ -72,12 +73,19 @@ def _settled_loss(name: str) -> str:
     return settled_loss(name)
 
 
-_SETTLED: dict[tuple[str, ...], Callable[[str], str]] = {
+def _settled_measures(names: list[str]) -> list[str]:
+    from advfeat.evaluation.own_measures import settled_measure
+
+    return [settled_measure(name) for name in names]
+
+
+_SETTLED: dict[tuple[str, ...], Callable[[Any], Any]] = {
     **{(role, "model"): _settled_network for role in ROLES},
     **{(role, "weights"): _settled_weights for role in ROLES},
     **{(role, "adversarial", "loss"): _settled_loss for role in ROLES},
     ("attack", "loss"): _settled_loss,
     ("evaluation", "attack", "loss"): _settled_loss,
+    ("evaluation", "measures"): _settled_measures,
 }
 """What is named by its content, and how, by its place in an experiment."""
 
@@ -118,11 +126,29 @@ def _check_fit(source: SourceSpec, image_shape: tuple[int, ...], classes: int) -
         logger.warning(told, source.weights)
 
 
+def check_measures(experiment: Experiment, image_shape: tuple[int, ...], classes: int) -> None:
+    """Try the figures of the user's own on noise; raises ``InputError`` for those that cannot be used."""
+    if not experiment.evaluation.measures:
+        return
+    from advfeat.evaluation import own_measures
+
+    sources = {RECIPES[name].source is not None for name in experiment.recipes}
+    target = experiment.target
+    for with_source in sorted(sources):
+        try:
+            own_measures.check_measures(
+                experiment.evaluation.measures, target.model, target.width, image_shape, classes, with_source
+            )
+        except InputError as error:
+            raise error.further_in("evaluation") from None
+
+
 def code_of(experiment: Experiment) -> tuple[OwnFunction, ...]:
     """Return the files of own networks and losses, as workers are given them."""
     described = experiment.model_dump(mode="json")
-    names = {_at(described, path) for path in _SETTLED if path[-1] != "weights"}
-    return tuple(provided(name for name in names if name is not None))
+    found = (_at(described, path) for path in _SETTLED if path[-1] != "weights")
+    names = {name for each in found for name in (each if isinstance(each, list) else [each])}
+    return tuple(provided(names - {None}))
 
 
 def trainings(experiment: Experiment) -> dict[str, TrainSpec]:

@@ -11,7 +11,7 @@ from advfeat.report.controls import control
 from advfeat.report.figures import accuracy_chart
 from advfeat.report.numbers import interval_note, percent, points, share
 from advfeat.report.published import otherwise, published_note
-from advfeat.report.rows import Row, autoattack_balls, robust_balls
+from advfeat.report.rows import Row, autoattack_balls, measure_names, robust_balls
 from advfeat.report.verdicts import claimed, judged, predicted, seen, verdict_parts
 
 
@@ -47,6 +47,7 @@ def render(
             experiment=experiment,
             rows=rows,
             balls=robust_balls(rows),
+            measures=measure_names(rows),
             autoattack_balls=autoattack_balls(rows),
             classes=classes,
             chart=accuracy_chart(rows),

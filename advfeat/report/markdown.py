@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from advfeat.report.controls import control
 from advfeat.report.numbers import percent, points, share
 from advfeat.report.published import otherwise, published_line, published_note
-from advfeat.report.rows import Row, autoattack_balls, robust_balls
+from advfeat.report.rows import Row, autoattack_balls, measure_names, robust_balls
 from advfeat.report.verdicts import verdict_line
 
 _RESULTS = (
@@ -80,6 +80,7 @@ def _measures(rows: Sequence[Row]) -> list[str]:
         *_MEASURES,
         *(f"robust at {ball}" for ball in balls),
         *(f"AutoAttack at {ball}" for ball in attacked),
+        *measure_names(rows),
         "transfer rate",
     ]
     lines = [
@@ -87,6 +88,7 @@ def _measures(rows: Sequence[Row]) -> list[str]:
             *_agreement(row),
             *(percent(row.robust_accuracies.get(ball)) for ball in balls),
             *(percent(row.autoattack_accuracies.get(ball)) for ball in attacked),
+            *(f"{row.measures[name]:.4g}" if name in row.measures else "–" for name in measure_names(rows)),
             percent(row.transfer_rate),
         ]
         for row in rows

@@ -108,6 +108,8 @@ class Row(BaseModel):
     """In the plane, the share of the unperturbed points that get their own labels, which were never seen."""
     transfer_rate: float | None = None
     """Share of the adversarial examples that a network like the target model takes for their labels."""
+    measures: dict[str, float] = {}
+    """Figures of the user's own by their names, means over seeds."""
     axes: dict[str, bool | str | int | float] = {}
     """In a grid, the row's values on the axes."""
     cost: Cost | None = None
@@ -176,6 +178,7 @@ def recipe_row(
         control=recipe.control,
         robust_accuracies=_by_ball("robust_accuracy", experiment, evaluations),
         autoattack_accuracies=_by_ball("autoattack_accuracy", experiment, evaluations),
+        measures=_own_measures(evaluations),
         **{name: _mean(evaluations, name) for name in _MEASURES},
         **_agreement(evaluations),
     )
@@ -200,6 +203,13 @@ _MEASURES = (
     "points_right",
     "permuted_accuracy",
 )
+
+
+def _own_measures(evaluations: Sequence[Metrics]) -> dict[str, float]:
+    """Return what the user's own functions measured of every seed."""
+    found = [entry.get("measures", {}) for entry in evaluations]
+    names = [name for name in found[0] if all(name in figures for figures in found)]
+    return {name: float(np.mean([figures[name] for figures in found])) for name in names}
 
 
 def _agreement(evaluations: Sequence[Metrics]) -> dict[str, float | None]:
@@ -257,6 +267,11 @@ def robust_balls(rows: Iterable[Row]) -> list[str]:
 def autoattack_balls(rows: Iterable[Row]) -> list[str]:
     """Name those in which it was measured with AutoAttack too."""
     return list(dict.fromkeys(name for row in rows for name in row.autoattack_accuracies))
+
+
+def measure_names(rows: Iterable[Row]) -> list[str]:
+    """Name the figures of the user's own that any row has, in their order."""
+    return list(dict.fromkeys(name for row in rows for name in row.measures))
 
 
 def _robust_interval(evaluations: Sequence[Metrics]) -> tuple[float, float] | None:

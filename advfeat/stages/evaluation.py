@@ -1,6 +1,7 @@
 """Stage ``evaluation``: a target model on the untouched, correctly labelled test images."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ from advfeat.evaluation import (
     representation,
     robust_accuracy,
 )
+from advfeat.evaluation.own_measures import measured
 from advfeat.files.tables import image_array, int_array, write_table
 from advfeat.models import Normalized
 from advfeat.progress import Progress
 from advfeat.recipes.d_det import permuted
 from advfeat.spec import EvaluationSpec
 from advfeat.stages.images import read_classes, read_split
-from advfeat.stages.model import read_model
+from advfeat.stages.model import read_copy, read_model
 from advfeat.storage import ArtifactRef, Stage, Store
 
 
@@ -37,7 +39,8 @@ def evaluate(stage: Stage, store: Store, progress: Progress | None = None) -> Ar
 
     Metrics: accuracy, by class too; calibration; agreement with the source model and likeness to it, where
     there is one; robust accuracy, if asked for, at one radius or several; where classes were permuted, the
-    share of the test images that get the permuted class; and of recipe ``transfer`` the transfer rate.
+    share of the test images that get the permuted class; of recipe ``transfer`` the transfer rate; and
+    the figures of the user's own.
     """
 
     def build(folder: Path) -> dict[str, Any]:
@@ -56,6 +59,8 @@ def evaluate(stage: Stage, store: Store, progress: Progress | None = None) -> Ar
         if "source_model" in stage.inputs:
             source = read_model(store, stage.inputs["source_model"])
             metrics |= _likeness(model, source, test, classes)
+        if names := stage.parameters.get("measures"):
+            metrics["measures"] = measured(names, partial(_networks, stage, store), test.images, test.labels)
         if "attack" in stage.parameters:
             metrics |= _robustness(model, test, stage, progress)
         if "permutation" in stage.parameters:
@@ -66,6 +71,12 @@ def evaluate(stage: Stage, store: Store, progress: Progress | None = None) -> Ar
         return metrics
 
     return store.write_stage(stage, build)
+
+
+def _networks(stage: Stage, store: Store) -> tuple[Normalized, Normalized | None]:
+    """Read target and source model anew, for code that may change them."""
+    source = stage.inputs.get("source_model")
+    return read_copy(store, stage.inputs["model"]), None if source is None else read_copy(store, source)
 
 
 def accuracy_metrics(

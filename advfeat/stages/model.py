@@ -57,6 +57,11 @@ def read_model(store: Store, digest: str) -> models.Normalized:
     return _model(store.uri, digest)
 
 
+def read_copy(store: Store, digest: str) -> models.Normalized:
+    """Read a trained network for one who may change it."""
+    return models.from_bytes(store.read(digest, "model.safetensors"))
+
+
 @lru_cache(maxsize=16)
 def _model(store: str, digest: str) -> models.Normalized:
-    return models.from_bytes(Store(store).read(digest, "model.safetensors"))
+    return read_copy(Store(store), digest)
