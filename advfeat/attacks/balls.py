@@ -192,7 +192,7 @@ def _drawn(draw: Callable[..., Tensor], shape: Sequence[int], generators: Genera
     """Draw a float32 tensor of a shape from each generator, whatever torch's default type and device are."""
     drawn = torch.empty((len(generators), *shape), dtype=torch.float32, device="cpu")
     for each, generator in zip(drawn, generators, strict=True):
-        draw(tuple(shape), generator=generator, out=each)
+        draw(tuple(shape), generator=generator, dtype=torch.float32, device="cpu", out=each)
     return drawn
 
 
