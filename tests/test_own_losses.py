@@ -1,12 +1,15 @@
 """Losses of the user's own: as strong as ours where they are ours, and tried before anything is computed."""
 
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from advfeat.attacks import Engine, perturb
+from advfeat.attacks.own_loss import own_loss
 from advfeat.errors import InputError
 from advfeat.models import build
 from advfeat.planning import Plan, build_plan, load_experiment
@@ -77,6 +80,15 @@ def test_ours_written_by_the_user_do_what_ours_do(
     expected = perturb(model, images, labels, attack, engine=engine)
     assert torch.allclose(perturb(model, images, labels, own, engine=engine), expected, atol=1e-5)
     assert (expected - images).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_worker_tries_it_anew_wherever_it_is_asked_for(mode: Callable[[], Any], path: Path) -> None:
+    model = build("mlp", width=4, image_shape=(1, 8, 8), classes=10).eval()
+    attack = Attack(eps=1, steps=1, loss=f"{path}:margin")
+    own_loss.cache_clear()
+    with mode():
+        assert not torch.equal(perturb(model, torch.ones(1, 1, 8, 8), [3], attack), torch.ones(1, 1, 8, 8))
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ def settled_loss(name: str) -> str:
 
 
 @cache
+@torch.inference_mode(False)
+@torch.enable_grad()
 def own_loss(name: str) -> Any:
     """Return a loss of the user's own, tried on a few logits.
 
