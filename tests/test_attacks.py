@@ -383,6 +383,7 @@ def test_fast_paths_are_as_strong_as_the_reference(
     assert lengths("l2", images, fast).max() <= 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["folded", "bf16"])
 def test_cuts_and_threads_hardly_show_on_fast_paths(
     attacked: tuple[Normalized, Tensor, Tensor], name: str
@@ -546,6 +547,7 @@ def test_a_compiled_step_serves_its_network_alone(compilations: list[object]) ->
     assert [compiled(network), compiled(network)] == [4, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "resnet9", "resnet18", "inception", "densenet"])
 def test_a_model_that_is_read_again_is_not_compiled_again(
     name: ModelName, compilations: list[object]

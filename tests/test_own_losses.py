@@ -63,7 +63,10 @@ def path(tmp_path: Path) -> Path:
     return file
 
 
-ENGINES = [*product(LOSSES, [True, False], [False]), ("margin", True, True)]
+ENGINES = [
+    *product(LOSSES, [True, False], [False]),
+    pytest.param("margin", True, True, marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.filterwarnings("ignore:.*the attack step is not compiled")

@@ -226,6 +226,7 @@ def test_what_draws_in_training_draws_the_same_again_and_after_an_interruption(t
     )
 
 
+@pytest.mark.slow
 def test_a_run_needs_no_file_but_at_its_plan_and_no_code_is_read_from_a_store(
     tmp_path: Path, local_store: Store
 ) -> None:

@@ -55,6 +55,7 @@ class Addresses(HTMLParser):
         assert tag not in {"script", "link", "iframe"}
 
 
+@pytest.mark.slow
 def test_it_is_one_file_without_network(page: str) -> None:
     addresses = Addresses()
     addresses.feed(page)

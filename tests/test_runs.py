@@ -116,6 +116,7 @@ def report_of_grid(store: Store, *assignments: str) -> Stage:
     return report
 
 
+@pytest.mark.slow
 def test_two_grids_side_by_side(local_store: Store) -> None:
     """They share eps 1.5; the second one's target models are smoothed."""
     first = report_of_grid(local_store, "eps=[0.5,1.5]", "seeds=[0,1]")
