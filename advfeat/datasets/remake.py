@@ -61,8 +61,7 @@ def _source(store: Store, model: Manifest) -> dict[str, Any]:
         return training
     weights = store.find(model.inputs["weights"])
     network = {} if weights is None else weights.parameters.get("network", {})
-    given = {name: network[name] for name in ("model", "width", "mean", "std") if name in network}
-    return {**given, "weights": model.metrics["weights"]}
+    return {**network, "weights": model.metrics["weights"]}
 
 
 def _differences(wanted: dict[str, Any], given: dict[str, Any], prefix: str = "") -> Iterator[str]:

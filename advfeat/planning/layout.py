@@ -324,7 +324,7 @@ class Layout:
             Stage(
                 kind="pretrained_model",
                 title=f"{role.replace('_', ' ')} model of {of}",
-                parameters={"image_shape": list(self.images.shape), "classes": self._classes},
+                parameters=self._shape,
                 inputs={"weights": weights, "images": self.images.digest},
                 threads=source.threads,
                 memory_bytes=data_bytes(passing_bytes(4 * self.images.test_size * self.images.bytes_each)),
@@ -332,18 +332,22 @@ class Layout:
             )
         )
 
+    @property
+    def _shape(self) -> dict[str, Any]:
+        """What a network is built for besides its own fields."""
+        return {"image_shape": list(self.images.shape), "classes": self._classes}
+
     def _add_weights(self, source: SourceSpec) -> str:
         from advfeat.models.weights import read_weights
 
         assert source.weights is not None
         weights = read_weights(source.weights)
         given = source.model_dump(mode="json", include={"model", "width", "mean", "std"})
-        shape = {"image_shape": list(self.images.shape), "classes": self._classes}
         return self._add(
             Stage(
                 kind="weights",
                 title=f"weights {weights.name}",
-                parameters={"sha256": weights.sha256, "network": {**given, **shape}},
+                parameters={"sha256": weights.sha256, "network": given, **self._shape},
                 context={"weights": weights.uri},
             )
         )

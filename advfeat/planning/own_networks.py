@@ -1,4 +1,4 @@
-"""Networks, weights and losses of the user's own: named by their content, with the code that workers need."""
+"""Networks, weights, losses and figures of the user's own: named by content, with the code they need."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -18,11 +18,10 @@ ROLES = ("source", "weak_source", "robust_source", "target")
 
 
 def settled(experiment: Experiment) -> Experiment:
-    """Return the experiment with the content of own networks, weights and losses in their names.
+    """Return the experiment with the content of all that is the user's own in its names.
 
-    Raises ``InputError`` about what cannot be used.
-
-    Digests hold these names: another file is another network, and where it lies does not matter.
+    Digests hold these names: another file is another network, and where it lies does not matter. Raises
+    ``InputError`` about what cannot be used.
     """
     own = {
         (*place, *path): (name, settle)
@@ -144,7 +143,7 @@ def check_measures(experiment: Experiment, image_shape: tuple[int, ...], classes
 
 
 def code_of(experiment: Experiment) -> tuple[OwnFunction, ...]:
-    """Return the files of own networks and losses, as workers are given them."""
+    """Return the files of own networks, losses and figures, as workers are given them."""
     described = experiment.model_dump(mode="json")
     found = (_at(described, path) for path in _SETTLED if path[-1] != "weights")
     names = {name for each in found for name in (each if isinstance(each, list) else [each])}

@@ -38,9 +38,7 @@ def train_model(stage: Stage, store: Store, progress: Progress | None = None) ->
         accuracy = sum(_right(model, window) for window in data.stream(data.in_order())) / len(data)
         metrics: dict[str, Any] = {"train_accuracy": accuracy, "epoch_losses": losses}
         if stage.kind == "source_model":
-            test = read_split(store, stage.inputs["images"], "test")
-            right = predict(model, torch.from_numpy(test.images)) == test.labels
-            metrics["test_accuracy"] = float(np.mean(right))
+            metrics["test_accuracy"] = test_accuracy(model, stage, store)
         return metrics
 
     artifact = store.write_stage(stage, build)
@@ -50,6 +48,12 @@ def train_model(stage: Stage, store: Store, progress: Progress | None = None) ->
 
 def _right(model: models.Normalized, window: Window) -> int:
     return int(np.sum(predict(model, window.images) == window.hard_labels.cpu().numpy()))
+
+
+def test_accuracy(model: models.Normalized, stage: Stage, store: Store) -> float:
+    """Return the share of the test images among a stage's inputs that a network has right."""
+    test = read_split(store, stage.inputs["images"], "test")
+    return float(np.mean(predict(model, torch.from_numpy(test.images)) == test.labels))
 
 
 def read_model(store: Store, digest: str) -> models.Normalized:

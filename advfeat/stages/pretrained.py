@@ -3,16 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from advfeat import models
 from advfeat.errors import InputError
-from advfeat.models import predict
 from advfeat.models.weights import fitted, read_weights
 from advfeat.spec import SourceSpec
-from advfeat.stages.images import read_split
-from advfeat.stages.model import read_model
+from advfeat.stages.model import read_model, test_accuracy
 from advfeat.storage import ArtifactRef, Stage, Store
 
 _FILE = "model.safetensors"
@@ -26,11 +21,10 @@ def bring_weights(stage: Stage, store: Store) -> ArtifactRef:
         if weights.sha256 != stage.parameters["sha256"]:
             problem = f"has changed since the run was planned, to {weights.name}"
             raise InputError("weights", weights.uri, problem, "start the run again")
-        network = stage.parameters["network"]
-        given = {name: network[name] for name in ("model", "width", "mean", "std") if name in network}
-        spec = SourceSpec.model_validate({**given, "weights": weights.name})
-        model = fitted(weights, spec, network["image_shape"], network["classes"])
-        architecture = {"name": spec.model, "width": spec.width, **_shape(network)}
+        spec = SourceSpec.model_validate({**stage.parameters["network"], "weights": weights.name})
+        shape = {name: stage.parameters[name] for name in ("image_shape", "classes")}
+        model = fitted(weights, spec, **shape)
+        architecture = {"name": spec.model, "width": spec.width, **shape}
         (folder / _FILE).write_bytes(models.to_bytes(model, architecture))
         return {"network": spec.model, "file": weights.name}
 
@@ -43,17 +37,11 @@ def take_pretrained(stage: Stage, store: Store) -> ArtifactRef:
     def build(folder: Path) -> dict[str, Any]:
         weights = stage.inputs["weights"]
         (folder / _FILE).write_bytes(store.read(weights, _FILE))
-        test = read_split(store, stage.inputs["images"], "test")
-        right = predict(read_model(store, weights), torch.from_numpy(test.images)) == test.labels
         manifest = store.manifest(weights)
         return {
-            "test_accuracy": float(np.mean(right)),
+            "test_accuracy": test_accuracy(read_model(store, weights), stage, store),
             "network": manifest.network,
             "weights": manifest.metrics.get("file", weights),
         }
 
     return store.write_stage(stage, build)
-
-
-def _shape(network: dict[str, Any]) -> dict[str, Any]:
-    return {"image_shape": network["image_shape"], "classes": network["classes"]}
