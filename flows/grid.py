@@ -28,6 +28,7 @@ from advfeat.planning import (
     points,
     title_of,
 )
+from advfeat.recipes import plain_name
 from advfeat.storage import Store
 
 StagesAtOnce = Annotated[
@@ -50,16 +51,16 @@ def run_grid(
     """
     place = Store(store)
     wanted = points(recipe, grid)
-    title = title_of(recipe, grid)
+    name, title = plain_name(recipe), title_of(recipe, grid)
     plan = build_grid_plan(wanted, on_gpus=has_gpus())
     try:
-        with recorded(place, recipe, title, plan.stages) as recording:
+        with recorded(place, name, title, plan.stages) as recording:
             outlooks = outlook(Plan(plan.stages), place)
             extent = extent_of(wanted, outlooks)
             get_run_logger().info("%s: %s", title, extent)
             with Display(outlooks, to_come=1) as display:
                 display.say(f"{title}: {extent}")
-                watchers = (GridProgress(recipe, extent, total=len(outlooks) + 1), LongStages())
+                watchers = (GridProgress(name, extent, total=len(outlooks) + 1), LongStages())
                 walk = Walk(
                     place,
                     display,
@@ -82,7 +83,7 @@ def run_grid(
                 walk.run(outlook(Plan((report,)), place))
             recording.results(report.digest, total=len(outlooks) + 1, computed=walk.computed)
             result = RunResult.of(recording.ended("completed"), place)
-            publish_results(recipe, title, result, place)
+            publish_results(name, title, result, place)
             if failure is not None:
                 raise StageFailedError(
                     f"{missing} of {len(wanted)} experiments failed; the report holds the rest. {failure}"

@@ -35,7 +35,7 @@ from advfeat.planning import (
     outlook,
     title_of,
 )
-from advfeat.recipes import RECIPES
+from advfeat.recipes import plain_name, recipe_named
 from advfeat.report.frame import rows_frame
 from advfeat.report.html import results_table
 from advfeat.storage import Store
@@ -119,7 +119,7 @@ def reproduce(
 
 
 def grid(
-    recipe: str,
+    recipe: Place,
     axes: Mapping[str, Any] | None = None,
     *,
     store: Place | None = None,
@@ -133,13 +133,13 @@ def grid(
     dots are fields of all experiments. ``at_once`` limits how many stages are computed at a time. The other
     arguments, and what is raised, are as of ``run``.
     """
-    name = RECIPES[recipe].name
+    name = recipe_named(os.fspath(recipe)).identity
     form = load_grid(name, _assignments(axes))
     _check_positive("at_once", at_once, least=1)
     _check_positive("stage_timeout", stage_timeout, least=1)
     place = _writable(store)
     result = _computed(lambda: launch_grid(name, form, place, at_once, stage_timeout), ray)
-    return _shown(result, place, title_of(name, form), f"grid-{name}")
+    return _shown(result, place, title_of(name, form), f"grid-{plain_name(name)}")
 
 
 def plan(

@@ -1,6 +1,7 @@
 """One flow a recipe: its parameters are a form in Prefect's user interface, its result a grid's rows."""
 
 import os
+from types import ModuleType
 from typing import Any
 
 from prefect import Flow, State, flow
@@ -15,6 +16,7 @@ from advfeat.planning import RecipeName
 from advfeat.planning.forms import GRIDS, Grid
 from advfeat.planning.grid import title_of
 from advfeat.recipes import RECIPES, Recipe
+from advfeat.recipes.shared.own import module_of_recipe
 
 _ARGUMENTS = """
 Args:
@@ -27,7 +29,15 @@ Args:
 
 
 def _recipe_flow(recipe: Recipe[Any]) -> Flow[..., Any]:
-    name, form, description = recipe.name, GRIDS[recipe.name], recipe.description
+    name, identity, form, description = (
+        recipe.name,
+        recipe.identity,
+        GRIDS[recipe.identity],
+        recipe.description,
+    )
+
+    if (module := module_of_recipe(identity)) is not None:
+        _travels_with_tasks(module)
 
     def run(
         grid: Grid,
@@ -35,7 +45,7 @@ def _recipe_flow(recipe: Recipe[Any]) -> Flow[..., Any]:
         stages_at_once: StagesAtOnce = None,
         stage_timeout_seconds: StageTimeout = None,
     ) -> RunResult | State[RunResult]:
-        return run_grid(name, grid, _store(store), stages_at_once, stage_timeout_seconds)
+        return run_grid(identity, grid, _store(store), stages_at_once, stage_timeout_seconds)
 
     def name_of_run() -> str:
         return title_of(name, form.model_validate(flow_run.get_parameters().get("grid") or {}))
@@ -50,6 +60,13 @@ def _recipe_flow(recipe: Recipe[Any]) -> Flow[..., Any]:
     )(run)
 
 
+def _travels_with_tasks(module: ModuleType) -> None:
+    """Let tasks on Ray know the form of a recipe of a file, as Prefect sends each the flow that it is of."""
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(module)
+
+
 def _store(uri: str | None) -> str:
     found = uri or os.environ.get("ADVFEAT_STORE")
     if not found:
@@ -57,7 +74,15 @@ def _store(uri: str | None) -> str:
     return found
 
 
-FLOWS: dict[RecipeName, Flow[..., Any]] = {name: _recipe_flow(recipe) for name, recipe in RECIPES.items()}
+class _Flows(dict[RecipeName, Flow[..., Any]]):
+    """Flows by the names of recipes; that of a recipe of a file is made when it is first asked for."""
+
+    def __missing__(self, name: RecipeName) -> Flow[..., Any]:
+        self[name] = _recipe_flow(RECIPES[name])
+        return self[name]
+
+
+FLOWS = _Flows({name: _recipe_flow(recipe) for name, recipe in RECIPES.items()})
 
 # A deployment names its flow as an attribute of this module.
 for _name, _flow in FLOWS.items():

@@ -8,7 +8,7 @@ from pydantic import Field, TypeAdapter, create_model
 
 from advfeat.errors import InputError
 from advfeat.planning import Experiment, load_experiment
-from advfeat.planning.experiment import _check_alike
+from advfeat.planning.experiment import _joined
 from advfeat.planning.forms import GRIDS, axes_of
 from advfeat.recipes import RECIPES, label_noise
 from advfeat.spec import Spec
@@ -62,5 +62,5 @@ def test_one_name_for_two_settings_is_an_error() -> None:
     class Other(Spec):
         label_noise: float = Field(default=0.1, description="of another recipe")
 
-    with pytest.raises(ValueError, match="label_noise is a setting of"):
-        _check_alike(label_noise.Settings, Other)
+    with pytest.raises(ValueError, match="has a setting label_noise, which is another one"):
+        _joined(Experiment, [Other])

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from advfeat.datasets.origins import origin_of
+from advfeat.recipes import plain_name
 from advfeat.storage import SOURCE_MODELS, Manifest, Store
 
 
@@ -84,13 +85,13 @@ class _Reader:
     def _recipe(self) -> str | None:
         parameters = self._manifest.parameters
         if self._manifest.stage == "report":
-            return ", ".join((parameters.get("experiment") or {}).get("recipes", ()))
+            return ", ".join(map(plain_name, (parameters.get("experiment") or {}).get("recipes", ())))
         if self._manifest.stage == "grid_report":
             return str(parameters.get("title", "")).partition(" · ")[0]
         if self._manifest.stage == "two_dimensional":
             return "two_dimensional"
         recipe = self._first("recipe", ("dataset", "shard"))
-        return None if recipe is None else str(recipe)
+        return None if recipe is None else plain_name(str(recipe))
 
     def _data(self) -> str | None:
         images = self._nearest(("images",))

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from advfeat.errors import InputError
 from advfeat.planning import Point
+from advfeat.recipes import plain_name
 from advfeat.storage import Manifest, Store
 from advfeat.storage.runs import RunRecord, read_records
 
@@ -59,7 +60,9 @@ def _words(report: Manifest | None) -> dict[str, str]:
     if report.stage == "report":
         fields = report.parameters.get("experiment") or {}
         one = {name: _values(fields, field) for name, field in _FIELDS.items()}
-        return _joined({"recipe": fields.get("recipes", ()), "seeds": fields.get("seeds", ()), **one})
+        return _joined(
+            {"recipe": map(plain_name, fields.get("recipes", ())), "seeds": fields.get("seeds", ()), **one}
+        )
     points = report.parameters.get("points") or []
     shared = _fields_of(points)
     axes = [point.get("axes", {}) for point in points]
@@ -68,7 +71,7 @@ def _words(report: Manifest | None) -> dict[str, str]:
         otherwise = _values(shared, field)
         several[name] = [v for given in axes for v in ([given[name]] if name in given else otherwise)]
     seeds = [given["seed"] for given in axes if "seed" in given]
-    return _joined({"recipe": shared.get("recipes", ()), "seeds": seeds, **several})
+    return _joined({"recipe": map(plain_name, shared.get("recipes", ())), "seeds": seeds, **several})
 
 
 def _fields_of(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from advfeat.datasets.origins import origin_of
 from advfeat.datasets.remake import remaking_command
 from advfeat.datasets.stored_rows import label_counts
 from advfeat.errors import InputError
-from advfeat.recipes import RECIPES
+from advfeat.recipes import RECIPES, plain_name
 from advfeat.spec import STORED, TrainSpec
 from advfeat.storage import SOURCE_MODELS, Manifest, Store, input_of
 
@@ -131,7 +131,7 @@ def card_of(store: Store, digest: str) -> Card:
         digest=digest,
         stage=manifest.stage,
         title=_title(source.source, parameters),
-        summary=source.title if recipe is None else RECIPES[recipe].summary,
+        summary=source.title if recipe is None else _summary(recipe, metrics),
         recipe=recipe,
         parameters=parameters,
         splits=splits,
@@ -156,7 +156,14 @@ def _title(source: str, parameters: dict[str, Any]) -> str:
     if "recipe" not in parameters:
         return source
     seed = f", seed {parameters['seed']}" if "seed" in parameters else ""
-    return f"{parameters['recipe']} of {source}{seed}"
+    return f"{plain_name(parameters['recipe'])} of {source}{seed}"
+
+
+def _summary(recipe: str, metrics: dict[str, Any]) -> str:
+    """Return what a recipe is in a line; that of somebody's own stands beside the data set."""
+    own = metrics.get("own_recipe")
+    summary: str = RECIPES[recipe].summary if own is None else own["summary"]
+    return summary
 
 
 def _balance(store: Store, digest: str, split: str, classes: list[str]) -> dict[str, int]:

@@ -35,23 +35,34 @@ def remaking_assignments(store: Store, manifest: Manifest) -> tuple[str, list[st
 
 
 def _data_set_fields(store: Store, manifest: Manifest) -> dict[str, Any]:
-    recipe, inputs = RECIPES[manifest.parameters["recipe"]], manifest.inputs
-    fields = {
-        name: manifest.parameters[name] for name in recipe.dataset_settings if name in manifest.parameters
-    }
-    if recipe.source is not None:
+    inputs = manifest.inputs
+    fields = {name: value for name, value in manifest.parameters.items() if name not in _NO_SETTINGS}
+    if (role := _source_role(manifest)) is not None:
         training = _source(store, input_of(store, manifest, "source_model", *SOURCE_MODELS))
-        if recipe.source == "standard_source":  # the robust one's training, but for the attack
+        if role == "standard_source":  # the robust one's training, but for the attack
             fields["robust_source"] = {k: v for k, v in training.items() if k != "adversarial"}
         else:
-            fields[recipe.source] = training
+            fields[role] = training
     if "identity" in manifest.parameters:  # a finished data set from elsewhere
         fields["imported"] = origin_of(manifest.parameters["identity"]).source
-    if recipe.guarded:
-        fields["guards"] = sum(role.startswith("guard_") for role in inputs)
+    if guards := sum(name.startswith("guard_") for name in inputs):
+        fields["guards"] = guards
     if "other_images" in inputs:
         fields["other_data"] = data_fields(input_of(store, manifest, "other_images", "images").parameters)
     return fields
+
+
+_NO_SETTINGS = ("recipe", "seed", "identity", "labels", "rows")
+"""Parameters of a data set that no experiment sets by these names."""
+
+
+def _source_role(manifest: Manifest) -> str | None:
+    """Return which source model a data set was made with; those of others' recipes say it themselves."""
+    own = manifest.metrics.get("own_recipe")
+    if own is not None:
+        role: str | None = own["source"]
+        return role
+    return RECIPES[manifest.parameters["recipe"]].source
 
 
 def _source(store: Store, model: Manifest) -> dict[str, Any]:

@@ -173,12 +173,16 @@ class DatasetSummary:
     def metrics(self) -> dict[str, Any]:
         """Return size, share of wrong labels, attack success, norms (fractions).
 
-        Labels of noise and of another domain's images are neither right nor wrong.
+        Labels of noise and of another domain's images are neither right nor wrong. Of a recipe of the user's
+        own they also hold what those must be told who don't have its file.
         """
         norms = np.concatenate(self._norms)
         largest = float(norms.max(initial=0))
         judged, changed = self._size and self._recipe.originals == "images", largest > 0
+        recipe = self._recipe
+        own = {"own_recipe": {"summary": recipe.summary, "source": recipe.source}} if recipe.own else {}
         return {
+            **own,
             "train_size": self._size,
             "wrong_label_share": self._wrong / self._size if judged else None,
             "attack_success": self._successes / self._size if changed and self._recipe.attacks else None,

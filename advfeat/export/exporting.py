@@ -18,7 +18,6 @@ from advfeat.export.split import Piece, Split, rows_per_piece
 from advfeat.files.tables import image_array, int_array, regrouped
 from advfeat.models import Normalized, predict
 from advfeat.progress import Progress
-from advfeat.recipes import RECIPES
 from advfeat.report.card import card_markdown
 from advfeat.stages.model import read_model
 from advfeat.storage import Store
@@ -108,7 +107,7 @@ class _Rounding:
 
 def _attacked_model(store: Store, card: Card) -> Normalized | None:
     """Return the network that a data set's images were made to fool, if they were."""
-    if card.recipe is None or not RECIPES[card.recipe].attacks or card.attack_success is None:
+    if card.recipe is None or "attack" not in card.parameters or card.attack_success is None:
         return None
     (digest,) = [model.digest for model in card.models if model.role == "source_model"]
     return read_model(store, digest)

@@ -28,10 +28,10 @@ Refused = Callable[[str, str], InputError]
 
 
 class OwnFunction(BaseModel):
-    """A function, and the text of the file that it stands in.
+    """A function, or a recipe, and the text of the file that it stands in.
 
-    ``name`` is ``net.py:make@0123456789abcdef``: the file without its folder, the function, and the first
-    digits of the SHA-256 of the file; it means the same everywhere.
+    ``name`` is ``net.py:make@0123456789abcdef``: the file without its folder, what is meant in it, and the
+    first digits of the SHA-256 of the file; it means the same everywhere.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,10 +46,13 @@ def read_function(field: str, named: str) -> OwnFunction:
     ``named`` is a path or a module, and a function in it; with ``@`` and digits behind it another file of
     that name is refused.
     """
+    own = read_code(named, refused := _refusal(field, named))
+    _function(own.name, refused)
+    return own
 
-    def refused(problem: str, remedy: str) -> InputError:
-        return InputError(field, named, problem, remedy)
 
+def read_code(named: str, refused: Refused) -> OwnFunction:
+    """Read the file that a function or a recipe is said to stand in, without running it."""
     found = OWN_FUNCTION.fullmatch(named)
     if found is None:
         raise refused("names no function", "write FILE.py:FUNCTION or package.module:function")
@@ -67,8 +70,11 @@ def read_function(field: str, named: str) -> OwnFunction:
         raise refused(f"is another file now, {digits}", "bring back the one that is meant, or omit the @")
     own = OwnFunction(name=f"{path.name if _is_file(place) else place}:{function}@{digits}", text=text)
     provide([own])
-    _function(own.name, refused)
     return own
+
+
+def _refusal(field: str, named: str) -> Refused:
+    return lambda problem, remedy: InputError(field, named, problem, remedy)
 
 
 def provide(functions: Iterable[OwnFunction]) -> None:
@@ -89,10 +95,7 @@ def provided(names: Iterable[str]) -> list[OwnFunction]:
 
 def function_of(name: str) -> Callable[..., Any]:
     """Return a function by the name that ``read_function`` gave; raises ``InputError`` if there is none."""
-
-    def refused(problem: str, remedy: str) -> InputError:
-        return InputError("function", name, problem, remedy)
-
+    refused = _refusal("function", name)
     if name not in _PROVIDED:
         raise refused("is not at hand", "name the file that it stands in, as the run did that used it")
     return _function(name, refused)
@@ -131,19 +134,28 @@ def _file(place: str, refused: Refused) -> Path:
 
 
 def _function(name: str, refused: Refused) -> Callable[..., Any]:
-    place, _, rest = name.rpartition(":")
-    function = rest.partition("@")[0]
-    try:
-        module = _module(place, name, _PROVIDED[name].text)
-    except Exception as error:
-        remedy = "mend it; what it imports must be installed"
-        raise refused(f"cannot be run: {told_of(error)}", remedy) from error
+    module = module_of(name, refused)
+    function = member_of(name)
     found: Any = getattr(module, function, None)
     if not callable(found):
         others = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         there = f"there are {', '.join(others[:8])}" if others else "it has none"
         raise refused(f"has no function {function}", there)
     return cast("Callable[..., Any]", found)
+
+
+def member_of(name: str) -> str:
+    """Return what is meant in a file, by a name that has its content."""
+    return name.rpartition(":")[2].partition("@")[0]
+
+
+def module_of(name: str, refused: Refused) -> ModuleType:
+    """Run a file that this process was provided with, once; raises what ``refused`` makes."""
+    try:
+        return _module(name.rpartition(":")[0], name, _PROVIDED[name].text)
+    except Exception as error:
+        remedy = "mend it; what it imports must be installed"
+        raise refused(f"cannot be run: {told_of(error)}", remedy) from error
 
 
 @cache

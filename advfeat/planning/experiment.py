@@ -3,21 +3,55 @@
 Pixels are in [0, 1] throughout; eps and step sizes are in those units.
 """
 
+import difflib
+import logging
+from collections.abc import Iterable
+from functools import cache
 from itertools import combinations
 from operator import not_
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
-from pydantic import Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    WithJsonSchema,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
+from advfeat.errors import InputError
 from advfeat.numerals import fraction
 from advfeat.planning.own_settings import further_in, merged, refused
-from advfeat.recipes import RECIPES, OwnSettings, cross_domain
-from advfeat.spec import DataSpec, EvaluationSpec, Seed, SourceSpec, Spec, TargetedAttack, TrainSpec
+from advfeat.recipes import (
+    RECIPES,
+    OwnSettings,
+    cross_domain,
+    names_file,
+    plain_name,
+    recipe_at_hand,
+    recipe_named,
+)
+from advfeat.spec import DataSpec, EvaluationSpec, Seed, SourceSpec, Spec, TargetedAttack, TrainSpec, refusal
 
-if TYPE_CHECKING:
-    RecipeName = str
-else:
-    RecipeName = Literal[tuple(RECIPES)]
+logger = logging.getLogger(__name__)
+
+
+def _check_recipe(name: str) -> str:
+    """Refuse what names no recipe."""
+    if (recipe := recipe_at_hand(name)) is not None:
+        return recipe.identity
+    nearest = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    raise refusal("is unknown", f"{hint}choose from {', '.join(RECIPES)}, or give a FILE.py")
+
+
+RecipeName = Annotated[
+    str, AfterValidator(_check_recipe), WithJsonSchema({"type": "string", "enum": list(RECIPES)})
+]
+"""A recipe's name, or a ``FILE.py`` that holds one; in an experiment what digests call it."""
 
 OF_ALL_RECIPES = ("name", "data", "other_data", "imported", "recipes", "seeds", "shards", "only")
 """The fields of an experiment that no recipe can have for itself."""
@@ -76,10 +110,21 @@ class SharedFields(Spec):
         f"{{mislabeled: {{target: {{epochs: 50}}}}}}; any but {', '.join(OF_ALL_RECIPES[:-1])}",
     )
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _own_recipes_are_read(cls, fields: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Read recipes of files, whose own settings are fields too."""
+        if not isinstance(fields, dict):
+            return handler(fields)
+        fields = _with_recipes_read(fields)
+        wider = with_settings_of(fields.get("recipes") or ())
+        return handler(fields) if issubclass(cls, wider) else cast("Self", wider.model_validate(fields))
+
     @field_validator("recipes", "seeds")
     @classmethod
     def _entries_are_unique(cls, entries: tuple[object, ...]) -> tuple[object, ...]:
-        if len(set(entries)) != len(entries):
+        names = [plain_name(entry) if isinstance(entry, str) else entry for entry in entries]
+        if len(set(names)) != len(names):
             raise ValueError("names an entry twice")
         return entries
 
@@ -90,8 +135,12 @@ class SharedFields(Spec):
 
     def of(self, recipe: RecipeName) -> Self:
         """Return the experiment with one recipe, and with its own settings in place of those of all."""
-        shared = self.model_dump(exclude={"only"})
+        recipe, shared = self.named(recipe), self.model_dump(exclude={"only"})
         return type(self).model_validate(merged(shared, self.only.get(recipe, {}) | {"recipes": (recipe,)}))
+
+    def named(self, recipe: str) -> RecipeName:
+        """Return what the experiment calls a recipe of it that a row calls by its plain name."""
+        return next((name for name in self.recipes if plain_name(name) == recipe), recipe)
 
     def own(self, settings: type[OwnSettings]) -> OwnSettings:
         """Return the settings of this class that recipes added to the experiment."""
@@ -162,25 +211,79 @@ def _with_numbers(value: Any) -> Any:
     return value if worth is None else worth
 
 
-def _with_settings_of_recipes() -> type[SharedFields]:
+def model_of(fields: dict[str, Any]) -> "type[SharedFields]":
+    """Return the model of an experiment of these fields: own settings of its recipes are fields of it."""
+    return with_settings_of(_with_recipes_read(fields).get("recipes") or ())
+
+
+def _with_recipes_read(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return plain fields that call each recipe what digests call it; raises ``InputError`` about a file."""
+    recipes, only = fields.get("recipes"), fields.get("only")
+    if isinstance(recipes, list | tuple):
+        recipes = [_identity(name) for name in recipes]
+        fields = {**fields, "recipes": recipes}
+        if isinstance(only, dict):
+            own = {plain_name(name): name for name in recipes if isinstance(name, str)}
+            fields["only"] = {own.get(name) or _identity(name): single for name, single in only.items()}
+    return fields
+
+
+def _identity(name: Any) -> Any:
+    """Return what digests call a recipe, where it is one; what is none is told as a field's mistake."""
+    return (
+        recipe_named(name).identity
+        if names_file(name) or (isinstance(name, str) and name in RECIPES)
+        else name
+    )
+
+
+def with_settings_of(recipes: Iterable[Any]) -> "type[SharedFields]":
+    """Return the model of an experiment, with the own settings of these recipes as fields too.
+
+    Raises ``InputError`` if such a setting has the name of another field.
+    """
+    own = [recipe for name in recipes if (recipe := recipe_at_hand(name)) is not None and recipe.own]
+    for recipe in own:
+        if (problem := _contradiction(Experiment, recipe.settings)) is not None:
+            raise InputError("recipes", recipe.identity, problem, "give its setting another name")
+    further = dict.fromkeys(recipe.settings for recipe in own)
+    return _wider(tuple(one for one in further if not issubclass(Experiment, one)))
+
+
+@cache
+def _wider(settings: tuple[type[Spec], ...]) -> "type[SharedFields]":
+    return _joined(Experiment, settings) if settings else Experiment
+
+
+def _with_settings_of_recipes() -> "type[SharedFields]":
     """Return the model of an experiment, with the own settings of every recipe as fields."""
+    for name, recipe in list(RECIPES.items()):
+        if recipe.own and (problem := _contradiction(SharedFields, recipe.settings)) is not None:
+            logger.warning("recipe %r is left out: it %s", name, problem)
+            del RECIPES[name]
     classes: list[type[Spec]] = list(dict.fromkeys(recipe.settings for recipe in RECIPES.values()))
     bases = {base for one in classes for base in one.__mro__[1:]}
-    own = [one for one in classes if one not in bases]
-    parts: tuple[type[Spec], ...] = (SharedFields, *own)
+    return _joined(SharedFields, [one for one in classes if one not in bases])
+
+
+def _joined(experiment: "type[SharedFields]", settings: Iterable[type[Spec]]) -> "type[SharedFields]":
+    """Return a model with the fields of an experiment and those of settings."""
+    parts: tuple[type[Spec], ...] = (experiment, *settings)
     for one, other in combinations(parts, 2):
-        _check_alike(one, other)
+        if (problem := _contradiction(one, other)) is not None:
+            raise ValueError(f"{other.__module__} {problem}")
     made: Any = create_model(
         "Experiment", __base__=parts[::-1], __module__=__name__, __doc__=SharedFields.__doc__
     )
     return cast("type[SharedFields]", made)
 
 
-def _check_alike(one: type[Spec], other: type[Spec]) -> None:
-    """Raise ``ValueError`` if two classes of settings mean different things by one name."""
+def _contradiction(one: type[Spec], other: type[Spec]) -> str | None:
+    """Say of which name two classes of settings mean different things."""
     for name in one.model_fields.keys() & other.model_fields.keys():
         if repr(one.model_fields[name]) != repr(other.model_fields[name]):
-            raise ValueError(f"{name} is a setting of {one.__module__} and another one of {other.__module__}")
+            return f"has a setting {name}, which is another one of {one.__module__}"
+    return None
 
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from types import NoneType, UnionType
@@ -15,9 +16,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from advfeat.errors import InputError, first_line
-from advfeat.planning.experiment import OF_ALL_RECIPES, Experiment
+from advfeat.planning.experiment import OF_ALL_RECIPES, Experiment, model_of
 from advfeat.planning.own_settings import merged
 from advfeat.planning.plain_text import MOST_CHARACTERS, check_text, read_json, read_yaml
+from advfeat.recipes import plain_name
 from advfeat.spec import LOCATED_SOURCES, NAMED_SOURCES, REFUSED
 
 DEFAULT_PRESET = "digits"
@@ -40,7 +42,8 @@ def load_experiment(source: str, assignments: Sequence[str] = ()) -> Experiment:
 
 
 def _assigned(fields: dict[str, Any], assignments: Sequence[str]) -> Experiment:
-    parsed = [parse_assignment(assignment, _holds_text) for assignment in assignments]
+    model = _model(fields, assignments)
+    parsed = [parse_assignment(assignment, partial(_holds_text, model)) for assignment in assignments]
     for name, value in parsed:
         if name == "recipes":
             _leave_settings_of_others(fields, value)
@@ -49,11 +52,19 @@ def _assigned(fields: dict[str, Any], assignments: Sequence[str]) -> Experiment:
     return check_experiment(fields)
 
 
+def _model(fields: dict[str, Any], assignments: Sequence[str]) -> type[BaseModel]:
+    """Return the model whose fields are assigned to: own settings of recipes that are asked for are there."""
+    asked = [each for each in assignments if each.partition("=")[0].strip() == "recipes"]
+    recipes = [value for _, value in (parse_assignment(each, lambda _: False) for each in asked)]
+    return model_of({"recipes": recipes[-1]} if recipes else fields)
+
+
 def _leave_settings_of_others(fields: dict[str, Any], recipes: Any) -> None:
     """Take away what a file says of single recipes that are not asked for: a file can be run in part."""
     of_single = fields.get("only")
     if isinstance(of_single, dict) and isinstance(recipes, list):
-        fields["only"] = {recipe: own for recipe, own in of_single.items() if recipe in recipes}
+        names = {plain_name(recipe) for recipe in recipes if isinstance(recipe, str)}
+        fields["only"] = {name: own for name, own in of_single.items() if plain_name(str(name)) in names}
 
 
 def reproduction_names() -> list[str]:
@@ -73,7 +84,7 @@ def check_experiment(fields: dict[str, Any]) -> Experiment:
     try:
         return Experiment.model_validate(fields)
     except ValidationError as error:
-        raise explained(error, Experiment) from None
+        raise explained(error, model_of(fields)) from None
 
 
 def _read_fields(source: str) -> dict[str, Any]:
@@ -137,11 +148,11 @@ _AS_YAML = re.compile(r"""\s*(?:['"[]|(?:null\s*)?\Z)""")
 """Texts and lists as YAML writes them, or nothing."""
 
 
-def _holds_text(name: str) -> bool:
+def _holds_text(model: type[BaseModel], name: str) -> bool:
     """Tell whether a field of an experiment is a text."""
     *parents, last = _in_experiment(tuple(name.split(".")))
     try:
-        return is_text(_fields_at(Experiment, tuple(parents))[last].annotation)
+        return is_text(_fields_at(model, tuple(parents))[last].annotation)
     except (KeyError, StopIteration):
         return False
 

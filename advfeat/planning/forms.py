@@ -3,15 +3,19 @@
 Every form is a pydantic model: a form in Prefect's user interface, and what ``advfeat grid`` reads.
 """
 
+import logging
 from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, create_model, field_validator
 
-from advfeat.planning.experiment import Experiment
+from advfeat.errors import InputError
+from advfeat.planning.experiment import with_settings_of
 from advfeat.recipes import RECIPES, Axis, Recipe
 from advfeat.spec import NETWORKS, Seed, Spec
+
+logger = logging.getLogger(__name__)
 
 Value = bool | str | int | float
 
@@ -139,7 +143,7 @@ def _form(recipe: Recipe[Any]) -> type[Grid]:
     for position, axis in (first | attack | target | source | own).items():
         wanted = {"min_length": 1} if axis.required else {"default": ()}
         fields[axis.name] = (
-            tuple[axis.values or _type_of(axis.field), ...],  # type: ignore[misc]  # made as it runs
+            tuple[axis.values or _type_of(axis.field, recipe), ...],  # type: ignore[misc]  # made as it runs
             Field(**wanted, description=axis.description, json_schema_extra=_at(position)),
         )
     if recipe.learner == "network in the plane":
@@ -161,15 +165,21 @@ def _form(recipe: Recipe[Any]) -> type[Grid]:
     )
 
 
-def _type_of(field: str) -> Any:
+def _type_of(field: str, recipe: Recipe[Any]) -> Any:
     """Return the type of an experiment's field, with its bounds."""
-    model: type[BaseModel] = Experiment
+    model: type[BaseModel] = with_settings_of([recipe.identity])
     *parents, last = field.split(".")
-    for parent in parents:
-        inner = _without_none(model.model_fields[parent].annotation)
-        assert issubclass(inner, BaseModel), f"{parent} of {field} holds no fields"
-        model = inner
-    found = model.model_fields[last]
+    try:
+        for parent in parents:
+            inner = _without_none(model.model_fields[parent].annotation)
+            assert issubclass(inner, BaseModel), f"{parent} of {field} holds no fields"
+            model = inner
+        found = model.model_fields[last]
+    except (KeyError, AssertionError, ValueError):
+        problem = f"has an axis of {field!r}, which is no field of an experiment"
+        raise InputError(
+            "recipes", recipe.identity, problem, "name a field, its own or such as attack.eps"
+        ) from None
     annotation = _without_none(found.annotation)
     return Annotated[(annotation, *found.metadata)] if found.metadata else annotation
 
@@ -180,7 +190,28 @@ def _without_none(annotation: Any) -> Any:
     return annotation
 
 
-GRIDS: Mapping[str, type[Grid]] = {name: _form(recipe) for name, recipe in RECIPES.items()}
+class _Forms(dict[str, type[Grid]]):
+    """Forms by the names of recipes; that of a recipe of a file is made when it is first asked for."""
+
+    def __missing__(self, name: str) -> type[Grid]:
+        recipe = RECIPES[name]
+        installed = RECIPES.get(recipe.name) is recipe and recipe.name in self
+        self[name] = self[recipe.name] if installed else _form(recipe)
+        return self[name]
+
+
+def _forms() -> _Forms:
+    found = _Forms()
+    for name, recipe in list(RECIPES.items()):
+        try:
+            found[name] = _form(recipe)
+        except InputError as error:
+            logger.warning("recipe %r is left out: %s", name, error)
+            del RECIPES[name]
+    return found
+
+
+GRIDS: Mapping[str, type[Grid]] = _forms()
 """The form of each recipe."""
 
 

@@ -17,7 +17,7 @@ from advfeat.errors import InputError
 from advfeat.planning.experiment import Experiment, RecipeName
 from advfeat.planning.experiment_file import explained, is_text, load_experiment, parse_assignment
 from advfeat.planning.forms import GRIDS, Grid, Value, axes_of
-from advfeat.recipes import RECIPES
+from advfeat.recipes import RECIPES, plain_name
 
 _STEPS_OF_ROBUST_TRAINING = 7
 """As of the published robust networks of Ilyas et al. 2019."""
@@ -104,7 +104,7 @@ def axis_value(experiment: Experiment, recipe: RecipeName, axis: str) -> Value:
     if axis == "data":
         return experiment.data.source
     # Where an axis plays no part in a recipe, the experiment has a value all the same.
-    axes = chain(axes_of(RECIPES[recipe]), *map(axes_of, RECIPES.values()))
+    axes = chain(axes_of(RECIPES[experiment.named(recipe)]), *map(axes_of, RECIPES.values()))
     value: Any = experiment
     for name in next(entry.field for entry in axes if entry.name == axis).split("."):
         if value is None:
@@ -121,7 +121,7 @@ def title_of(recipe: RecipeName, grid: Grid) -> str:
     axes = grid.model_dump(exclude={"seeds", "combine", "settings", "limit"})
     seeds = f"{len(grid.seeds)} seed{'s' if len(grid.seeds) != 1 else ''}"
     shown = [_shown(name, values) for name, values in axes.items() if values]
-    return " · ".join([recipe, *shown, seeds])
+    return " · ".join([plain_name(recipe), *shown, seeds])
 
 
 def _axes(recipe: RecipeName, grid: Grid) -> dict[str, tuple[Value, ...]]:

@@ -17,6 +17,7 @@ from advfeat.files.place import absolute_source
 from advfeat.planning.cost import attack_seconds, data_bytes, passing_bytes, training_bytes
 from advfeat.planning.experiment import Experiment, RecipeName
 from advfeat.planning.own_networks import check_measures, check_networks, check_weights, code_of, trainings
+from advfeat.planning.own_recipes import check_recipes
 from advfeat.planning.shards import rows_at_once, shard_rows
 from advfeat.recipes import (
     RECIPES,
@@ -27,6 +28,7 @@ from advfeat.recipes import (
     d_det,
     imported,
     leakage,
+    plain_name,
     two_dimensional,
 )
 from advfeat.spec import SMALLEST_SIDE, DataSpec, SourceSpec, TrainSpec
@@ -141,12 +143,13 @@ class Layout:
         check_networks(experiment, self.images.shape, self._classes)
         check_weights(experiment, self.images.shape, self._classes)
         check_measures(experiment, self.images.shape, self._classes)
+        check_recipes(experiment, self.images.shape, self.images.train_size, self._classes)
         _check_permutation(experiment)
         _check_autoattack(experiment, self.images.shape)
         self._experiment, self._on_gpus, self._stages = experiment, on_gpus, stages
         self._code = code_of(experiment)
         self._all_images, self._all_imported = images, imported
-        self._whose = "" if whose is None else f" of {whose}"
+        self._whose = "" if whose is None else f" of {plain_name(whose)}"
         self._add(self.images.stage)
 
     def _add(self, stage: Stage) -> str:
@@ -380,9 +383,9 @@ class Layout:
     def _add_dataset(self, recipe: Recipe[Any], seed: int, inputs: dict[str, str]) -> str:
         if recipe.originals == "unknown":
             return self._add_imported()
-        name = recipe.dataset_of or recipe.name
-        title = f"data set {name}{self._whose if name != recipe.name else ''}, seed {seed}"
-        parameters = {"recipe": name, "seed": seed, **self._settings(recipe)}
+        of = recipe if recipe.dataset_of is None else RECIPES[recipe.dataset_of]
+        title = f"data set {of.name}{self._whose if of.name != recipe.name else ''}, seed {seed}"
+        parameters = {"recipe": of.identity, "seed": seed, **self._settings(recipe)}
         images = self._add_other_domain() if recipe.originals == "other domain" else self.images
         if recipe.make is None:
             parts: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from advfeat.errors import InputError
 from advfeat.extensions.functions import OwnFunction, provided
 from advfeat.planning.experiment import Experiment
 from advfeat.recipes import RECIPES
+from advfeat.recipes.shared.own import code_of_recipes
 from advfeat.spec import STORED_MODEL, SourceSpec, TrainSpec, is_own, is_own_loss
 
 logger = logging.getLogger(__name__)
@@ -143,11 +144,11 @@ def check_measures(experiment: Experiment, image_shape: tuple[int, ...], classes
 
 
 def code_of(experiment: Experiment) -> tuple[OwnFunction, ...]:
-    """Return the files of own networks, losses and figures, as workers are given them."""
+    """Return the files of own networks, losses, figures and recipes, as workers are given them."""
     described = experiment.model_dump(mode="json")
     found = (_at(described, path) for path in _SETTLED if path[-1] != "weights")
     names = {name for each in found for name in (each if isinstance(each, list) else [each])}
-    return tuple(provided(names - {None}))
+    return (*provided(names - {None}), *code_of_recipes(experiment.recipes))
 
 
 def trainings(experiment: Experiment) -> dict[str, TrainSpec]:

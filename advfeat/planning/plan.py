@@ -13,6 +13,7 @@ from advfeat.planning.novelty import Novelties
 from advfeat.planning.own_networks import settled
 from advfeat.planning.stored_models import check_stored_models
 from advfeat.recipes import RECIPES
+from advfeat.recipes.shared.own import code_of_recipes
 from advfeat.storage import Stage, Store
 
 
@@ -71,7 +72,8 @@ def build_plan(experiment: Experiment, *, on_gpus: bool = False) -> Plan:
             roles = layouts[recipe].add_recipe(RECIPES[recipe], seed)
             made_of |= {f"{recipe}/{seed}/{role}": digest for role, digest in roles.items()}
     parameters = {"experiment": experiment.described()}
-    stages.add(Stage(kind="report", title="report", parameters=parameters, inputs=made_of))
+    code = code_of_recipes(experiment.recipes)
+    stages.add(Stage(kind="report", title="report", parameters=parameters, inputs=made_of, code=code))
     return Plan(tuple(stages))
 
 
@@ -112,6 +114,7 @@ def grid_report(
 ) -> Stage:
     """Return the stage that compares the finished points of a grid, of which ``missing`` more failed."""
     described = [point.model_dump(mode="json") for point in points]
+    recipes = {name for point in points[:1] for name in point.experiment.recipes}  # all have the same
     return Stage(
         kind="grid_report",
         title="report",
@@ -121,6 +124,7 @@ def grid_report(
             for number, roles in enumerate(made_of)
             for role, digest in roles.items()
         },
+        code=code_of_recipes(recipes),
     )
 
 

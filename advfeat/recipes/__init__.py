@@ -1,6 +1,7 @@
 """The recipes: a file each, which holds all that is known of it. A file that is put here is a recipe.
 
-Nothing here imports torch: what computes is imported when it computes.
+So is one that an experiment names, or that is installed (``advfeat.recipes.shared.own``). Nothing here
+imports torch: what computes is imported when it computes.
 """
 
 from importlib import import_module
@@ -8,40 +9,57 @@ from pkgutil import iter_modules
 from typing import Any
 
 from advfeat.errors import InputError
+from advfeat.recipes.shared.own import installed_recipes, names_file, read_recipe, recipe_by_identity
+from advfeat.recipes.shared.perturbed import perturbed
 from advfeat.recipes.shared.recipe import (
     DROPPED,
     Axis,
     Claim,
     Given,
+    Labels,
     Making,
     OwnSettings,
     Published,
     Recipe,
     SourceRole,
+    plain_name,
 )
 
 __all__ = [
+    "BUILT_IN",
     "DROPPED",
     "RECIPES",
     "Axis",
     "Claim",
     "Given",
+    "Labels",
     "Making",
     "OwnSettings",
     "Published",
     "Recipe",
     "SourceRole",
+    "names_file",
+    "perturbed",
+    "plain_name",
+    "recipe_at_hand",
+    "recipe_named",
 ]
 
 
 class _Recipes(dict[str, Recipe[Any]]):
-    """Recipes by name; one that is not here is refused, as a store may hold data sets of others."""
+    """Recipes by name; those of the user's own also by name and content, once they are at hand.
+
+    Any other is refused, as a store may hold data sets of others.
+    """
 
     def __missing__(self, name: str) -> Recipe[Any]:
-        raise InputError("recipe", name, "is unknown", f"choose from {', '.join(self)}")
+        if (own := recipe_at_hand(name)) is not None:
+            return own
+        remedy = f"choose from {', '.join(self)}, or give a FILE.py"
+        raise InputError("recipe", name, "is unknown", remedy)
 
 
-def _recipes() -> _Recipes:
+def _built_in() -> _Recipes:
     found = _Recipes()
     for module in iter_modules(__path__):
         if not module.ispkg:
@@ -52,5 +70,28 @@ def _recipes() -> _Recipes:
     return found
 
 
-RECIPES = _recipes()
-"""Every recipe by its name, in the order of names."""
+RECIPES = _built_in()
+"""Every recipe by its name, in the order of names; behind them those that are installed besides."""
+
+BUILT_IN = tuple(RECIPES)
+"""The recipes of this package."""
+
+RECIPES |= {recipe.name: recipe for recipe in installed_recipes(BUILT_IN)}
+
+
+def recipe_at_hand(name: object) -> Recipe[Any] | None:
+    """Return a recipe by its name, or by what digests call it, without reading a file."""
+    if not isinstance(name, str):
+        return None
+    found = RECIPES.get(plain_name(name))
+    return found if found is not None and name in (found.name, found.identity) else recipe_by_identity(name)
+
+
+def recipe_named(name: str) -> Recipe[Any]:
+    """Return a recipe by its name or its file, which is read; raises ``InputError``."""
+    if not names_file(name):
+        return RECIPES[name]
+    recipe = read_recipe(name)
+    if recipe.name in BUILT_IN:
+        raise InputError("recipes", name, "has the name of a recipe of advfeat", "give it another")
+    return recipe

@@ -71,7 +71,8 @@ def compare(store: Store, first: str, second: str) -> Comparison:
     A grid's report holds what its points set; the rest is taken from the presets of the installed package.
     """
     runs = [_Run(store, digest) for digest in (first, second)]
-    axes = [axis for axis in AXES if any(axis in run.varying for run in runs)]
+    varying = {axis: None for run in runs for axis in run.varying}
+    axes = sorted(varying, key=lambda axis: AXES.index(axis) if axis in AXES else len(AXES))
     sides = [run.by_place(axes) for run in runs]
     return Comparison(
         changes=tuple(_changes(*(run.settings() for run in runs))),

@@ -29,7 +29,7 @@ def _beside_control(row: Row, rows: Rows, experiment: Experiment) -> Row:
 
 def _made_alike(name: str, other: str, experiment: Experiment) -> bool:
     """Whether two recipes have the same attack and the same source model, as far as both have one."""
-    recipe, held_against = RECIPES[name], RECIPES[other]
+    recipe, held_against = (RECIPES[experiment.named(each)] for each in (name, other))
     shared = ["attack"] if recipe.attacks and held_against.attacks else []
     if recipe.source is not None and recipe.source == held_against.source:
         shared.append(recipe.source)

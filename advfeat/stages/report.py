@@ -8,7 +8,7 @@ import pandas as pd
 
 from advfeat.datasets.lineage import lineage, lineage_text
 from advfeat.planning import Experiment, RecipeName
-from advfeat.recipes import RECIPES
+from advfeat.recipes import RECIPES, plain_name
 from advfeat.report.controls import with_controls
 from advfeat.report.html import render
 from advfeat.report.markdown import markdown_report
@@ -28,13 +28,13 @@ def write_report(stage: Stage, store: Store) -> ArtifactRef:
         rows = with_controls(rows, Experiment.model_validate(experiment))
         shown, planes, lineages = {}, {}, {}
         for recipe in experiment["recipes"]:
-            digest = stage.inputs[f"{recipe}/{first_seed}/dataset"]
+            name, digest = plain_name(recipe), stage.inputs[f"{recipe}/{first_seed}/dataset"]
             if RECIPES[recipe].learner == "network in the plane":
                 names = [file.name for file in store.manifest(digest).files]
-                planes[recipe] = [store.read(digest, name).decode() for name in sorted(names, reverse=True)]
+                planes[name] = [store.read(digest, name).decode() for name in sorted(names, reverse=True)]
             else:
-                shown[recipe] = examples(store, digest)
-            lineages[recipe] = lineage_text(lineage(store, digest))
+                shown[name] = examples(store, digest)
+            lineages[name] = lineage_text(lineage(store, digest))
         classes = read_classes(store, stage.inputs["images"])
         page = render(experiment, rows, shown, planes, lineages, stage.inputs, classes)
         (folder / "report.html").write_text(page, encoding="utf-8")

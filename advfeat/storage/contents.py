@@ -15,7 +15,7 @@ MOST_MANIFEST_BYTES = 16 << 20
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=1 << 48)]
-RecipeName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,79}$")]
+RecipeName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,79}((\.py)?@[0-9a-f]{16})?$")]
 """A store may hold data sets of recipes that are not installed."""
 
 Side = Annotated[int, Field(ge=1, le=1 << 16)]
@@ -25,7 +25,13 @@ class _Form(BaseModel):
     model_config = ConfigDict(from_attributes=True, strict=True)
 
 
+class _OwnRecipe(_Form):
+    summary: str
+    source: str | None
+
+
 class _Metrics(_Form):
+    own_recipe: _OwnRecipe | None = None
     train_size: Count = 0
     test_size: Count = 0
     wrong_label_share: Share | None = None

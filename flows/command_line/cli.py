@@ -80,7 +80,7 @@ def reproduce(
 
 @app.command()
 def grid(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="clean, d_rand, d_det, …")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="clean, d_rand, d_det, …, or a FILE.py")],
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -100,12 +100,12 @@ def grid(
 ) -> None:
     """Run one recipe over a grid: every combination of the values given, shared parts once."""
     from advfeat.planning import load_grid, title_of
-    from advfeat.recipes import RECIPES
+    from advfeat.recipes import plain_name, recipe_named
     from advfeat.storage import Store
 
     if ray is not None:
         os.environ["RAY_ADDRESS"] = ray
-    name = RECIPES[recipe].name
+    name = recipe_named(recipe).identity
     form = load_grid(name, assignments or [])
     place = Store(store)
     place.check_writable()
@@ -115,7 +115,13 @@ def grid(
         result = launch_grid(name, form, place, at_once, stage_timeout)
     from advfeat.flows.command_line.table import print_grid
 
-    _print_result(result, place, f"grid-{name}", as_json, lambda rows: print_grid(title_of(name, form), rows))
+    _print_result(
+        result,
+        place,
+        f"grid-{plain_name(name)}",
+        as_json,
+        lambda rows: print_grid(title_of(name, form), rows),
+    )
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isclose
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -125,6 +126,11 @@ class Axis:
     """Whether the axis must have a value, as the field has no default that can be used."""
 
 
+def plain_name(identity: str) -> str:
+    """Return the name of a recipe by what digests call it, or by its file, whether it is at hand or not."""
+    return PurePath(identity.partition("@")[0]).name.removesuffix(".py")
+
+
 def _nothing_is_missing(_: Any) -> str | None:
     return None
 
@@ -143,7 +149,7 @@ class Recipe(Generic[OwnSettings]):
     """One way to turn (images, labels, source model) into a training set."""
 
     name: str
-    """That of its file."""
+    """That of its file, or of its entry point."""
     summary: str
     """What a target model learns from, in a line that fits behind "learn from"."""
     claim: Claim
@@ -194,8 +200,15 @@ class Recipe(Generic[OwnSettings]):
     """The recipe whose data set it learns from; its own if unset."""
     transfers: bool = False
     """Whether it also measures how many of its examples fool a network like the target model."""
+    own: str = ""
+    """Where it is the user's own, its name and its file's content: ``mirrored.py@0123456789abcdef``."""
     page: str = ""
     """Its page in ``docs/recipes/``, where it shares one; that of its name if unset."""
+
+    @property
+    def identity(self) -> str:
+        """What an experiment and a digest call it: its name, which has its content where it is the user's."""
+        return self.own or self.name
 
     @property
     def dataset_settings(self) -> tuple[str, ...]:

@@ -1,0 +1,126 @@
+"""Tries a user's own recipes before anything is computed: on labels and images that are drawn at random."""
+
+import logging
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from advfeat.errors import InputError
+from advfeat.planning.experiment import Experiment
+from advfeat.recipes import RECIPES, Given, Making, Recipe, plain_name
+from advfeat.spec import Spec, TargetedAttack, TrainSpec
+
+logger = logging.getLogger(__name__)
+
+_IMAGES = 4
+"""How many images are made; labels are those of as many images as there are."""
+
+_DRAWN = 256
+"""Rows of probabilities, repeated for all images."""
+
+
+def check_recipes(experiment: Experiment, image_shape: tuple[int, ...], count: int, classes: int) -> None:
+    """Call what own recipes are made of; raises ``InputError`` about ``recipes`` for what cannot be used."""
+    names = {plain_name(name) for name in experiment.recipes}
+    for name in experiment.recipes:
+        recipe = RECIPES[name]
+        if not recipe.own:
+            continue
+        if recipe.control is not None and recipe.control not in RECIPES and recipe.control not in names:
+            logger.warning("%s is held against %r, which is no recipe here", name, recipe.control)
+        source = getattr(experiment, recipe.source) if recipe.source is not None else None
+        own = experiment.own(recipe.settings)
+        attack = experiment.attack if recipe.attacks else None
+        asked = (name, own.model_dump_json(), source, attack, tuple(image_shape), count, classes)
+        if asked not in _tried:
+            _try(name, own, source, attack, tuple(image_shape), count, classes)
+            _tried.add(asked)
+
+
+_tried: set[Any] = set()
+"""What has been tried in this process: points of a grid ask again and again."""
+
+
+def _try(
+    name: str,
+    own: Spec,
+    source: TrainSpec | None,
+    attack: TargetedAttack | None,
+    image_shape: tuple[int, ...],
+    count: int,
+    classes: int,
+) -> None:
+    recipe = RECIPES[name]
+    given, again = (_given(name, own, source is not None, count, classes) for _ in range(2))
+    labels = recipe.relabel(given)
+    if not np.array_equal(labels, recipe.relabel(again)):
+        raise _refused(name, "labels the same images differently a second time", "draw from given.rng alone")
+    if recipe.sample is not None:
+        recipe.sample(given, labels)
+    recipe.in_words(own)
+    if recipe.make is not None and recipe.originals == "images":
+        _try_making(recipe, own, source, attack, image_shape, classes)
+
+
+def _given(name: str, own: Spec, has_source: bool, count: int, classes: int) -> Given[Any]:
+    draw = np.random.default_rng(0)
+
+    def probabilities() -> NDArray[np.float32]:
+        if not has_source:
+            problem = "asks for a source model's probabilities, and names no source"
+            raise _refused(name, problem, 'give the recipe source="source"')
+        drawn = draw.dirichlet(np.ones(classes), min(count, _DRAWN)).astype(np.float32)
+        return np.resize(drawn, (count, classes))
+
+    labels = draw.integers(classes, size=count)
+    return Given(
+        labels=labels,
+        classes=classes,
+        rng=np.random.default_rng(1),
+        settings=own,
+        probabilities=probabilities,
+    )
+
+
+def _try_making(
+    recipe: Recipe[Any],
+    own: Spec,
+    source: TrainSpec | None,
+    attack: TargetedAttack | None,
+    image_shape: tuple[int, ...],
+    classes: int,
+) -> None:
+    import torch
+
+    from advfeat.models import build
+
+    assert recipe.make is not None
+    if source is None:
+        raise _refused(recipe.identity, "makes images, and names no source", 'give it source="source"')
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build(source.model, width=source.width, image_shape=image_shape, classes=classes).eval()
+        images = torch.rand(_IMAGES, *image_shape)
+    numbers = torch.arange(_IMAGES) % classes
+    making = Making(
+        originals=images,
+        labels=numbers,
+        own_labels=numbers.flip(0),
+        rows=range(_IMAGES),
+        count=_IMAGES,
+        originals_of=lambda rows: images[torch.as_tensor(list(rows)) % _IMAGES],
+        source_model=model,
+        guards=(),
+        attack=attack and attack.model_copy(update={"steps": 1, "restarts": 0}),
+        settings=own,
+        seed=0,
+        progress=None,
+    )
+    if not torch.equal(recipe.make(making), recipe.make(making)):
+        problem = "makes other images of the same ones a second time"
+        raise _refused(recipe.identity, problem, "draw from making.seed and making.rows alone")
+
+
+def _refused(name: str, problem: str, remedy: str) -> InputError:
+    return InputError("recipes", name, problem, remedy)
