@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from advfeat.recipes import RECIPES
+from advfeat.recipes import BUILT_IN
 
 PREFECT_FILE = Path(__file__).parent / "prefect.yaml"
 _LINES = re.compile(r"(?:^  - \{<<: \[\*grid, \*(\w+)\], entrypoint: [\w.]+\}\n)+", re.MULTILINE)
@@ -15,7 +15,7 @@ def with_all_recipes(text: str) -> str:
     def lines(match: re.Match[str]) -> str:
         return "".join(
             f"  - {{<<: [*grid, *{match[1]}], entrypoint: advfeat.flows.recipes.{name}}}\n"
-            for name in RECIPES
+            for name in BUILT_IN
         )
 
     return _LINES.sub(lines, text)

@@ -1,7 +1,9 @@
 """What this project offers on a Prefect server: main job, a form for each recipe, regression check."""
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from prefect import Flow
@@ -19,6 +21,7 @@ from advfeat.flows.prefect_api import check_api
 from advfeat.flows.recipes import FLOWS
 from advfeat.flows.regression import regression
 from advfeat.planning import load_experiment
+from advfeat.recipes.shared.own import FILES
 
 _EARLIER_ENTRYPOINTS = ("flows.", "flows/")
 """Flows were modules of a package ``flows`` of their own before they were part of ``advfeat``."""
@@ -78,6 +81,12 @@ def _all_pages(read: Callable[..., list[DeploymentResponse]]) -> Iterator[Deploy
         offset += len(page)
 
 
+def _where_recipes_are() -> dict[str, Any]:
+    """Return what lets runs find the recipes whose files the environment names here."""
+    files = [str(Path(file).absolute()) for file in os.environ.get(FILES, "").split(os.pathsep) if file]
+    return {"env": {FILES: os.pathsep.join(files)}} if files else {}
+
+
 def _deployment(flow: Flow[..., Any], name: str, parameters: dict[str, Any]) -> RunnerDeployment:
     return RunnerDeployment.from_flow(
         flow,
@@ -85,5 +94,6 @@ def _deployment(flow: Flow[..., Any], name: str, parameters: dict[str, Any]) -> 
         description=flow.description,
         parameters=parameters,
         tags=["advfeat", flow.name],
+        job_variables=_where_recipes_are(),
         entrypoint_type=EntrypointType.MODULE_PATH,
     )

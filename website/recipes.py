@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from advfeat.recipes import RECIPES, Published, Recipe
+from advfeat.recipes import BUILT_IN, RECIPES, Published, Recipe
 
 TABLE_MARK = "<!-- the table of all recipes -->"
 PAGES_MARK = "      # the page of each recipe\n"
@@ -25,7 +25,7 @@ def table_of_recipes() -> str:
 def navigation(configuration: str) -> str:
     """Return the configuration of the site with the page of each recipe in its navigation."""
     assert PAGES_MARK in configuration
-    pages = dict.fromkeys(page_of(name) for name in RECIPES)
+    pages = dict.fromkeys(page_of(name) for name in BUILT_IN)
     return configuration.replace(
         PAGES_MARK, "".join(f'      "docs/recipes/{page}.md",\n' for page in sorted(pages))
     )
@@ -34,7 +34,7 @@ def navigation(configuration: str) -> str:
 def _row(recipe: Recipe[Any]) -> str:
     claim = f"{'teaches' if recipe.claim.teaches else 'does not teach'}: {recipe.claim.because}"
     control = f"`{recipe.control}`" if recipe.control else "its own"
-    page = f"[{page_of(recipe.name)}]({page_of(recipe.name)}.md)"
+    page = "of its own" if recipe.own else f"[{page_of(recipe.name)}]({page_of(recipe.name)}.md)"
     cells = (f"`{recipe.name}`", recipe.summary, claim, control, _published(recipe.published), page)
     return f"| {' | '.join(cells)} |\n"
 

@@ -81,4 +81,4 @@ def _differences(wanted: dict[str, Any], given: dict[str, Any], prefix: str = ""
         if isinstance(value, dict) and isinstance(other, dict):
             yield from _differences(value, other, f"{prefix}{name}.")
         elif value != other:
-            yield f"{prefix}{name}={value if isinstance(value, str) else json.dumps(value)}"
+            yield f"{prefix}{name}={value if isinstance(value, str) and value else json.dumps(value)}"

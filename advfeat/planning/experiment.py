@@ -242,12 +242,17 @@ def with_settings_of(recipes: Iterable[Any]) -> "type[SharedFields]":
 
     Raises ``InputError`` if such a setting has the name of another field.
     """
-    own = [recipe for name in recipes if (recipe := recipe_at_hand(name)) is not None and recipe.own]
-    for recipe in own:
-        if (problem := _contradiction(Experiment, recipe.settings)) is not None:
-            raise InputError("recipes", recipe.identity, problem, "give its setting another name")
-    further = dict.fromkeys(recipe.settings for recipe in own)
-    return _wider(tuple(one for one in further if not issubclass(Experiment, one)))
+    found = (recipe_at_hand(name) for name in recipes)
+    own = {recipe.name: recipe for recipe in found if recipe is not None and recipe.own}
+    further: list[type[Spec]] = []
+    for recipe in own.values():
+        before: tuple[type[Spec], ...] = (Experiment, *further)
+        for other in before:
+            if (problem := _contradiction(other, recipe.settings)) is not None:
+                raise InputError("recipes", recipe.identity, problem, "give its setting another name")
+        if not any(issubclass(other, recipe.settings) for other in before):
+            further.append(recipe.settings)
+    return _wider(tuple(further))
 
 
 @cache

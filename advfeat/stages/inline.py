@@ -1,8 +1,11 @@
 """Computes a stage in this process, without Prefect; trainings by several processes start a Ray."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 
 from advfeat.extensions import provide
+from advfeat.planning import Experiment, build_plan
+from advfeat.report.rows import Row, read_rows
 from advfeat.stages.dataset import make_dataset, make_shard
 from advfeat.stages.evaluation import evaluate
 from advfeat.stages.grid_report import write_grid_report
@@ -28,6 +31,17 @@ _COMPUTATIONS: dict[StageKind, Callable[[Stage, Store], ArtifactRef]] = {
     "report": write_report,
     "grid_report": write_grid_report,
 }
+
+
+def computed_rows(experiment: Experiment, store: str | os.PathLike[str]) -> Sequence[Row]:
+    """Compute an experiment, stage after stage; return its rows, one a recipe.
+
+    For what is small: a test of a recipe of one's own takes seconds. ``store`` is a folder or fsspec URI.
+    """
+    place, plan = Store(os.fspath(store)), build_plan(experiment)
+    for stage in plan.stages:
+        compute(stage, place)
+    return read_rows(place, plan.report.digest)
 
 
 def compute(stage: Stage, store: Store) -> ArtifactRef:

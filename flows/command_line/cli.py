@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from advfeat.errors import AdvfeatError, InputError, OutputLostError, first_line
-from advfeat.flows.command_line import cluster_commands, dataset_commands, store_commands, upkeep_commands
+from advfeat.flows.command_line import (
+    cluster_commands,
+    dataset_commands,
+    new_commands,
+    store_commands,
+    upkeep_commands,
+)
 from advfeat.flows.command_line.options import (
     DEFAULT_STORE,
     AsJSON,
@@ -199,6 +205,7 @@ store_commands.register(app)
 upkeep_commands.register(app)
 dataset_commands.register(app)
 cluster_commands.register(app)
+new_commands.register(app)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ An experiment and its digests call such a recipe by its name and its file's cont
 is another recipe: ``mirrored.py@0123456789abcdef``, or ``mirrored@0123456789abcdef`` where it is installed.
 """
 
+import keyword
 import logging
 import os
 import re
@@ -125,6 +126,14 @@ def _of_entry_point(entry: EntryPoint) -> Recipe[Any] | None:
         return None
 
 
+def check_name(name: str) -> None:
+    """Raise ``InputError`` for what cannot be a recipe's name."""
+    if _NAME.fullmatch(name) is None or keyword.iskeyword(name):
+        raise InputError(
+            "name", name, "is no recipe's name", "use small letters, digits and _, a letter first"
+        )
+
+
 def _refusal(named: str) -> Refused:
     return lambda problem, remedy: InputError("recipes", named, problem, remedy)
 
@@ -135,8 +144,7 @@ def _recipe_of(code: str, name: str, refused: Refused) -> Recipe[Any]:
     found = getattr(module_of(code, refused), constant, None)
     if not isinstance(found, Recipe):
         raise refused(f"has no recipe {constant}", f"write {constant} = Recipe(name={name!r}, …)")
-    if _NAME.fullmatch(name) is None:
-        raise refused(f"makes {name!r} a recipe's name", "use small letters, digits and _, a letter first")
+    check_name(name)
     if found.name != name:
         raise refused(f"calls its recipe {found.name!r}", f"name it {name!r}, as its file or entry point")
     if not (isinstance(found.settings, type) and issubclass(found.settings, Spec)):

@@ -1,0 +1,356 @@
+"""Recipes of the user's own: read, tried by the plan, named by content, and then used as ours."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+from runpy import run_path
+
+import pytest
+from ray import cloudpickle
+
+from advfeat.catalogue.descriptions import chosen, described
+from advfeat.datasets.card import card_of
+from advfeat.errors import InputError
+from advfeat.export import export
+from advfeat.extensions import functions
+from advfeat.flows.command_line.cli import app
+from advfeat.flows.recipes import FLOWS
+from advfeat.planning import Plan, build_grid_plan, build_plan, load_experiment, load_grid, points, title_of
+from advfeat.planning.forms import GRIDS
+from advfeat.recipes import RECIPES, recipe_named
+from advfeat.report.rows import read_rows
+from advfeat.stages.images import StoredImages
+from advfeat.storage import Stage, Store
+from tests.inline import compute, compute_all
+
+MIRRORED = """
+from typing import Annotated
+
+import numpy as np
+from pydantic import AfterValidator, Field
+
+from advfeat.recipes import Axis, Claim, Recipe
+from advfeat.spec import Spec
+
+
+def rounded(share: float) -> float:
+    return round(share, 3)
+
+
+class Settings(Spec):
+    share: Annotated[float, AfterValidator(rounded)] = Field(default=1, ge=0, le=1, description="moved")
+    note: str = Field(default="", description="a text")
+
+
+def relabel(given):
+    moved = given.rng.random(len(given.labels)) < given.settings.share
+    return np.where(moved, given.classes - 1 - given.labels, given.labels)
+
+
+RECIPE = Recipe(
+    name="mirrored",
+    summary="images under the mirrored class",
+    claim=Claim(teaches=False, because="the labels are never right"),
+    control="clean",
+    settings=Settings,
+    in_words=lambda settings: f"{100 * settings.share:.0f} % mirrored",
+    axes=(Axis("share", "share", "shares of the images that are mirrored"),),
+    relabel=relabel,
+)
+"""
+BRIGHTER = """
+from advfeat.recipes import Claim, Recipe
+
+RECIPE = Recipe(
+    name="brighter",
+    summary="brighter images under their labels",
+    claim=Claim(teaches=True, because="they are the images"),
+    source="weak_source",
+    attacks=True,
+    relabel=lambda given: given.labels,
+    make=lambda making: (making.originals + 0.01 * making.attack.eps).clamp(0, 1),
+)
+"""
+SMALL = ("seeds=[0]", "data.train_size=64", "data.test_size=40", "source.epochs=1", "target.epochs=1")
+NARROW = ("weak_source.epochs=2", "shards=1", "attack.steps=2", "target.width=4", "source.width=4")
+
+
+@pytest.fixture(autouse=True)
+def _unprovided() -> Iterator[None]:
+    """Each test begins as a process that knows no code of the user's."""
+    functions._PROVIDED.clear()
+    yield
+    functions._PROVIDED.clear()
+
+
+@pytest.fixture
+def mirrored(tmp_path: Path) -> Path:
+    return written(tmp_path / "mirrored.py", MIRRORED)
+
+
+def written(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def plan(*recipes: Path | str, settings: tuple[str, ...] = ()) -> Plan:
+    asked = f"recipes={json.dumps([str(recipe) for recipe in recipes])}"
+    return build_plan(load_experiment("digits", [*SMALL, *NARROW, asked, *settings]))
+
+
+def data_set(made: Plan, recipe: str = "mirrored") -> Stage:
+    (found,) = (stage for stage in made.stages if stage.title == f"data set {recipe}, seed 0")
+    return found
+
+
+def test_a_starting_file_passes_its_test_and_is_short(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with chdir(tmp_path):
+        app(["new", "recipe", "nudged"], standalone_mode=False)
+        assert "pytest test_nudged.py" in capsys.readouterr().out
+        assert len(Path("nudged.py").read_text().splitlines()) <= 40
+        for again, told in (("nudged", "would overwrite nudged.py"), ("d_det", "is a recipe of advfeat")):
+            with pytest.raises(InputError, match=told):
+                app(["new", "recipe", again], standalone_mode=False)
+        with pytest.raises(InputError, match="is no recipe's name"):
+            app(["new", "recipe", "No-Name"], standalone_mode=False)
+        sys.path.insert(0, str(tmp_path))
+        try:
+            tests = run_path("test_nudged.py")
+        finally:
+            sys.path.remove(str(tmp_path))
+        tests["test_labels"]()
+        tests["test_what_it_teaches"](tmp_path / "store")
+
+
+def test_what_it_is_called_is_its_content_wherever_it_lies(mirrored: Path, tmp_path: Path) -> None:
+    here = data_set(plan("clean", mirrored))
+    assert here.parameters["recipe"].startswith("mirrored.py@")
+    assert here.parameters["share"] == 1.0
+    elsewhere = written(tmp_path / "elsewhere/mirrored.py", MIRRORED)
+    assert data_set(plan(elsewhere)).digest == here.digest
+    with chdir(tmp_path):
+        assert data_set(plan(here.parameters["recipe"])).digest == here.digest
+        settings = ("only={mirrored.py: {target: {epochs: 2}, share: 0.5}}", "note=of: no number #1")
+        assert data_set(plan("mirrored.py", settings=settings)).parameters["share"] == 0.5
+    assert data_set(plan(mirrored, settings=("share=0.25",))).digest != here.digest
+    other = written(tmp_path / "other/mirrored.py", MIRRORED + "\n# another file\n")
+    assert data_set(plan(other)).digest != here.digest
+    functions._PROVIDED.clear()
+    with chdir(other.parent), pytest.raises(InputError, match="is another file now"):
+        plan(here.parameters["recipe"])
+
+
+def test_recipes_that_are_ours_do_not_change(mirrored: Path) -> None:
+    alone, beside = plan("clean", "d_rand"), plan("clean", "d_rand", mirrored)
+    assert {stage.digest for stage in alone.stages[:-1]} < {stage.digest for stage in beside.stages}
+    assert load_experiment("digits", ["recipes=[clean]"]).recipes == ("clean",)
+    with pytest.raises(InputError, match=r"share: 0\.5 is given to a field that does not exist"):
+        plan("clean", settings=("share=0.5",))
+
+
+def test_its_rows_stand_beside_its_control_and_need_no_file(
+    mirrored: Path, tmp_path: Path, local_store: Store
+) -> None:
+    brighter = written(tmp_path / "brighter.py", BRIGHTER)
+    made = plan("clean", mirrored, brighter, settings=("share=0.9",))
+    mirrored.unlink()
+    brighter.unlink()
+    compute_all(made, local_store)
+    clean, of_mirrored, of_brighter = read_rows(local_store, made.report.digest)
+    assert (of_mirrored.recipe, of_mirrored.control_accuracy) == ("mirrored", clean.test_accuracy)
+    assert of_mirrored.wrong_label_share is not None
+    assert 0.7 < of_mirrored.wrong_label_share < 1
+    assert "90 % mirrored" in (of_mirrored.setting or "")
+    assert of_brighter.attack_success is not None
+    page = local_store.read(made.report.digest, "report.html").decode()
+    assert "mirrored.py@" in page
+    assert ">mirrored<" in page
+
+    functions._PROVIDED.clear()
+    found = described(local_store)
+    assert {entry.recipe for entry in chosen(found, "dataset", None)} == {"clean", "mirrored", "brighter"}
+    assert len(chosen(found, "dataset", "mirrored")) == 1
+    card = card_of(local_store, data_set(made).digest)
+    assert (card.summary, card.title) == ("images under the mirrored class", "mirrored of digits, seed 0")
+    assert "share=0.9" in card.command
+    assert f"recipes=[{card.recipe}]" in card.command
+    of_attack = card_of(local_store, data_set(made, "brighter").digest)
+    assert "weak_source.epochs=2" in of_attack.command
+    export(local_store, of_attack.digest, "parquet", str(tmp_path / "out"))
+    written(tmp_path / "mirrored.py", MIRRORED)
+    words = shlex.split(card.command)
+    with chdir(tmp_path):
+        again = build_plan(load_experiment(words[2], words[4::2]))
+    assert data_set(again).digest == data_set(made).digest
+
+
+def test_a_grid_of_it_has_its_axis_and_travels_to_other_processes(
+    mirrored: Path, tmp_path: Path, local_store: Store
+) -> None:
+    name = recipe_named(str(mirrored)).identity
+    with pytest.raises(InputError, match=r"share: 1.5 is more than 1"):
+        load_grid(name, ["share=[1.5]"])
+    grid = load_grid(name, ["share=[0.5,1]", "seeds=[0]", "data.train_size=64", "target.epochs=1"])
+    wanted = points(name, grid)
+    assert title_of(name, grid) == "mirrored · digits · share 0.5, 1.0 · 1 seed"
+    assert [point.experiment.share for point in wanted] == [0.5, 1.0]  # type: ignore[attr-defined]
+    made = build_grid_plan(wanted)
+    images, labelled = made.stages[0], made.stages[1]
+    compute(images, local_store)
+
+    sent = tmp_path / "sent"
+    sent.write_bytes(cloudpickle.dumps((FLOWS[name], labelled.model_dump(mode="json"))))
+    mirrored.unlink()
+    program = (
+        "import sys; from ray import cloudpickle; from advfeat.stages.inline import compute;"
+        "from advfeat.storage import Stage, Store;"
+        "flow, stage = cloudpickle.loads(open(sys.argv[1], 'rb').read());"
+        "flow.validate_parameters({'grid': {'share': [0.5]}, 'store': 'x'});"
+        "compute(Stage.model_validate(stage), Store(sys.argv[2]))"
+    )
+    subprocess.run([sys.executable, "-c", program, sent, local_store.uri], check=True, cwd=tmp_path)
+    assert local_store.manifest(labelled.digest).parameters["recipe"] == name
+
+
+INSTALLED = """
+import json
+from advfeat.flows.recipes import FLOWS
+from advfeat.planning import build_plan, load_experiment
+from advfeat.planning.forms import GRIDS
+from advfeat.recipes import BUILT_IN, RECIPES
+from website.recipes import table_of_recipes
+plan = build_plan(load_experiment("digits", ["recipes=[mirrored, brighter]", "seeds=[0]", "share=0.5"]))
+print(json.dumps({
+    "further": [name for name in RECIPES if name not in BUILT_IN],
+    "flows": [name for name in FLOWS if name not in BUILT_IN],
+    "axes": sorted(set(GRIDS["mirrored"].model_fields) - set(GRIDS["clean"].model_fields)),
+    "table": "| `mirrored` |" in table_of_recipes(),
+    "identities": sorted(s.parameters["recipe"] for s in plan.stages if s.kind == "dataset"),
+}))
+"""
+
+
+def test_installed_ones_are_known_by_name_and_broken_ones_are_told(tmp_path: Path) -> None:
+    entries = (
+        "mirrored = my_lab.mirrored\nbroken = my_lab.broken\nclean = my_lab.mirrored\ngone = my_lab.gone"
+    )
+    written(tmp_path / "my_lab/__init__.py", "")
+    written(tmp_path / "my_lab/mirrored.py", MIRRORED)
+    written(tmp_path / "my_lab/broken.py", "1 / 0\n")
+    written(tmp_path / "my_lab-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: my-lab\nVersion: 1.0\n")
+    written(tmp_path / "my_lab-1.0.dist-info/entry_points.txt", f"[advfeat.recipes]\n{entries}\n")
+    by_file = written(tmp_path / "files/brighter.py", BRIGHTER)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parent.parent)]),
+        "ADVFEAT_RECIPES": os.pathsep.join([str(by_file), "nowhere.py"]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", INSTALLED], env=environment, check=True, capture_output=True, text=True
+    )
+    found = json.loads(done.stdout)
+    assert found["further"] == found["flows"] == ["mirrored", "brighter"]
+    assert found["axes"] == ["share"]
+    assert found["table"]
+    one, other = found["identities"]
+    assert one.startswith("brighter.py@")
+    assert other.startswith("mirrored@")
+    for told in (
+        "broken",
+        "my_lab.gone",
+        "'nowhere.py' cannot be read",
+        "calls its recipe 'mirrored'",
+    ):
+        assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def changed(before: str, after: str, text: str = MIRRORED) -> str:
+    assert before in text
+    return text.replace(before, after)
+
+
+LABELS = "np.where(moved, given.classes - 1 - given.labels, given.labels)"
+MADE = "(making.originals + 0.01 * making.attack.eps).clamp(0, 1)"
+REFUSED = [
+    ("mirrored.py", "", "has no recipe RECIPE; write RECIPE = Recipe\\(name='mirrored'"),
+    ("mirrored.py", "def f(:\n", "cannot be run: SyntaxError.*line 1"),
+    ("mirrored.py", "import nowhere_at_all\n", r"ModuleNotFoundError.*\(mirrored.py, line 1\)"),
+    ("clean.py", changed('"mirrored"', '"clean"'), "has the name of a recipe of advfeat"),
+    ("other.py", MIRRORED, "calls its recipe 'mirrored'; name it 'other'"),
+    ("Mirrored.py", MIRRORED, "is no recipe's name"),
+    ("mirrored.py", changed("default=1, ", ""), "has no default for its setting share"),
+    ("mirrored.py", changed("note: str", "seeds: str"), "has a setting seeds, which is another one"),
+    ("mirrored.py", changed("settings=Settings", "settings=dict"), "has settings of"),
+    ("mirrored.py", changed(LABELS, "given.labels / 2"), "relabel returns float64, not whole numbers"),
+    ("mirrored.py", changed(LABELS, "given.labels[1:]"), "relabel returns 63 labels, not one for each of 64"),
+    ("mirrored.py", changed(LABELS, "given.labels + 1"), "the label 10, which is none of 0 to 9"),
+    ("mirrored.py", changed(LABELS, "given.labels - 2"), "the label -2, which is none of 0 to 9"),
+    ("mirrored.py", changed(LABELS, "list(given.labels)"), "relabel returns list, not an array"),
+    ("mirrored.py", changed(LABELS, "given.labelz"), r"AttributeError.*\(mirrored.py, line 22\)"),
+    ("mirrored.py", changed(LABELS, "given.predictions()"), "asks for a source model's probabilities"),
+    (
+        "mirrored.py",
+        changed(LABELS, "np.random.randint(0, 10, len(given.labels))"),
+        "differently a second time; draw from given.rng",
+    ),
+    ("brighter.py", changed(MADE, "making.originals + 9", BRIGHTER), r"pixels that are not in \[0, 1\]"),
+    ("brighter.py", changed(MADE, "1 - making.originals", BRIGHTER), "in l2, further than eps 1.5"),
+    ("brighter.py", changed(MADE, "making.originals[1:]", BRIGHTER), "images of 3 x 1 x 8 x 8, not 4 x 1"),
+    ("brighter.py", changed(MADE, "making.originals.double()", BRIGHTER), "float64, not a tensor of float32"),
+    (
+        "brighter.py",
+        changed('    source="weak_source",\n', "", BRIGHTER),
+        "makes images, and names no source",
+    ),
+    (
+        "brighter.py",
+        changed(MADE, "making.originals.lerp(making.originals.clone().uniform_(), 0.1)", BRIGHTER),
+        "a second time; draw from making.seed",
+    ),
+]
+
+
+@pytest.mark.parametrize(("file", "text", "told"), REFUSED)
+def test_what_cannot_be_used_is_refused_by_the_plan(file: str, text: str, told: str, tmp_path: Path) -> None:
+    path = written(tmp_path / file, text)
+    with pytest.raises(InputError, match=told):
+        plan(path)
+
+
+def test_mistakes_in_naming_it_are_told(mirrored: Path, tmp_path: Path) -> None:
+    twin = written(tmp_path / "twin/mirrored.py", MIRRORED + "\n")
+    for recipes, told in (
+        ([str(mirrored), str(twin)], "names an entry twice"),
+        ([str(tmp_path / "nowhere.py")], "cannot be read"),
+        (["mirored"], "is unknown.*or give a FILE.py"),
+        (["mirrored.py@0123456789abcdef"], "cannot be read"),
+    ):
+        with pytest.raises(InputError, match=told):
+            plan(*recipes)
+    axis = written(tmp_path / "mirrored.py", changed('"share", "share"', '"share", "shore"'))
+    with pytest.raises(InputError, match="has an axis of 'shore', which is no field"):
+        _ = GRIDS[recipe_named(str(axis)).identity]
+    with pytest.raises(InputError, match=r"recipe: 'mirrored\.py@0123456789abcdef' is unknown"):
+        _ = RECIPES["mirrored.py@0123456789abcdef"]
+
+
+def test_labels_that_go_wrong_on_the_images_end_the_stage_in_a_line(
+    tmp_path: Path, local_store: Store
+) -> None:
+    seen = "given.labels + 10 * int((given.labels[:3] == REAL).all())"
+    real = plan("clean")
+    compute(real.stages[0], local_store)
+    labels = StoredImages(local_store, real.stages[0].digest, "train").labels[:3].tolist()
+    text = changed(LABELS, seen.replace("REAL", f"np.array({labels})"))
+    made = plan(written(tmp_path / "mirrored.py", text))
+    with pytest.raises(InputError, match=r"relabel returns the label 1\d, which is none of 0 to 9"):
+        compute_all(made, local_store)
