@@ -67,7 +67,12 @@ def advfeat_arguments(words: Words) -> dict[str, Any]:
     assert isinstance(group, TyperGroup)
     name, *arguments = words
     assert name in group.commands, f"advfeat has no command {name}"
-    return dict(group.commands[name].make_context(f"advfeat {name}", list(arguments)).params)
+    command, path = group.commands[name], f"advfeat {name}"
+    if isinstance(command, TyperGroup):
+        name, *arguments = arguments
+        assert name in command.commands, f"{path} has no command {name}"
+        command, path = command.commands[name], f"{path} {name}"
+    return dict(command.make_context(path, list(arguments)).params)
 
 
 def _check_make(words: Words) -> None:
@@ -104,7 +109,7 @@ def _check_ray(words: Words) -> None:
 
 def _check_files(words: Words) -> None:
     for word in words:
-        assert not word.endswith(".py") or (ROOT / word).is_file(), f"there is no {word}"
+        assert not word.endswith(".py") or (ROOT / word).is_file() or Path(word).is_file(), word
 
 
 def _anything(words: Words) -> None:

@@ -32,7 +32,7 @@ from advfeat.planning import (
     load_reproduction,
     points,
 )
-from advfeat.recipes import RECIPES
+from advfeat.recipes import recipe_named
 from advfeat.spec import DataSpec
 from advfeat.storage import Store
 from tests.inline import compute_all
@@ -109,7 +109,7 @@ class Reader:
         given = advfeat_arguments(words)
         plan = self.planned(words[0], given)
         here = given.get("store") == DEFAULT_STORE
-        if words[0] == "plan" or (words[0] in READERS and here and self.has_run):
+        if words[0] in ("new", "plan") or (words[0] in READERS and here and self.has_run):
             app(words, standalone_mode=False)
         elif words[0] == "run" and plan is not None and Path(given["source"]).is_file() and here:
             assert isinstance(plan, Plan)
@@ -127,7 +127,8 @@ class Reader:
         elif command == "reproduce":
             experiment = load_reproduction(given["setting"], assignments)
         elif command == "grid":
-            wanted = points(recipe := RECIPES[given["recipe"]].name, load_grid(recipe, assignments))
+            recipe = recipe_named(given["recipe"]).identity
+            wanted = points(recipe, load_grid(recipe, assignments))
             return build_grid_plan(wanted) if all(map(is_here, wanted[0].experiment.data_specs)) else None
         else:
             return None
