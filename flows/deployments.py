@@ -57,6 +57,7 @@ def deploy_to(pool: str, store: str, image: str | None) -> list[str]:
     check = _deployment(regression, pool, {"store": store})
     found = [main_job(pool, store), *grids(pool, store), check]
     for deployment in found:
+        deployment.job_variables = _where_recipes_are()  # served ones inherit it, and may have none
         deployment.apply(work_pool_name=pool, image=image)
     return [f"{deployment.flow_name}/{deployment.name}" for deployment in found]
 
@@ -83,7 +84,7 @@ def _all_pages(read: Callable[..., list[DeploymentResponse]]) -> Iterator[Deploy
 
 def _where_recipes_are() -> dict[str, Any]:
     """Return what lets runs find the recipes whose files the environment names here."""
-    files = [str(Path(file).absolute()) for file in os.environ.get(FILES, "").split(os.pathsep) if file]
+    files = [str(Path(file).resolve()) for file in os.environ.get(FILES, "").split(os.pathsep) if file]
     return {"env": {FILES: os.pathsep.join(files)}} if files else {}
 
 
@@ -94,6 +95,5 @@ def _deployment(flow: Flow[..., Any], name: str, parameters: dict[str, Any]) -> 
         description=flow.description,
         parameters=parameters,
         tags=["advfeat", flow.name],
-        job_variables=_where_recipes_are(),
         entrypoint_type=EntrypointType.MODULE_PATH,
     )

@@ -222,6 +222,7 @@ def test_a_grid_of_it_has_its_axis_and_travels_to_other_processes(
 
 INSTALLED = """
 import json
+from advfeat.flows.deployments import _where_recipes_are, grids
 from advfeat.flows.recipes import FLOWS
 from advfeat.planning import build_plan, load_experiment
 from advfeat.planning.forms import GRIDS
@@ -232,6 +233,9 @@ print(json.dumps({
     "further": [name for name in RECIPES if name not in BUILT_IN],
     "flows": [name for name in FLOWS if name not in BUILT_IN],
     "axes": sorted(set(GRIDS["mirrored"].model_fields) - set(GRIDS["clean"].model_fields)),
+    "forms": {each.flow_name: list(each._parameter_openapi_schema.definitions["MirroredGrid"]["properties"])
+              for each in grids("here", "store") if each.flow_name == "mirrored"},
+    "variables": _where_recipes_are(),
     "table": "| `mirrored` |" in table_of_recipes(),
     "identities": sorted(s.parameters["recipe"] for s in plan.stages if s.kind == "dataset"),
 }))
@@ -259,6 +263,8 @@ def test_installed_ones_are_known_by_name_and_broken_ones_are_told(tmp_path: Pat
     found = json.loads(done.stdout)
     assert found["further"] == found["flows"] == ["mirrored", "brighter"]
     assert found["axes"] == ["share"]
+    assert "share" in found["forms"]["mirrored"]
+    assert found["variables"]["env"]["ADVFEAT_RECIPES"].startswith(str(by_file.resolve()))
     assert found["table"]
     one, other = found["identities"]
     assert one.startswith("brighter.py@")

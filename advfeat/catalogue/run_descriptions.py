@@ -71,7 +71,8 @@ def _words(report: Manifest | None) -> dict[str, str]:
         otherwise = _values(shared, field)
         several[name] = [v for given in axes for v in ([given[name]] if name in given else otherwise)]
     seeds = [given["seed"] for given in axes if "seed" in given]
-    return _joined({"recipe": map(plain_name, shared.get("recipes", ())), "seeds": seeds, **several})
+    recipe = str(report.parameters.get("title", "")).partition(" · ")[0]  # known without its code
+    return _joined({"recipe": [recipe], "seeds": seeds, **several})
 
 
 def _fields_of(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
