@@ -167,6 +167,28 @@ def prefect_settings(variables: Mapping[str, str]) -> contextlib.AbstractContext
     )
 
 
+@contextlib.contextmanager
+def mlflow_server(folder: Path) -> Iterator[str]:
+    """Start MLflow's server on a new SQLite database; give its URI.
+
+    It is started as ``mlflow server`` does, which itself is another process that takes as long to import.
+    """
+    (port,) = free_ports(1)
+    app = ("mlflow.server.fastapi_app:app", "--host", "127.0.0.1", "--port", str(port))
+    settings = {
+        "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{folder / 'mlflow.db'}",
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "artifacts"),
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    uri = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "uvicorn", *app]
+    with Server(command, folder / "mlflow.log", lambda: _answers_http(f"{uri}/health"), settings).running():
+        yield uri
+
+
 @dataclass
 class RayNodes:
     """A Ray cluster of several nodes on this machine; the head takes no work unless it has cores."""
