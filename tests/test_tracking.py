@@ -238,18 +238,20 @@ def test_tensorboard_shows_a_folder_a_row_once(found: Found, tmp_path: Path) -> 
     events.Reload()
     row = found.rows["d_rand"]
 
-    def scalars(name: str) -> list[tuple[int, float]]:
-        return [(event.step, event.value) for event in events.Scalars(name)]
+    def scalars(name: str) -> dict[int, float]:
+        return {event.step: event.value for event in events.Scalars(name)}
 
     for seed in (0, 1):
         for role in ("source", "target"):
-            losses = list(enumerate(found.losses("d_rand", seed, role), start=1))
-            assert scalars(f"seed_{seed}/{role}_loss") == [pytest.approx(point) for point in losses]
-    assert scalars("test_accuracy") == [(0, pytest.approx(row.test_accuracy))]
-    assert scalars("measures/sure, by 100 %") == [(0, pytest.approx(row.measures["sure, by 100 %"]))]
-    assert scalars("robust_accuracies/L-infinity 0.1") == [
-        (0, pytest.approx(row.robust_accuracies["L-infinity 0.1"]))
-    ]
+            losses = dict(enumerate(found.losses("d_rand", seed, role), start=1))
+            assert scalars(f"seed_{seed}/{role}_loss") == pytest.approx(losses)
+    figures = {
+        "test_accuracy": row.test_accuracy,
+        "measures/sure, by 100 %": row.measures["sure, by 100 %"],
+        "robust_accuracies/L-infinity 0.1": row.robust_accuracies["L-infinity 0.1"],
+    }
+    for name, value in figures.items():
+        assert scalars(name) == pytest.approx({0: value})
     (places,) = events.Tensors("places/text_summary")
     text = places.tensor_proto.string_val[0].decode()
     assert found.data_set("d_rand", 1) in text
@@ -346,9 +348,13 @@ def test_what_cannot_be_told_is_refused_before_anything_starts(
 def test_a_tool_that_is_not_installed_is_told_how_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("advfeat.tracking.targets.find_spec", lambda _: None)
     monkeypatch.setenv("ADVFEAT_TRACK", "wandb:errors")
-    for call in (advfeat.run, advfeat.reproduce, lambda: advfeat.grid("d_rand")):
-        with pytest.raises(InputError, match=r"is not installed; pip install 'advfeat\[wandb\]'"):
-            call()
+    problem = r"is not installed; pip install 'advfeat\[wandb\]'"
+    with pytest.raises(InputError, match=problem):
+        advfeat.run("digits")
+    with pytest.raises(InputError, match=problem):
+        advfeat.reproduce("digits")
+    with pytest.raises(InputError, match=problem):
+        advfeat.grid("d_rand")
 
 
 def test_a_run_is_kept_when_it_cannot_be_told_in_the_end(found: Found, tmp_path: Path) -> None:
