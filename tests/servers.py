@@ -25,7 +25,7 @@ from advfeat.cluster.private_files import private_folder, write_private
 from tests.command import EVEN_RAY, unconfigured
 
 BUCKET = "advfeat"
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 
 
 @dataclass
