@@ -77,14 +77,15 @@ def finished_run(store: Store, name: str) -> FinishedRun:
     record = named[-1] if named else None
     report = store.manifest(digest)
     rows = read_rows(store, digest)
+    experiments = experiments_of(report, len(rows))
     run = digest if record is None else record.run
     is_grid = report.stage == "grid_report"
     told = _Told(store, run, report, [row.axes for row in rows] if is_grid else [])
     return FinishedRun(
         run=run,
-        title=report.parameters["title"] if is_grid else report.parameters["experiment"]["name"],
+        title=str(report.parameters.get("title", "grid")) if is_grid else experiments[0].name,
         began=None if record is None else _moment(record.began),
-        rows=tuple(map(told.row, range(len(rows)), rows, experiments_of(report, len(rows)))),
+        rows=tuple(map(told.row, range(len(rows)), rows, experiments)),
         report=digest,
         store=store,
     )
@@ -117,7 +118,7 @@ class _Told:
 
     def row(self, number: int, row: Row, experiment: Experiment) -> FinishedRow:
         """Return what is told of a row of the report."""
-        varying = ", ".join(f"{axis} {row.axes[axis]}" for axis in self._varying)
+        varying = ", ".join(f"{axis} {row.axes.get(axis)}" for axis in self._varying)
         return FinishedRow(
             key=f"{self._run}/{number}",
             name=f"{row.recipe}, {varying}" if varying else row.recipe,
