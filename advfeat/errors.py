@@ -66,6 +66,10 @@ class FigureOutsideError(AdvfeatError):
     """A result left the interval in which it was expected."""
 
 
+class TrackingError(AdvfeatError):
+    """Another tool could not be told of a run; the run and its results are kept."""
+
+
 class OutputLostError(AdvfeatError):
     """What a command prints cannot be written; what it computed is kept."""
 

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-FOR_USERS = ("local", "cluster", "autoattack")
+FOR_USERS = ("local", "cluster", "autoattack", "mlflow", "tensorboard", "wandb")
 """The extras that somebody installs to use advfeat; the others are for those who change it."""
 
 

@@ -1,4 +1,4 @@
-"""The command line's runs as functions: ``advfeat.run``, ``grid``, ``reproduce``, ``plan`` and ``store``.
+"""The command line as functions: ``advfeat.run``, ``grid``, ``reproduce``, ``plan``, ``track`` and ``store``.
 
 Arguments have the names that they have there. A run uses the Prefect server, the Ray and the store that are
 configured, and starts its own for as long as it lasts where none are.
@@ -9,6 +9,7 @@ import ctypes
 import json
 import os
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,7 +23,7 @@ from advfeat.ahead import begun
 from advfeat.catalogue.catalogue import Catalogue
 from advfeat.cluster.environment import is_about_proxies, settle
 from advfeat.data import fetch
-from advfeat.errors import InputError
+from advfeat.errors import AdvfeatError, InputError
 from advfeat.flows.command_line.options import DEFAULT_STORE
 from advfeat.flows.launch import launch, launch_grid
 from advfeat.flows.report_copy import local_copy
@@ -42,6 +43,7 @@ from advfeat.storage import Store
 
 if TYPE_CHECKING:
     from advfeat.flows.result import RunResult
+    from advfeat.tracking.targets import Target, Told
 
 Answer = TypeVar("Answer")
 Place = str | os.PathLike[str]
@@ -89,17 +91,19 @@ def run(
     store: Place | None = None,
     ray: str | None = None,
     stage_timeout: float | None = None,
+    track: str | None = None,
 ) -> Result:
     """Train source models, build a data set per recipe, train target models on them, report.
 
     ``source`` is a preset or a YAML file; ``settings`` change fields by their dotted names, such as
     ``{"attack.eps": 1.0, "recipes": ["d_rand"]}``. ``store`` is a folder or an fsspec URI (``ADVFEAT_STORE``,
     or ``.advfeat/store`` if unset), ``ray`` the ``HOST:PORT`` of a cluster, ``stage_timeout`` in seconds.
-    What the store holds is not computed again. Raises ``InputError`` before anything starts,
-    ``StageFailedError`` when all else has been computed.
+    ``track`` names a tool that is told of the finished run, as ``to`` of ``advfeat.track``; if that fails
+    in the end, a warning says how to repeat it. What the store holds is not computed again. Raises
+    ``InputError`` before anything starts, ``StageFailedError`` when all else has been computed.
     """
     return _run_experiment(
-        load_experiment(os.fspath(source), _assignments(settings)), store, ray, stage_timeout
+        load_experiment(os.fspath(source), _assignments(settings)), store, ray, stage_timeout, track
     )
 
 
@@ -110,12 +114,15 @@ def reproduce(
     store: Place | None = None,
     ray: str | None = None,
     stage_timeout: float | None = None,
+    track: str | None = None,
 ) -> Result:
     """Run every experiment of the discussion; ``setting`` is digits, mnist, cifar10 or cifar10-paper.
 
     The other arguments, and what is raised, are as of ``run``.
     """
-    return _run_experiment(load_reproduction(setting, _assignments(settings)), store, ray, stage_timeout)
+    return _run_experiment(
+        load_reproduction(setting, _assignments(settings)), store, ray, stage_timeout, track
+    )
 
 
 def grid(
@@ -126,6 +133,7 @@ def grid(
     ray: str | None = None,
     at_once: int | None = None,
     stage_timeout: float | None = None,
+    track: str | None = None,
 ) -> Result:
     """Run one recipe over a grid: every combination of the values given, shared parts once.
 
@@ -137,8 +145,10 @@ def grid(
     form = load_grid(name, _assignments(axes))
     _check_positive("at_once", at_once, least=1)
     _check_positive("stage_timeout", stage_timeout, least=1)
+    target = _target(track)
     place = _writable(store)
     result = _computed(lambda: launch_grid(name, form, place, at_once, stage_timeout), ray)
+    _tell(target, place, result)
     return _shown(result, place, title_of(name, form), f"grid-{plain_name(name)}")
 
 
@@ -166,14 +176,53 @@ def store(uri: Place | None = None) -> Catalogue:
     return Catalogue(place)
 
 
+def track(run: str, to: str | None = None, *, store: Place | None = None) -> "Told":
+    """Tell one of other people's tools of a finished run: its parameters, curves and figures, row by row.
+
+    ``run`` is the start of a run's id (``Result.run``), or of its report's digest; ``to`` is ``mlflow:URI``,
+    ``wandb:PROJECT`` or ``tensorboard:FOLDER`` (``ADVFEAT_TRACK`` if unset). Returns how many rows the run
+    has, and how many are new there. Raises ``InputError``, and ``TrackingError`` where the tool fails.
+    """
+    place = Store(_uri(store))
+    place.check_readable()
+    if (target := _target(to)) is None:
+        raise InputError("to", to, "names no tool", "give it, or set ADVFEAT_TRACK")
+    return target.tell(place, run)
+
+
+def _target(named: str | None) -> "Target | None":
+    named = named or os.environ.get("ADVFEAT_TRACK")
+    if not named:
+        return None
+    from advfeat.tracking.targets import Target
+
+    return Target(named)
+
+
+def _tell(target: "Target | None", place: Store, result: "RunResult") -> None:
+    """Tell of a run; what fails is a warning, as the result is there."""
+    if target is None:
+        return
+    try:
+        target.tell(place, result.run)
+    except AdvfeatError as failure:
+        warnings.warn(str(failure), stacklevel=4)
+
+
 def _run_experiment(
-    experiment: Experiment, store: Place | None, ray: str | None, stage_timeout: float | None
+    experiment: Experiment,
+    store: Place | None,
+    ray: str | None,
+    stage_timeout: float | None,
+    track: str | None,
 ) -> Result:
     _check_positive("stage_timeout", stage_timeout, least=1)
+    target = _target(track)
     place = _writable(store)
     for spec in experiment.data_specs:
         fetch(spec)
     result = _computed(lambda: launch(experiment, place, stage_timeout), ray)
+    _tell(target, place, result)
     return _shown(result, place, experiment.name, experiment.name)
 
 

@@ -25,7 +25,7 @@ from advfeat.cluster.private_files import private_folder, write_private
 from tests.command import EVEN_RAY, unconfigured
 
 BUCKET = "advfeat"
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 
 
 @dataclass
@@ -165,6 +165,28 @@ def prefect_settings(variables: Mapping[str, str]) -> contextlib.AbstractContext
             PREFECT_API_AUTH_STRING: variables["PREFECT_API_AUTH_STRING"],
         }
     )
+
+
+@contextlib.contextmanager
+def mlflow_server(folder: Path) -> Iterator[str]:
+    """Start MLflow's server on a new SQLite database; give its URI.
+
+    It is started as ``mlflow server`` does, which itself is another process that takes as long to import.
+    """
+    (port,) = free_ports(1)
+    app = ("mlflow.server.fastapi_app:app", "--host", "127.0.0.1", "--port", str(port))
+    settings = {
+        "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{folder / 'mlflow.db'}",
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "artifacts"),
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    uri = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "uvicorn", *app]
+    with Server(command, folder / "mlflow.log", lambda: _answers_http(f"{uri}/health"), settings).running():
+        yield uri
 
 
 @dataclass

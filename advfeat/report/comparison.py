@@ -1,19 +1,18 @@
 """Two runs side by side: in which parameters they differ, and what came of it."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
-from advfeat.errors import DamagedArtifactError, first_line
-from advfeat.planning import Experiment
 from advfeat.planning.forms import AXES
-from advfeat.planning.grid import Point, axis_value
+from advfeat.planning.grid import axis_value
+from advfeat.report.experiments import experiments_of, leaves
 from advfeat.report.groups import varying_axes
 from advfeat.report.rows import Row, read_rows
-from advfeat.storage import Manifest, Store
+from advfeat.storage import Store
 
 
 class Change(BaseModel):
@@ -93,7 +92,7 @@ class _Run:
         manifest = store.manifest(digest)
         self.rows: Sequence[Row] = read_rows(store, digest)
         self.varying = varying_axes(self.rows)
-        whole = _experiments(manifest, len(self.rows))
+        whole = experiments_of(manifest, len(self.rows))
         self._experiments = [each.of(row.recipe) for each, row in zip(whole, self.rows, strict=True)]
 
     def settings(self) -> dict[str, dict[str, None]]:
@@ -104,7 +103,7 @@ class _Run:
             recipes, seeds = described.pop("recipes"), described.pop("seeds")
             found["recipes"] |= dict.fromkeys(map(str, recipes))
             found["seeds"] |= dict.fromkeys(map(str, seeds))
-            for field, value in _leaves(described):
+            for field, value in leaves(described):
                 found[field][str(value)] = None
         return found
 
@@ -115,31 +114,6 @@ class _Run:
             key = (row.recipe, *(axis_value(experiment, row.recipe, axis) for axis in axes))
             found[key] |= zip(row.seeds, row.test_accuracies, strict=True)
         return {key: Side(accuracies=accuracies) for key, accuracies in found.items()}
-
-
-def _experiments(manifest: Manifest, rows: int) -> list[Experiment]:
-    """Return the experiment of each row; raises ``DamagedArtifactError``."""
-    try:
-        if manifest.stage == "report":
-            return [Experiment.model_validate(manifest.parameters["experiment"])] * rows
-        found = [Point.model_validate(point).experiment for point in manifest.parameters["points"]]
-    except (ValidationError, KeyError, TypeError) as error:
-        raise DamagedArtifactError(
-            f"the experiments of report {manifest.digest[:12]} cannot be read ({first_line(error)})"
-        ) from None
-    if len(found) != rows:
-        raise DamagedArtifactError(
-            f"report {manifest.digest[:12]} has {rows} rows of {len(found)} experiments"
-        )
-    return found
-
-
-def _leaves(fields: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in fields.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def _changes(first: dict[str, dict[str, None]], second: dict[str, dict[str, None]]) -> list[Change]:

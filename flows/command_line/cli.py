@@ -16,6 +16,7 @@ from advfeat.flows.command_line import (
     dataset_commands,
     new_commands,
     store_commands,
+    track_command,
     upkeep_commands,
 )
 from advfeat.flows.command_line.options import (
@@ -26,13 +27,21 @@ from advfeat.flows.command_line.options import (
     Source,
     StageTimeout,
     StoreURI,
+    Track,
 )
-from advfeat.flows.command_line.output import Output, prepare_output, print_model
+from advfeat.flows.command_line.output import (
+    Output,
+    prepare_output,
+    print_model,
+    standard_output_kept_for_result,
+)
+from advfeat.flows.command_line.track_command import print_told, target_named
 
 if TYPE_CHECKING:
     from advfeat.flows.result import RunResult
     from advfeat.planning import Experiment
     from advfeat.storage import Store
+    from advfeat.tracking.targets import Target
 
 app = typer.Typer(
     help="Experiments on learning from errors, as distributed workflows.",
@@ -51,16 +60,19 @@ def run(
     store: StoreURI = DEFAULT_STORE,
     ray: RayAddress = None,
     stage_timeout: StageTimeout = None,
+    track: Track = None,
     as_json: AsJSON = False,
 ) -> None:
     """Train source models, build a data set per recipe, train target models on them, report."""
     from advfeat.planning import load_experiment
 
     experiment = load_experiment(source, assignments or [])
+    target = target_named(track)
     result, place = _run(experiment, store, ray, stage_timeout)
     from advfeat.flows.command_line.table import print_rows
 
     _print_result(result, place, experiment.name, as_json, print_rows)
+    _tell(target, place, result, as_json)
 
 
 @app.command()
@@ -72,16 +84,19 @@ def reproduce(
     store: StoreURI = DEFAULT_STORE,
     ray: RayAddress = None,
     stage_timeout: StageTimeout = None,
+    track: Track = None,
     as_json: AsJSON = False,
 ) -> None:
     """Run every experiment of the discussion and hold what is found against what was published."""
     from advfeat.planning import load_reproduction
 
     experiment = load_reproduction(setting, assignments or [])
+    target = target_named(track)
     result, place = _run(experiment, store, ray, stage_timeout)
     from advfeat.flows.command_line.table import print_reproduction
 
     _print_result(result, place, experiment.name, as_json, print_reproduction)
+    _tell(target, place, result, as_json)
 
 
 @app.command()
@@ -102,6 +117,7 @@ def grid(
         int | None, typer.Option("--at-once", metavar="STAGES", min=1, help="stages computed at a time")
     ] = None,
     stage_timeout: StageTimeout = None,
+    track: Track = None,
     as_json: AsJSON = False,
 ) -> None:
     """Run one recipe over a grid: every combination of the values given, shared parts once."""
@@ -113,9 +129,10 @@ def grid(
         os.environ["RAY_ADDRESS"] = ray
     name = recipe_named(recipe).identity
     form = load_grid(name, assignments or [])
+    target = target_named(track)
     place = Store(store)
     place.check_writable()
-    with _standard_output_kept_for_result():
+    with standard_output_kept_for_result():
         from advfeat.flows.launch import launch_grid
 
         result = launch_grid(name, form, place, at_once, stage_timeout)
@@ -128,6 +145,7 @@ def grid(
         as_json,
         lambda rows: print_grid(title_of(name, form), rows),
     )
+    _tell(target, place, result, as_json)
 
 
 @app.command()
@@ -202,6 +220,7 @@ def deploy(
 
 
 store_commands.register(app)
+track_command.register(app)
 upkeep_commands.register(app)
 dataset_commands.register(app)
 cluster_commands.register(app)
@@ -257,10 +276,20 @@ def _run(
     place.check_writable()
     for spec in experiment.data_specs:
         fetch(spec)
-    with _standard_output_kept_for_result():
+    with standard_output_kept_for_result():
         from advfeat.flows.launch import launch
 
         return launch(experiment, place, stage_timeout), place
+
+
+def _tell(target: "Target | None", place: "Store", result: "RunResult", as_json: bool) -> None:
+    """Tell another tool of a run whose result was printed; raises ``TrackingError``."""
+    if target is None:
+        return
+    with standard_output_kept_for_result():
+        told = target.tell(place, result.run)
+    if not as_json:
+        print_told(told)
 
 
 def _signals_that_came() -> Callable[[], set[int]]:
@@ -297,17 +326,3 @@ def _print_result(
     stages = result.stages
     print(f"{stages.total} stages, {stages.computed} computed, {stages.cached} cached, {result.seconds} s")
     print(f"report: {page}")
-
-
-@contextlib.contextmanager
-def _standard_output_kept_for_result() -> Any:
-    """Send what libraries and child processes print to standard error."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)

@@ -22,6 +22,15 @@ StageTimeout = Annotated[
     float | None,
     typer.Option("--stage-timeout", metavar="SECONDS", min=1, help="give up a stage after this time"),
 ]
+Track = Annotated[
+    str | None,
+    typer.Option(
+        "--track",
+        envvar="ADVFEAT_TRACK",
+        metavar="TOOL:PLACE",
+        help="tell of the finished run: mlflow:URI, wandb:PROJECT or tensorboard:FOLDER",
+    ),
+]
 Digest = Annotated[str, typer.Argument(metavar="DIGEST", help="digest, or enough of its start")]
 Run = Annotated[
     str,

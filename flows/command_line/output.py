@@ -1,12 +1,14 @@
 """Standard output and error as they are: what a terminal cannot show is replaced, what is lost is told."""
 
 import codecs
+import contextlib
 import io
 import json
 import os
 import re
 import sys
 import unicodedata
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -101,3 +103,17 @@ def _without_marks(character: str) -> str:
 def print_model(model: "BaseModel") -> None:
     """Print a model as a line of JSON, in ASCII, which every terminal has."""
     print(json.dumps(json.loads(model.model_dump_json())))
+
+
+@contextlib.contextmanager
+def standard_output_kept_for_result() -> Iterator[None]:
+    """Send what libraries and child processes print to standard error."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
