@@ -118,27 +118,29 @@ class _Told:
 
     def row(self, number: int, row: Row, experiment: Experiment) -> FinishedRow:
         """Return what is told of a row of the report."""
+        experiment = experiment.of(row.recipe)
+        (recipe,) = experiment.recipes
         varying = ", ".join(f"{axis} {row.axes.get(axis)}" for axis in self._varying)
         return FinishedRow(
             key=f"{self._run}/{number}",
             name=f"{row.recipe}, {varying}" if varying else row.recipe,
             summary=row.summary,
-            parameters=_parameters(row, experiment.of(row.recipe)),
+            parameters=_parameters(row, experiment),
             figures=dict(_figures(row)),
-            curves=self._curves(number, row),
-            places=self._places(number, row),
+            curves=self._curves(number, recipe, row),
+            places=self._places(number, recipe, row),
         )
 
-    def _made_of(self, number: int, row: Row, seed: int, role: str) -> str | None:
-        place = number if self._is_grid else f"{row.recipe}/{seed}"
+    def _made_of(self, number: int, recipe: str, seed: int, role: str) -> str | None:
+        place = number if self._is_grid else f"{recipe}/{seed}"
         return self._report.inputs.get(f"{place}/{role}")
 
-    def _curves(self, number: int, row: Row) -> dict[str, Curve]:
+    def _curves(self, number: int, recipe: str, row: Row) -> dict[str, Curve]:
         curves: dict[str, Curve] = {}
         for role in ("source", "target"):
             by_seed = {}
             for seed in row.seeds:
-                digest = self._made_of(number, row, seed, f"{role}_model")
+                digest = self._made_of(number, recipe, seed, f"{role}_model")
                 if digest is not None and (losses := self._manifest(digest).metrics.get("epoch_losses")):
                     by_seed[seed] = losses
             if by_seed:
@@ -148,13 +150,13 @@ class _Told:
                 curves[_SEED.format(seed, f"{role}_loss")] = list(enumerate(losses, start=1))
         return curves
 
-    def _places(self, number: int, row: Row) -> dict[str, str]:
+    def _places(self, number: int, recipe: str, row: Row) -> dict[str, str]:
         places = {
             "report.digest": self._report.digest,
             "report.uri": self._store.artifact_uri(self._report.digest),
         }
         for seed in row.seeds:
-            digest = self._made_of(number, row, seed, "dataset")
+            digest = self._made_of(number, recipe, seed, "dataset")
             if digest is not None:
                 places[f"data_set.seed_{seed}.digest"] = digest
                 places[f"data_set.seed_{seed}.uri"] = self._store.artifact_uri(digest)
@@ -165,11 +167,12 @@ class _Told:
 
 
 def _parameters(row: Row, experiment: Experiment) -> dict[str, Parameter]:
-    described = experiment.model_dump(mode="json", include=set(_fields(RECIPES[row.recipe])))
-    source = RECIPES[row.recipe].source
+    (recipe,) = experiment.recipes
+    described = experiment.model_dump(mode="json", include=set(_fields(RECIPES[recipe])))
+    source = RECIPES[recipe].source
     if source is not None and (training := getattr(experiment, source)) is not None:
         described[source] = training.model_dump(mode="json")
-    found: dict[str, Parameter] = {"recipe": row.recipe, "seeds": ", ".join(map(str, row.seeds))}
+    found: dict[str, Parameter] = {"recipe": recipe, "seeds": ", ".join(map(str, row.seeds))}
     for name, value in leaves(described):
         if value not in (None, []):
             found[name] = value if isinstance(value, bool | int | float | str) else json.dumps(value)
