@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from advfeat import data
+from advfeat.data.read_once import read_once
 from advfeat.datasets.card import card_of
 from advfeat.errors import InputError
 from advfeat.extensions import functions
@@ -427,6 +428,42 @@ def test_an_experiment_on_them(path: Path, tmp_path: Path, local_store: Store) -
     assert [stage.digest for stage in moved.stages[:-1]] == [stage.digest for stage in plan.stages[:-1]]
     only_images = [stage.digest for stage in planned(source, "data.test_size=8").stages]
     assert only_images[0] != images.digest
+
+
+def test_a_run_that_plans_twice_reads_once(tmp_path: Path) -> None:
+    file = tmp_path / "counted.py"
+    file.write_text(f"{FILE}\ncalls = []\n\ndef counted():\n    calls.append(1)\n    yield IMAGES, LABELS\n")
+    asked = f"data.source={file}:counted"
+    (first,) = (stage.code for stage in planned(asked).stages if stage.kind == "images")
+    calls = functions.function_of(first[0].name).__globals__["calls"]
+    assert len(calls) == 2, "once whole, and once for its beginning"
+    planned(asked)
+    assert len(calls) == 4, "as the files that it reads may be others by now"
+    with read_once():
+        assert planned(asked) == planned(asked)
+    assert len(calls) == 6
+
+
+def test_a_module_of_a_package_and_images_of_another_domain(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_images").mkdir()
+    (tmp_path / "own_images" / "__init__.py").write_text("")
+    (tmp_path / "own_images" / "drawn.py").write_text(FILE)
+    monkeypatch.syspath_prepend(tmp_path)
+    plan = planned(
+        "recipes=[cross_domain]",
+        "seeds=[0]",
+        f"data.source={path}:single",
+        "other_data.source=own_images.drawn:splits",
+    )
+    titles = [stage.title for stage in plan.stages if stage.kind == "images"]
+    assert [title.partition("@")[0] for title in titles] == [
+        "images mine.py:single",
+        "images own_images.drawn:splits",
+    ]
+    with pytest.raises(InputError, match=r"^other_data\.source: .* has no function none"):
+        planned("recipes=[cross_domain]", f"other_data.source={path}:none")
 
 
 def test_no_function_is_run_that_a_store_names(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from advfeat.data.images import LabelledImages, Readable, Splits
 from advfeat.data.own_content import OwnContent, Pass, own_content
 from advfeat.data.pixels import Pixels
+from advfeat.data.read_once import was_read
 from advfeat.data.refusal import refusal
 from advfeat.data.split import given_or_held_out, given_or_held_out_sizes
 from advfeat.data.yielded import Piece, yielded
@@ -137,6 +138,8 @@ class OwnSource:
     @cached_property
     def _fresh(self) -> OwnContent:
         """What the function yields now; files that it reads may be others than when it was last asked."""
+        if was_read(self._key) and self._key in _KEPT:
+            return _KEPT[self._key]
         takes = self._parameters
         splits = ("train", "test") if "split" in takes else ("all",)
         content = own_content(

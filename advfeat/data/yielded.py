@@ -47,20 +47,19 @@ def yielded(
     What is yielded is a copy: the function may fill the same array again. Raises what ``refused`` makes.
     """
     waiting: list[Piece] = []
+    rows = 0
     for piece in _pieces(function, given, spec, refused):
-        if waiting and not _fit(waiting, piece):
+        rows += len(piece.labels)
+        if waiting and (rows > _at_once(piece.images) or not _are_alike(waiting[0], piece)):
             yield _joined(waiting)
-            waiting = []
+            waiting, rows = [], len(piece.labels)
         waiting.append(piece)
     if waiting:
         yield _joined(waiting)
 
 
-def _fit(waiting: list[Piece], piece: Piece) -> bool:
-    first = waiting[0]
-    alike = (first.images.dtype, first.labels.dtype.kind) == (piece.images.dtype, piece.labels.dtype.kind)
-    rows = sum(len(each.labels) for each in waiting) + len(piece.labels)
-    return alike and rows <= _at_once(first.images)
+def _are_alike(one: Piece, other: Piece) -> bool:
+    return one.images.dtype == other.images.dtype and one.labels.dtype.kind == other.labels.dtype.kind
 
 
 def _at_once(images: NDArray[Any]) -> int:
