@@ -16,6 +16,7 @@ from advfeat.extensions import functions
 from advfeat.planning import Plan, build_plan, load_experiment
 from advfeat.spec import DataSpec
 from advfeat.storage import Store
+from advfeat.storage.runs import keep_plan
 from advfeat.upkeep.repair import repair
 from tests.inline import compute, compute_all
 
@@ -152,6 +153,12 @@ def not_a_number():
 def mixed_types():
     yield IMAGES[:20], LABELS[:20]
     yield IMAGES[20:] / 255, LABELS[20:]
+
+def ragged():
+    yield [[1, 2], [3]], 1
+
+def sparse():
+    yield torch.eye(4).to_sparse(), 1
 
 def objects():
     yield np.array([["a", "b"]]), 1
@@ -329,6 +336,8 @@ REFUSED = [
     ("below", "which do not tell what is white"),
     ("not_a_number", "has pixels that are NaN or infinite"),
     ("mixed_types", "has images of type uint8 and of type float64"),
+    ("ragged", r"yields images that are no array \(.*\(mine.py, line \d+\); yield images H x W"),
+    ("sparse", r"yields images that are no array \("),
     ("objects", "yields images of type <U1, no numbers"),
     ("sizes", r"yields images of 3 x 8 x 8, the first is 3 x 8 x 9 .*data.image_size"),
     ("smaller_test", "yields images of 3 x 7 x 6 and 3 x 8 x 6 for train and test"),
@@ -462,6 +471,8 @@ def test_a_module_of_a_package_and_images_of_another_domain(
         "images mine.py:single",
         "images own_images.drawn:splits",
     ]
+    with pytest.raises(InputError, match=r"fails: IndexError: .*/own_images/drawn\.py, line \d+\); mend it"):
+        planned("data.source=own_images.drawn:broken")
     with pytest.raises(InputError, match=r"^other_data\.source: .* has no function none"):
         planned("recipes=[cross_domain]", f"other_data.source={path}:none")
 
@@ -484,11 +495,12 @@ def test_no_function_is_run_that_a_store_names(
 def test_a_function_is_not_called_by_a_repair(path: Path, local_store: Store) -> None:
     plan = planned(f"data.source={path}:whole")
     compute(plan.stages[0], local_store)
+    keep_plan(local_store, "run", plan.stages)
     digest = plan.stages[0].digest
     for file in Path(local_store.artifact_uri(digest)).glob("train-*.parquet"):
         file.write_bytes(b"damaged")
     (mended,) = repair(local_store, [digest])
-    assert mended.failure is not None
+    assert mended.failure == "its images come from a function of the user's; run its experiment again"
 
 
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:

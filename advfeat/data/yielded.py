@@ -18,7 +18,7 @@ from advfeat.data.numpy_files import channels_first
 from advfeat.data.picture_file import PictureError, as_seen, is_grey
 from advfeat.data.pixel_range import check_pixel_type
 from advfeat.data.refusal import Refusal, checked_labels, refuse_image_size
-from advfeat.errors import InputError
+from advfeat.errors import InputError, first_line
 from advfeat.extensions.functions import Refused, called, told_of
 from advfeat.spec import DataSpec
 
@@ -125,7 +125,7 @@ def _until_it_fails(pairs: Iterator[Any], refused: Refused) -> Iterator[Any]:
 def _labels(value: Any, here: Refused) -> NDArray[Any]:
     """Return one label () or several (n,) as int64 or as text."""
     refused = _with(here, _LABELS)
-    array = np.asarray(_on_cpu(value))
+    array = _array(value, "labels", refused)
     if array.dtype.kind == "O" and array.size and all(isinstance(each, str) for each in array.flat):
         array = array.astype(str)
     if array.dtype.kind == "U" and isinstance(value, list | tuple):
@@ -154,10 +154,7 @@ def _images(value: Any, is_one: bool, spec: DataSpec, here: Refused) -> NDArray[
             raise here("yields pictures of several sizes at once", _ONE_SIZE)
         return np.stack(pictures)
     refuse_image_size(spec)
-    try:
-        array = np.asarray(_on_cpu(value))
-    except ValueError as error:  # of lists of several lengths
-        raise refused("yields images that are no array") from error
+    array = _array(value, "images", refused)
     check_pixel_type(array.dtype, lambda problem: refused(problem.replace("has", "yields", 1)))
     expected = (2, 3) if is_one else (3, 4)
     if array.ndim not in expected:
@@ -180,13 +177,17 @@ def _picture(value: Any, spec: DataSpec, refused: Refusal) -> NDArray[np.uint8]:
     return np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1)
 
 
-def _on_cpu(value: Any) -> Any:
-    """Return a tensor as an array, if it is one; torch is not imported for that."""
-    torch = sys.modules.get("torch")
-    if torch is None or not isinstance(value, torch.Tensor):
-        return value
-    tensor = value.detach().cpu()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+def _array(value: Any, what: str, refused: Refusal) -> NDArray[Any]:
+    torch = sys.modules.get("torch")  # not imported, where nobody has
+    try:
+        if torch is None or not isinstance(value, torch.Tensor):
+            return np.asarray(value)
+        tensor = value.detach().cpu()
+        return np.asarray((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
+    except (
+        Exception
+    ) as error:  # of lists of several lengths, sparse tensors, and whatever says it is an array
+        raise refused(f"yields {what} that are no array ({first_line(error)})") from error
 
 
 def _with(here: Refused, remedy: str) -> Refusal:
