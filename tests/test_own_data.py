@@ -173,6 +173,10 @@ def broken():
     yield IMAGES[0], 0
     yield IMAGES[100], 1
 
+class Refusing:
+    def __iter__(self):
+        raise KeyError("no such set")
+
 def needs(path):
     yield from ()
 
@@ -343,6 +347,7 @@ REFUSED = [
     ("smaller_test", "yields images of 3 x 7 x 6 and 3 x 8 x 6 for train and test"),
     ("other_test", "has classes in test that no training image is of: 4"),
     ("broken", r"fails: IndexError: .* \(mine.py, line \d+\); mend it"),
+    ("Refusing", r"fails: KeyError: 'no such set' \(mine.py, line \d+\); mend it"),
     ("needs", r"fails: TypeError: .*'path'"),
     ("drawn", "yields other images at each call; seed what is random"),
     ("IMAGES", "has no function IMAGES; there are single"),
@@ -410,6 +415,16 @@ def test_files_that_it_reads_may_change_between_plans_and_not_after(
     compute(after.stages[0], local_store)
     write_files(tmp_path, 0)
     assert planned(*asked).stages[0].digest == before.stages[0].digest
+
+
+def test_who_loads_images_that_changed_is_told_once(path: Path, tmp_path: Path) -> None:
+    wanted = spec(f"{path}:of_files", root=str(tmp_path))
+    write_files(tmp_path, 0)
+    before = data.load(wanted)
+    write_files(tmp_path, 1)
+    with pytest.raises(InputError, match="yields other images than when"):
+        data.load(wanted)
+    assert not np.array_equal(data.load(wanted).train.images, before.train.images)
 
 
 @pytest.mark.parametrize("function", ["drawn_later", "shorter"])

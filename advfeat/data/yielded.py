@@ -107,7 +107,7 @@ _ONE_SIZE = "bring all to one size and as many channels; data.image_size does wi
 
 def _pairs(returned: Any, refused: Refused) -> Iterator[Any]:
     if isinstance(returned, Iterable):
-        return iter(returned)
+        return iter(called(returned.__iter__, refused, {}))
     if hasattr(returned, "__len__") and hasattr(returned, "__getitem__"):  # a data set of torch
         return map(returned.__getitem__, range(len(returned)))
     raise refused(f"returns {_kind(returned)}", _PAIRS)
