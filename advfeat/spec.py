@@ -59,6 +59,15 @@ LOCATED_SOURCES = {
 }
 """Sources by the start of their names, and what follows it."""
 
+SOURCES = (*NAMED_SOURCES, *LOCATED_SOURCES.values(), "FILE.py:FUNCTION")
+"""How all sources are named."""
+
+
+def is_own_source(source: str) -> bool:
+    """Tell whether a source is a function of the user's own that yields images."""
+    located = source in NAMED_SOURCES or source.startswith(tuple(LOCATED_SOURCES))
+    return not located and OWN_FUNCTION.fullmatch(source) is not None
+
 
 SMALLEST_SIDE: dict[str, int] = {
     "mlp": 1,
@@ -177,12 +186,14 @@ class DataSpec(Spec):
 
     source: str = Field(
         description="digits, photo-patches, cifar10, mnist, fashion-mnist, folder:PATH (one folder a class), "
-        "parquet:PATH-OR-URI (Hugging Face image layout), numpy:PATH-OR-URI (.npz, or a folder of .npy) or "
-        "restricted-imagenet:PATH (ImageNet's train/ and val/)"
+        "parquet:PATH-OR-URI (Hugging Face image layout), numpy:PATH-OR-URI (.npz, or a folder of .npy), "
+        "restricted-imagenet:PATH (ImageNet's train/ and val/), or FILE.py:FUNCTION that yields images and "
+        "labels"
     )
     root: str | None = Field(
         default=None,
-        description="folder that holds the torchvision data set; without it the set is downloaded",
+        description="folder that holds the torchvision data set; without it the set is downloaded; of a "
+        "function of one's own what it is given as root",
     )
     test_fraction: float = Field(
         default=0.3, gt=0, lt=1, description="share held out for testing where no test split exists"
@@ -240,11 +251,11 @@ class DataSpec(Spec):
     @field_validator("source")
     @classmethod
     def _source_is_known(cls, source: str) -> str:
-        if source in NAMED_SOURCES:
+        if source in NAMED_SOURCES or is_own_source(source):
             return source
         if any(source.startswith(prefix) and source != prefix for prefix in LOCATED_SOURCES):
             return source
-        raise ValueError(f"is not one of {', '.join([*NAMED_SOURCES, *LOCATED_SOURCES.values()])}")
+        raise ValueError(f"is not one of {', '.join(SOURCES)}")
 
 
 class Attack(Spec):

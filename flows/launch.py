@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from advfeat.cluster.certificates import check_certificates
 from advfeat.cluster.embedded import local_ray, usable_cores
 from advfeat.data import fetch
+from advfeat.data.read_once import read_once
 from advfeat.errors import InputError, RunCancelledError
 from advfeat.flows.prefect_api import prefect_api
 from advfeat.flows.walk.ray_cluster import configured_address, connection, is_connected
@@ -54,7 +55,8 @@ def launch(experiment: Experiment, store: Store, stage_timeout_seconds: float | 
         "store": store.uri,
         "stage_timeout_seconds": stage_timeout_seconds,
     }
-    return _launch(main_job, arguments, outlook(build_plan(experiment), store))
+    with read_once():
+        return _launch(main_job, arguments, outlook(build_plan(experiment), store))
 
 
 def launch_grid(
@@ -68,8 +70,6 @@ def launch_grid(
     wanted = points(recipe, grid)
     for spec in {spec for point in wanted for spec in point.experiment.data_specs}:
         fetch(spec)
-    plan = build_grid_plan(wanted)
-    report = grid_report(title_of(recipe, grid), wanted, plan.made_of)
 
     def recipes_flow() -> "Flow[..., Any]":
         from advfeat.flows.recipes import FLOWS
@@ -82,7 +82,10 @@ def launch_grid(
         "stages_at_once": stages_at_once,
         "stage_timeout_seconds": stage_timeout_seconds,
     }
-    return _launch(recipes_flow, arguments, outlook(Plan((*plan.stages, report)), store))
+    with read_once():
+        plan = build_grid_plan(wanted)
+        report = grid_report(title_of(recipe, grid), wanted, plan.made_of)
+        return _launch(recipes_flow, arguments, outlook(Plan((*plan.stages, report)), store))
 
 
 def _launch(

@@ -33,7 +33,7 @@ from advfeat.planning import (
     points,
 )
 from advfeat.recipes import recipe_named
-from advfeat.spec import DataSpec
+from advfeat.spec import DataSpec, is_own_source
 from advfeat.storage import Store
 from tests.inline import compute_all
 from tests.servers import prefect_settings
@@ -142,7 +142,8 @@ class Reader:
 def is_here(spec: DataSpec) -> bool:
     """Tell whether real images need no download."""
     kind, _, location = spec.source.partition(":")
-    return kind in BUNDLED or (bool(location) and Path(location).exists())
+    place = kind if is_own_source(spec.source) else location
+    return kind in BUNDLED or (bool(place) and Path(place).exists())
 
 
 @pytest.fixture

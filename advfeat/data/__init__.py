@@ -11,14 +11,16 @@ from typing import Any, Protocol, runtime_checkable
 from advfeat.data.images import ImageData, Splits
 from advfeat.data.split import cut, cut_sizes
 from advfeat.files.place import absolute_source, place_of
-from advfeat.spec import DataSpec
+from advfeat.spec import DataSpec, is_own_source
 
 __all__ = [
     "Downloadable",
     "ImageData",
+    "Repeated",
     "Source",
     "Telling",
     "absolute",
+    "check_unchanged",
     "class_count",
     "class_names",
     "fetch",
@@ -72,14 +74,27 @@ class Telling(Protocol):
         """List what lies there and is not read, by what it is; raises ``InputError`` like ``identity``."""
 
 
+@runtime_checkable
+class Repeated(Protocol):
+    """A source that makes its images anew each time that it is asked, and may make others."""
+
+    def check_unchanged(self, identity: Mapping[str, Any]) -> None:
+        """Raise ``InputError`` unless its images were those of an identity when it was last asked."""
+
+
 def absolute(spec: DataSpec) -> DataSpec:
     """Return the spec with the places that it names as they are named from any folder."""
     root = None if spec.root is None else place_of(spec.root).uri
-    return spec.model_copy(update={"source": absolute_source(spec.source), "root": root})
+    source = spec.source if is_own_source(spec.source) else absolute_source(spec.source)
+    return spec.model_copy(update={"source": source, "root": root})
 
 
 def open_source(spec: DataSpec) -> Source:
     """Return the source that ``spec.source`` names."""
+    if is_own_source(spec.source):
+        from advfeat.data.own_source import OwnSource
+
+        return OwnSource(spec)
     kind, _, location = spec.source.partition(":")
     if kind == "folder":
         from advfeat.data.folder import FolderSource
@@ -113,6 +128,16 @@ def open_source(spec: DataSpec) -> Source:
 def splits(spec: DataSpec) -> Splits:
     """Return the images that a spec asks for, cut to its sizes; they are read when they are asked for."""
     return cut(open_source(spec).splits(), spec)
+
+
+def check_unchanged(spec: DataSpec, identity: Mapping[str, Any]) -> None:
+    """Refuse a function that is not at hand, or yields other images than those of an identity.
+
+    Of other sources nothing is looked at. Raises ``InputError``; ``splits`` does for what changes later.
+    """
+    source = open_source(spec)
+    if isinstance(source, Repeated):
+        source.check_unchanged(identity)
 
 
 def load(spec: DataSpec) -> ImageData:

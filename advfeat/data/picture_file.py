@@ -64,10 +64,14 @@ def decode_picture(content: bytes, mode: str) -> Image.Image:
     white. Of an animation, or of several pages, it is the first one. Colour profiles are not applied.
     Raises ``PictureError``.
     """
-    opened = open_picture(content)
+    return as_seen(open_picture(content), mode)
+
+
+def as_seen(picture: Image.Image, mode: str) -> Image.Image:
+    """Return an opened picture as ``decode_picture`` does; raises ``PictureError``."""
     try:
-        opened.load()
-        return _upright(_opaque(_eight_bit(opened)).convert(mode), _orientation(opened))
+        picture.load()
+        return _upright(_opaque(_eight_bit(picture)).convert(mode), _orientation(picture))
     except PictureError:
         raise
     except Exception as error:  # as above

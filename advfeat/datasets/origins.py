@@ -50,6 +50,9 @@ _ORIGINS = (
     Origin("fashion-mnist", "Fashion-MNIST (Zalando)", "mit", "github.com/zalandoresearch/fashion-mnist"),
 )
 _BY_SOURCE = {origin.source: origin for origin in _ORIGINS}
+_OF_FUNCTION = Origin(
+    "FILE.py:FUNCTION", "images that a function of the user's own yields", "unknown", "as given by the user"
+)
 _TORCHVISION = {"CIFAR10": "cifar10", "MNIST": "mnist", "FashionMNIST": "fashion-mnist"}
 _SETTINGS = ("test_fraction", "image_size", "image_column", "label_column")
 """What the identity of images says of the ``DataSpec`` that they were read by."""
@@ -60,8 +63,10 @@ _KINDS = {*NAMED_SOURCES, *(prefix.rstrip(":") for prefix in LOCATED_SOURCES), "
 def origin_of(identity: Mapping[str, Any]) -> Origin:
     """Return where images of an identity, a parameter of stages that read files, come from.
 
-    The place of files is no part of it: ``source`` then holds the word PATH in its stead.
+    The place of files is no part of it: ``source`` then holds the word PATH, or FILE.py, in its stead.
     """
+    if "function" in identity:
+        return _OF_FUNCTION
     kind = next((name for name in identity if name in _KINDS), "folder")
     source = _TORCHVISION.get(str(identity[kind]), kind) if kind == "torchvision" else kind
     located = f"{kind}:PATH"

@@ -187,5 +187,11 @@ def told_of(error: Exception) -> str:
     if isinstance(error, SyntaxError):
         return f"{line} (line {error.lineno})"
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(".py")]
-    theirs = [frame for frame in own if frame.filename in {name.rpartition(":")[0] for name in _PROVIDED}]
+    theirs = [frame for frame in own if frame.filename in {_code_file(name) for name in _PROVIDED}]
     return f"{line} ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else line
+
+
+def _code_file(name: str) -> str:
+    """Return how tracebacks name the file of a function."""
+    place = name.rpartition(":")[0]
+    return place if _is_file(place) else str(getattr(sys.modules.get(place), "__file__", place))

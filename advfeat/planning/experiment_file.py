@@ -20,7 +20,7 @@ from advfeat.planning.experiment import OF_ALL_RECIPES, Experiment, model_of
 from advfeat.planning.own_settings import merged
 from advfeat.planning.plain_text import MOST_CHARACTERS, check_text, read_json, read_yaml
 from advfeat.recipes import plain_name
-from advfeat.spec import LOCATED_SOURCES, NAMED_SOURCES, REFUSED
+from advfeat.spec import REFUSED, SOURCES
 
 DEFAULT_PRESET = "digits"
 _READERS = {".yaml": read_yaml, ".yml": read_yaml, ".json": read_json}
@@ -199,8 +199,7 @@ def explained(error: ValidationError, model: type[BaseModel]) -> InputError:
         choices = re.findall(r"[\w-]+", first["ctx"]["expected"].replace(" or ", " "))
         return InputError(field, value, "is unknown", _choose(value, choices))
     if field == "data.source" and kind == "value_error":
-        choices = [*NAMED_SOURCES, *LOCATED_SOURCES.values()]
-        return InputError(field, value, "is unknown", _choose(value, choices))
+        return InputError(field, value, "is unknown", _choose(value, SOURCES))
     problem = _PROBLEMS.get(kind, "{message}").format(message=_lower(first["msg"]), **first.get("ctx", {}))
     description = _fields_at(model, location[:-1])[location[-1]].description
     return InputError(field, value, problem, f"expected: {description}")

@@ -1,4 +1,4 @@
-"""Networks, weights, losses and figures of the user's own: named by content, with the code they need."""
+"""What is the user's own, images, networks, weights, losses, figures: named by content, with its code."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from advfeat.extensions.functions import OwnFunction, provided
 from advfeat.planning.experiment import Experiment
 from advfeat.recipes import RECIPES
 from advfeat.recipes.shared.own import code_of_recipes
-from advfeat.spec import STORED_MODEL, SourceSpec, TrainSpec, is_own, is_own_loss
+from advfeat.spec import STORED_MODEL, SourceSpec, TrainSpec, is_own, is_own_loss, is_own_source
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +49,19 @@ def _at(fields: Any, path: Sequence[str]) -> Any:
 
 
 def _is_of_the_user(path: tuple[str, ...], name: Any) -> bool:
-    of_fields: dict[str, Callable[[Any], bool]] = {"model": is_own, "loss": is_own_loss, "measures": bool}
+    of_fields: dict[str, Callable[[Any], bool]] = {
+        "source": is_own_source,
+        "model": is_own,
+        "loss": is_own_loss,
+        "measures": bool,
+    }
     return path[-1] == "weights" or of_fields[path[-1]](name)
+
+
+def _settled_images(name: str) -> str:
+    from advfeat.data.own_source import settled_source
+
+    return settled_source("source", name)
 
 
 def _settled_network(name: str) -> str:
@@ -80,6 +91,8 @@ def _settled_measures(names: list[str]) -> list[str]:
 
 
 _SETTLED: dict[tuple[str, ...], Callable[[Any], Any]] = {
+    ("data", "source"): _settled_images,
+    ("other_data", "source"): _settled_images,
     **{(role, "model"): _settled_network for role in ROLES},
     **{(role, "weights"): _settled_weights for role in ROLES},
     **{(role, "adversarial", "loss"): _settled_loss for role in ROLES},
@@ -144,7 +157,7 @@ def check_measures(experiment: Experiment, image_shape: tuple[int, ...], classes
 
 
 def code_of(experiment: Experiment) -> tuple[OwnFunction, ...]:
-    """Return the files of own networks, losses, figures and recipes, as workers are given them."""
+    """Return the files of own images, networks, losses, figures and recipes, as workers are given them."""
     described = experiment.model_dump(mode="json")
     found = (_at(described, path) for path in _SETTLED if path[-1] != "weights")
     names = {name for each in found for name in (each if isinstance(each, list) else [each])}

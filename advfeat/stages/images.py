@@ -30,6 +30,7 @@ def write_images(stage: Stage, store: Store) -> ArtifactRef:
 
     def build(folder: Path, finished: Callable[[Path], None]) -> dict[str, Any]:
         spec = DataSpec.model_validate(stage.context["data"])
+        data.check_unchanged(spec, stage.parameters["identity"])
         splits = data.splits(spec)
         shape = data.image_shape(spec)
         at_once = rows_per_group(prod(shape))

@@ -15,7 +15,7 @@ from advfeat import data
 from advfeat.cluster.embedded import local_ray, usable_cores
 from advfeat.data.imported import describe
 from advfeat.errors import AdvfeatError, DamagedArtifactError, InputError, StageFailedError, first_line
-from advfeat.spec import DataSpec
+from advfeat.spec import DataSpec, is_own_source
 from advfeat.storage import STAGE_VERSIONS, Manifest, Stage, Store
 from advfeat.storage.runs import planned_stages
 
@@ -136,6 +136,8 @@ def _check_source(stage: Stage) -> None:
     """Raise ``AdvfeatError`` unless the images from outside of the store are there, and are those meant."""
     if stage.kind == "images":
         spec = DataSpec.model_validate(_context(stage, "data"))
+        if is_own_source(spec.source):  # named in a store, which is no reason to run it
+            raise StageFailedError("its images come from a function of the user's; run its experiment again")
         data.fetch(spec)
         field, source, found = "data.source", spec.source, data.open_source(spec).identity()
     elif stage.parameters.get("recipe") == "imported":
