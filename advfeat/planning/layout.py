@@ -16,7 +16,8 @@ from advfeat.errors import InputError
 from advfeat.files.place import absolute_source
 from advfeat.planning.cost import attack_seconds, data_bytes, passing_bytes, training_bytes
 from advfeat.planning.experiment import Experiment, RecipeName
-from advfeat.planning.own_networks import check_measures, check_networks, check_weights, code_of, trainings
+from advfeat.planning.networks import check_measures, check_networks, check_weights, trainings
+from advfeat.planning.own_code import code_of
 from advfeat.planning.own_recipes import check_recipes
 from advfeat.planning.shards import rows_at_once, shard_rows
 from advfeat.recipes import (

@@ -10,7 +10,7 @@ from advfeat.planning.experiment import Experiment, RecipeName
 from advfeat.planning.grid import Point
 from advfeat.planning.layout import ImagesOnce, ImportedOnce, Layout, Stages
 from advfeat.planning.novelty import Novelties
-from advfeat.planning.own_networks import settled
+from advfeat.planning.own_code import settled
 from advfeat.planning.stored_models import check_stored_models
 from advfeat.recipes import RECIPES
 from advfeat.recipes.shared.own import code_of_recipes

@@ -1,21 +1,14 @@
 """What is the user's own, images, networks, weights, losses, figures: named by content, with its code."""
 
-import logging
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 from advfeat.errors import InputError
 from advfeat.extensions.functions import OwnFunction, provided
 from advfeat.planning.experiment import Experiment
-from advfeat.recipes import RECIPES
+from advfeat.planning.networks import ROLES
 from advfeat.recipes.shared.own import code_of_recipes
-from advfeat.spec import STORED_MODEL, SourceSpec, TrainSpec, is_own, is_own_loss, is_own_source
-
-logger = logging.getLogger(__name__)
-
-ROLES = ("source", "weak_source", "robust_source", "target")
-"""Fields of an experiment that name a network."""
+from advfeat.spec import STORED_MODEL, is_own, is_own_loss, is_own_source
 
 
 def settled(experiment: Experiment) -> Experiment:
@@ -103,71 +96,12 @@ _SETTLED: dict[tuple[str, ...], Callable[[Any], Any]] = {
 """What is named by its content, and how, by its place in an experiment."""
 
 
-def check_networks(experiment: Experiment, image_shape: tuple[int, ...], classes: int) -> None:
-    """Build each own network once; raises ``InputError`` for one that cannot be used."""
-    for role, training in trainings(experiment).items():
-        if is_own(training.model):
-            from advfeat.models.examination import examined
-
-            try:
-                examined(training.model, training.width, image_shape, classes)
-            except InputError as error:
-                raise error.further_in(role) from None
-
-
-def check_weights(experiment: Experiment, image_shape: tuple[int, ...], classes: int) -> None:
-    """Put weights of files into their networks; raises ``InputError`` for those that do not fit."""
-    for role in ROLES:
-        source = getattr(experiment, role)
-        if isinstance(source, SourceSpec) and source.weights is not None and source.stored_weights is None:
-            try:
-                _check_fit(source, image_shape, classes)
-            except InputError as error:
-                raise error.further_in(role) from None
-
-
-@cache
-def _check_fit(source: SourceSpec, image_shape: tuple[int, ...], classes: int) -> None:
-    from advfeat.models.weights import fitted, read_weights
-
-    assert source.weights is not None
-    model = fitted(read_weights(source.weights), source, image_shape, classes)
-    if source.mean is None and not model.mean.any() and (model.std == 1).all():
-        told = (
-            "%s takes pixels in [0, 1] as they are: neither it nor source.mean and source.std normalize them"
-        )
-        logger.warning(told, source.weights)
-
-
-def check_measures(experiment: Experiment, image_shape: tuple[int, ...], classes: int) -> None:
-    """Try the figures of the user's own on noise; raises ``InputError`` for those that cannot be used."""
-    if not experiment.evaluation.measures:
-        return
-    from advfeat.evaluation import own_measures
-
-    sources = {RECIPES[name].source is not None for name in experiment.recipes}
-    target = experiment.target
-    for with_source in sorted(sources):
-        try:
-            own_measures.check_measures(
-                experiment.evaluation.measures, target.model, target.width, image_shape, classes, with_source
-            )
-        except InputError as error:
-            raise error.further_in("evaluation") from None
-
-
 def code_of(experiment: Experiment) -> tuple[OwnFunction, ...]:
     """Return the files of own images, networks, losses, figures and recipes, as workers are given them."""
     described = experiment.model_dump(mode="json")
     found = (_at(described, path) for path in _SETTLED if path[-1] != "weights")
     names = {name for each in found for name in (each if isinstance(each, list) else [each])}
     return (*provided(names - {None}), *code_of_recipes(experiment.recipes))
-
-
-def trainings(experiment: Experiment) -> dict[str, TrainSpec]:
-    """Return how networks are trained, by their role."""
-    given: dict[str, TrainSpec | None] = {role: getattr(experiment, role) for role in ROLES}
-    return {role: training for role, training in given.items() if training is not None}
 
 
 def _settings(experiment: Experiment) -> list[tuple[tuple[str, ...], dict[str, Any]]]:
