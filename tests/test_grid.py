@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from advfeat.errors import InputError
 from advfeat.planning import build_grid_plan, build_plan, grid_report, load_experiment
 from advfeat.planning.forms import GRIDS, Grid
-from advfeat.planning.grid import load_grid, points, title_of
+from advfeat.planning.grid import Point, load_grid, points, title_of
 from advfeat.storage import Stage, Store
 from tests.command import Command
 from tests.inline import compute
@@ -192,3 +192,16 @@ def test_forms_have_the_axes_that_mean_something() -> None:
         for field in form.model_fields.values()
         if isinstance(field.json_schema_extra, dict)
     )
+
+
+def test_a_grid_on_images_that_a_setting_names_says_so() -> None:
+    grid = load_grid("label_noise", ["label_noise=[0.1,0.2]", "seeds=[0]", "data.source=photo-patches"])
+    assert title_of("label_noise", grid) == "label_noise · photo-patches · label noise 0.1, 0.2 · 1 seed"
+    wanted = points("label_noise", grid)
+    assert [point.axes["data"] for point in wanted] == ["photo-patches"] * 2
+    assert all(point.experiment.data.source == "photo-patches" for point in wanted)
+    assert wanted[0].experiment.target == load_experiment("digits").target
+    assert wanted[0].command.startswith("advfeat run digits --set data.source=photo-patches")
+    assert Point.model_validate(wanted[0].model_dump(mode="json")).experiment == wanted[0].experiment
+    with pytest.raises(InputError, match=r"data: .* names several, and data\.source is set for all"):
+        points("label_noise", grid.model_copy(update={"data": ("digits", "mnist")}))

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from itertools import chain, product
 from math import prod
+from operator import not_
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from advfeat.errors import InputError
 from advfeat.planning.experiment import Experiment, RecipeName
@@ -30,17 +31,23 @@ class Point(BaseModel):
 
     axes: dict[str, Value]
     assignments: tuple[str, ...]
+    preset: str = Field(default="", exclude_if=not_)
+    """The preset that it starts from, where its images are others than those that are named as it is."""
 
     @cached_property
     def experiment(self) -> Experiment:
         """The experiment itself; raises ``InputError`` if there can be none."""
-        return load_experiment(str(self.axes["data"]), self.assignments)
+        return load_experiment(self._start, self.assignments)
 
     @property
     def command(self) -> str:
         """The command that runs this experiment alone."""
         words = [word for assignment in self.assignments for word in ("--set", assignment)]
-        return shlex.join(["advfeat", "run", str(self.axes["data"]), *words])
+        return shlex.join(["advfeat", "run", self._start, *words])
+
+    @property
+    def _start(self) -> str:
+        return self.preset or str(self.axes["data"])
 
 
 def load_grid(recipe: RecipeName, assignments: Sequence[str]) -> Grid:
@@ -81,6 +88,9 @@ def points(recipe: RecipeName, grid: Grid) -> list[Point]:
     experiment cannot be.
     """
     axes = _axes(recipe, grid)
+    if (source := _own_source(grid)) is not None and len(grid.data) > 1:
+        problem, remedy = "names several, and data.source is set for all", "name one, whose settings hold"
+        raise InputError("data", list(grid.data), f"{problem}: {source}", remedy)
     count = len(grid.seeds) * _count(axes, grid.combine)
     if count > grid.limit:
         raise InputError(
@@ -119,9 +129,17 @@ def axis_value(experiment: Experiment, recipe: RecipeName, axis: str) -> Value:
 def title_of(recipe: RecipeName, grid: Grid) -> str:
     """Say in a line what a grid runs: recipe, data, the values on its axes, seeds."""
     axes = grid.model_dump(exclude={"seeds", "combine", "settings", "limit"})
+    axes["data"] = (_own_source(grid),) if _own_source(grid) is not None else axes["data"]
     seeds = f"{len(grid.seeds)} seed{'s' if len(grid.seeds) != 1 else ''}"
     shown = [_shown(name, values) for name, values in axes.items() if values]
     return " · ".join([plain_name(recipe), *shown, seeds])
+
+
+def _own_source(grid: Grid) -> str | None:
+    """Return the images that the settings of a grid name in place of those of the preset."""
+    given = (parse_assignment(setting, lambda _: True) for setting in grid.settings)
+    named = [source for name, source in given if name == "data.source"]
+    return str(named[-1]) if named else None
 
 
 def _axes(recipe: RecipeName, grid: Grid) -> dict[str, tuple[Value, ...]]:
@@ -158,6 +176,8 @@ def _point(recipe: RecipeName, axes: dict[str, Value], seed: int, settings: tupl
     only = [f"recipes=[{recipe}]", f"seeds=[{seed}]"]
     _check_given_once(settings)
     point = Point(axes={**axes, "seed": seed}, assignments=(*settings, *assignments, *only))
+    if (source := point.experiment.data.source) != axes["data"]:
+        point = point.model_copy(update={"axes": {**point.axes, "data": source}, "preset": str(axes["data"])})
     _check_axes_count(recipe, axes, point.experiment)
     if own := point.experiment.only:  # it fails here or not at all
         remedy = "set the field itself, or an axis: a grid has one recipe"
