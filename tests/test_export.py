@@ -1,6 +1,9 @@
 """Exports: other libraries read them, a network learns from them, and no bit is lost unless asked for."""
 
 import json
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -36,7 +39,8 @@ from advfeat.spec import DataSpec
 from advfeat.stages.images import read_split
 from advfeat.stages.model import read_model
 from advfeat.storage import Store
-from tests.datasets_page import EXPORTS, LEARNING, LOADING, WITH_RAY
+from tests.command import unconfigured
+from tests.datasets_page import EXPORTS, LEARNING, LOADING, UPLOADS, WITH_RAY
 from tests.inline import compute
 from tests.servers import BUCKET
 
@@ -213,6 +217,21 @@ def test_the_hub_gets_the_real_test_images_beside_a_data_set(
     assert [len(list(folder.glob(pattern))) for pattern in files] == [5, 2]
     assert front.get("task_categories") == ["image-classification"]
     assert (front.get("license"), front.get("size_categories")) == ("cc-by-4.0", ["1K<n<10K"])
+
+
+def test_the_line_that_uploads_needs_nothing_but_the_network(exported: Path, tmp_path: Path) -> None:
+    (line,) = UPLOADS
+    program, *words = shlex.split(line)
+    done = subprocess.run(
+        [Path(sys.executable).parent / program, *words],
+        cwd=exported,
+        env={**unconfigured(), "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1, "a folder or an option that is wrong would end it otherwise"
+    assert "offline mode is enabled" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", ["d_rand-parquet", "d_rand-hf", "d_rand-webdataset", "d_rand-folder"])
