@@ -69,6 +69,9 @@ class Result:
     table: str
     """The report's table of results, as HTML."""
 
+    def __repr__(self) -> str:
+        return f"<result of {self.title!r}: {len(self.rows)} rows, run {self.run[:8]}>"
+
     def _repr_html_(self) -> str:
         return self.table
 

@@ -45,7 +45,7 @@ class Command:
         return subprocess.Popen(
             [str(Path(sys.executable).parent / program), *arguments],
             cwd=self.folder,
-            env=self._environment(),
+            env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -81,5 +81,6 @@ class Command:
                 continue
         return found
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Return the variables that its processes get, the mark among them."""
         return {**unconfigured(), **EVEN_RAY, **self.extra, _MARK: self.mark, "COLUMNS": "200"}

@@ -10,3 +10,5 @@ EXPORTS: list[tuple[str, str, str, str]] = re.findall(
     r"^advfeat export \$(\w+) (\S+) --to (\w+)(?: --precision (\w+))?$", PAGE, re.MULTILINE
 )
 """Variable that holds the digest, destination, format and precision, which may be empty."""
+
+UPLOADS: list[str] = re.findall(r"^hf upload .*$", PAGE, re.MULTILINE)

@@ -1,17 +1,24 @@
 """Exports: other libraries read them, a network learns from them, and no bit is lost unless asked for."""
 
 import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import dask.dataframe
 import datasets
+import duckdb
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.dataset
-import pyarrow.parquet as pq
 import pytest
 import torch
+from huggingface_hub import DatasetCard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -24,15 +31,16 @@ from advfeat.evaluation import predict
 from advfeat.export import FORMATS, export, split
 from advfeat.export.class_folders import folder_names
 from advfeat.export.destination import Destination
-from advfeat.export.pixels import quantized
-from advfeat.files.tables import image_array, int_array, regrouped
+from advfeat.export.pixels import Precision, quantized
+from advfeat.files.tables import float_array, image_array, int_array, regrouped
 from advfeat.flows.command_line import cli
 from advfeat.planning import Plan, build_plan, load_experiment
 from advfeat.spec import DataSpec
 from advfeat.stages.images import read_split
 from advfeat.stages.model import read_model
 from advfeat.storage import Store
-from tests.datasets_page import EXPORTS, LEARNING, LOADING, WITH_RAY
+from tests.command import unconfigured
+from tests.datasets_page import EXPORTS, LEARNING, LOADING, UPLOADS, WITH_RAY
 from tests.inline import compute
 from tests.servers import BUCKET
 
@@ -103,26 +111,127 @@ def stored(store: Store, digest: str) -> tuple[NDArray[np.float32], NDArray[np.i
 
 def test_cards_come_with_every_export(exported: Path) -> None:
     for _, name, to, _ in EXPORTS:
-        before = "_" if to == "parquet" else ""
-        card = {f"{before}README.md", f"{before}card.json"}
-        assert card_files(exported / name) == card
+        page, described = card_at(exported / name, to)
+        assert page.read_text().count("---") > 1
+        assert json.loads(described.read_text())["exported"]["format"] == to
+        assert {path.suffix for path in (exported / name).rglob("*") if to == "parquet"} <= {"", ".parquet"}
 
 
-def card_files(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir() if path.name.endswith((".md", ".json"))}
+def card_at(folder: Path, to: str) -> tuple[Path, Path]:
+    """A card's page and its JSON: in the folder of an export, of Parquet beside it."""
+    start = f"{folder}." if to == "parquet" else f"{folder}/"
+    return Path(f"{start}README.md"), Path(f"{start}card.json")
 
 
-def test_parquet_is_read_by_the_name_of_its_folder(exported: Path) -> None:
-    folder = exported / "d_rand-parquet"
-    rows = pd.read_parquet(folder / "train")
-    assert len(rows) == 1258
-    pd.testing.assert_frame_equal(pd.read_parquet(folder), rows)
-    assert pyarrow.dataset.dataset(folder).count_rows() == 1258
-    assert len(datasets.load_dataset(str(folder), split="train", cache_dir=str(exported / "cache"))) == 1258
-    assert pa.concat_tables(map(pq.read_table, folder.glob("**/*.parquet"))).num_rows == 1258
+def of_a_frame(rows: pd.DataFrame) -> dict[str, NDArray[Any]]:
+    return {str(name): stacked(column.to_numpy()) for name, column in rows.items()}
+
+
+def stacked(column: NDArray[Any]) -> NDArray[Any]:
+    return np.stack(list(column)) if column.dtype == object else column
+
+
+def by_duckdb(name: str) -> dict[str, NDArray[Any]]:
+    with duckdb.connect() as connection:
+        found = connection.execute(f"SELECT * FROM {name}").fetchnumpy()
+    return {column: stacked(np.asarray(values)) for column, values in found.items()}
+
+
+READERS: dict[str, Callable[[str], dict[str, NDArray[Any]]]] = {
+    "pandas": lambda folder: of_a_frame(pd.read_parquet(folder)),
+    "Dask": lambda folder: of_a_frame(dask.dataframe.read_parquet(folder).compute()),
+    "Polars": lambda folder: {part.name: part.to_numpy() for part in pl.read_parquet(folder)},
+    "Polars, lazily": lambda folder: {
+        part.name: part.to_numpy() for part in pl.scan_parquet(folder).collect()
+    },
+    "DuckDB": lambda folder: by_duckdb(f"'{folder}/**/*.parquet'"),
+    "DuckDB, by its function": lambda folder: by_duckdb(f"read_parquet('{folder}')"),
+    "Arrow": lambda folder: of_a_frame(pyarrow.dataset.dataset(folder).to_table().to_pandas()),
+}
+"""What reads a folder of Parquet by its name, and gives its columns; images are (N, C·H·W)."""
+
+
+@pytest.fixture(scope="module")
+def in_pieces(made: tuple[Store, Plan], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set with soft labels, in five files and each precision, in folders of its name."""
+    folder = tmp_path_factory.mktemp("pieces")
+    digest = digest_of(made, "data set distillation, seed 0")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(split, "_BYTES_PER_PIECE", 300 * 4 * 64)
+        for precision in get_args(Precision):
+            export(made[0], digest, "parquet", str(folder / precision), precision)
+    return folder
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("precision", get_args(Precision))
+def test_parquet_is_read_by_the_name_of_its_folder(
+    reader: str, precision: Precision, in_pieces: Path, made: tuple[Store, Plan]
+) -> None:
+    found = READERS[reader](str(in_pieces / precision))
+    table = pa.concat_tables(stored_tables(made[0], digest_of(made, "data set distillation, seed 0")))
+    images = quantized(image_array(table, np.float32), precision).reshape(-1, 64)
+    soft = float_array(table, "soft_label")
+    others = table.drop_columns(["image", "soft_label"])
+    expected = {name: others.column(name).to_numpy() for name in others.column_names}
+    expected |= {"image": images, "soft_label": soft}
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        kind = np.dtype("float32") if "DuckDB" in reader and values.dtype == np.float16 else values.dtype
+        assert (found[name].dtype, found[name].shape) == (kind, values.shape), name
+        assert np.array_equal(found[name], values), name
+
+
+def test_parquet_with_a_test_split_is_read_by_the_name_of_each(exported: Path) -> None:
     both = datasets.load_dataset(str(exported / "digits"), cache_dir=str(exported / "cache"))
     assert {split: len(part) for split, part in both.items()} == {"train": 1258, "test": 539}
-    assert len(pd.read_parquet(exported / "digits")) == 1797
+    for read in READERS.values():
+        sizes = [len(read(f"{exported}/digits{split}")["label"]) for split in ("", "/train", "/test")]
+        assert sizes == [1797, 1258, 539]
+
+
+def test_the_hub_gets_the_real_test_images_beside_a_data_set(
+    made: tuple[Store, Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(split, "_BYTES_PER_PIECE", 300 * 4 * 64)
+    folder = tmp_path / "out"
+    card = export(made[0], digest_of(made, "data set distillation, seed 0"), "hf", str(folder))
+    assert card.splits == {"train": 1258, "test": 539}
+    assert sum(card.class_balance["test"].values()) == 539
+    rows = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    assert {name: len(part) for name, part in rows.items()} == card.splits
+    real = read_split(made[0], made[1].stages[0].digest, "test")
+    test = rows["test"].with_format("numpy")
+    assert np.array_equal(test["image"][:], real.images[:, 0])
+    assert np.array_equal(test["label"][:], real.labels)
+    assert np.array_equal(test["original_label"][:], real.labels)
+    assert np.array_equal(test["index"][:], np.arange(539))
+    assert not np.any(test["perturbation_norm"][:])
+    assert set(rows["test"]["source_prediction_after"][:]) == {None}
+    assert set(rows["test"]["soft_label"][:]) == {None}
+    # What the card says of the columns is what the files say.
+    front = DatasetCard.load(folder / "README.md").data
+    told = datasets.info.DatasetInfosDict.from_dataset_card_data(front)["default"].features
+    assert told == rows["train"].features == rows["test"].features
+    files = [entry["path"] for entry in front.get("configs")[0]["data_files"]]
+    assert [len(list(folder.glob(pattern))) for pattern in files] == [5, 2]
+    assert front.get("task_categories") == ["image-classification"]
+    assert (front.get("license"), front.get("size_categories")) == ("cc-by-4.0", ["1K<n<10K"])
+
+
+def test_the_line_that_uploads_needs_nothing_but_the_network(exported: Path, tmp_path: Path) -> None:
+    (line,) = UPLOADS
+    program, *words = shlex.split(line)
+    done = subprocess.run(
+        [Path(sys.executable).parent / program, *words],
+        cwd=exported,
+        env={**unconfigured(), "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1, "a folder or an option that is wrong would end it otherwise"
+    assert "offline mode is enabled" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", ["d_rand-parquet", "d_rand-hf", "d_rand-webdataset", "d_rand-folder"])
@@ -130,7 +239,8 @@ def test_hugging_face_reads_the_folder_by_its_card(
     name: str, exported: Path, made: tuple[Store, Plan]
 ) -> None:
     rows = datasets.load_dataset(str(exported / name), cache_dir=str(exported / "cache"))
-    assert {split: len(part) for split, part in rows.items()} == {"train": 1258}
+    test = {"test": 539} if name == "d_rand-hf" else {}
+    assert {split: len(part) for split, part in rows.items()} == {"train": 1258, **test}
     found = rows["train"][7]
     record = found.get("json", found)
     assert {
@@ -167,10 +277,9 @@ def test_success_after_quantization_is_that_of_the_exported_images(
     assert card.exported.attack_success == pytest.approx(right.mean())
     assert 0 < card.exported.largest_pixel_change <= 0.5 / 255 + 1e-6
     assert card.attack_success == pytest.approx((predict(model, torch.from_numpy(images)) == labels).mean())
-    before = "_" if to == "parquet" else ""
-    kept = json.loads((tmp_path / "out" / f"{before}card.json").read_text())
-    assert kept["exported"]["attack_success"] == card.exported.attack_success
-    assert "attack success after quantization" in (tmp_path / "out" / f"{before}README.md").read_text()
+    page, described = card_at(tmp_path / "out", to)
+    assert json.loads(described.read_text())["exported"]["attack_success"] == card.exported.attack_success
+    assert "attack success after quantization" in page.read_text()
 
 
 def test_soft_labels_are_exported_too(made: tuple[Store, Plan], tmp_path: Path) -> None:
@@ -236,7 +345,11 @@ def test_on_s3_too_and_nothing_is_left_of_one_that_failed(
         export(made[0], d_rand, to, f"{there.uri}/{to}")
         with pytest.raises(InputError, match="is not empty"):
             export(made[0], d_rand, to, f"{there.uri}/{to}")
-    rows = pd.read_parquet(f"{there.uri}/parquet/train")
+    assert {name.rpartition("/")[2] for name in there.fs.glob(f"{there.root}/parquet.*")} == {
+        "parquet.README.md",
+        "parquet.card.json",
+    }
+    rows = pd.read_parquet(f"{there.uri}/parquet")
     pd.testing.assert_frame_equal(rows, pd.read_parquet(exported / "d_rand-parquet" / "train"))
     assert len(there.fs.glob(f"{there.root}/folder/train/*/*.png")) == 1258
     assert b"file_name" in there.fs.cat_file(f"{there.root}/folder/train/metadata.csv")
@@ -247,7 +360,7 @@ def test_on_s3_too_and_nothing_is_left_of_one_that_failed(
 
     with pytest.raises(KeyboardInterrupt):
         export(made[0], d_rand, "parquet", f"{there.uri}/stopped", progress=stop_at_the_second)
-    assert there.fs.glob(f"{there.root}/stopped/**/*.*") == []
+    assert there.fs.glob(f"{there.root}/stopped*/**") == there.fs.glob(f"{there.root}/stopped.*") == []
     export(made[0], d_rand, "parquet", f"{there.uri}/stopped")
 
 
@@ -290,6 +403,11 @@ def test_nothing_appears_of_a_damaged_data_set(d_rand: str, made: tuple[Store, P
         (("d_rand", "out", "--to", "hf", "--precision", "float16"), "--precision: 'float16' is nothing that"),
         (("d_rand", "out", "--to", "torch", "--precision", "int8"), "--precision: 'int8' is unknown"),
         (("d_rand", ".", "--to", "torch"), "destination: '.' is not empty"),
+        (
+            ("d_rand", "old", "--to", "parquet"),
+            "destination: 'old' has the card of another beside it, old.card.json",
+        ),
+        (("d_rand", "s3://advfeat", "--to", "parquet"), "destination: 's3://advfeat' is a whole bucket"),
         (("d_rand", "nonsense://x", "--to", "torch"), "destination: 'nonsense://x' is no usable URI"),
         (("d_rand", "full/of", "--to", "torch"), "destination: 'full/of' cannot be written"),
         (("d_rand", "s3://advfeat/x", "--to", "torch"), "destination: 's3://advfeat/x' cannot be read"),
@@ -310,6 +428,7 @@ def test_one_clear_line_for_what_cannot_be(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
     Path("full").write_text("a file, no folder")
+    Path("old.card.json").write_text("{}")
     named = {"d_rand": d_rand[:12], "source": made[1].stages[1].digest[:12]}
     digest, *others = arguments
     words = ["export", named.get(digest, digest), *others, "--store", made[0].uri]

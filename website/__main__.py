@@ -10,6 +10,7 @@ from website.command_line import command_line_page
 from website.fields import axes_page, fields_page
 from website.library import library_page, module_page, modules
 from website.links import problems
+from website.notebooks import write_notebook_pages
 from website.pages import copy_written
 from website.recipes import TABLE_MARK, navigation, table_of_recipes
 
@@ -38,6 +39,7 @@ def build(site: Path) -> int:
 def lay_out(pages: Path) -> None:
     """Write all pages, in Markdown: those written by hand, and those made of the code."""
     copy_written(REPOSITORY, pages)
+    write_notebook_pages(pages)
     generated = {file.with_suffix(".md"): module_page(file) for file in modules(REPOSITORY)}
     generated |= {
         Path("flows/command_line/cli.md"): command_line_page(),

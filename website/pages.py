@@ -1,7 +1,7 @@
 """The pages that a person wrote, copied to where the site is built from.
 
 The copy keeps the repository's folders, so that a link which is right there is right on the site; only links
-to source files lead to the pages that are made of them.
+to source files and notebooks lead to the pages that are made of them.
 """
 
 import re
@@ -41,8 +41,8 @@ def copy_written(repository: Path, pages: Path) -> None:
 
 
 def _page_of(link: re.Match[str]) -> str:
-    """Return the page that is made of a source file; other targets as they are."""
-    return re.sub(r"\.py$", ".md", link[0])
+    """Return the page that is made of a source file or a notebook; other targets as they are."""
+    return re.sub(r"\.(py|ipynb)$", ".md", link[0])
 
 
 def _copy(file: Path, copy: Path) -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -170,7 +171,8 @@ def local_ray_arguments() -> dict[str, Any]:
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     if "ray._raylet" in sys.modules:  # "ray" may be a name that stands for what is not loaded yet
         _read_ray_settings_again()
-    from advfeat.cluster.ray_job import OwnModules  # Ray reads those settings when it is imported
+    with _no_hints_for_notebooks():
+        from advfeat.cluster.ray_job import OwnModules  # Ray reads those settings when it is imported
 
     # Not below .advfeat: paths of sockets must be short. Ray itself lets everybody into its own folder.
     folder = private_folder(socket_place() / f"advfeat-{os.getuid()}")
@@ -185,6 +187,15 @@ def local_ray_arguments() -> dict[str, Any]:
         "_temp_dir": str(folder / "ray"),
         "job_config": OwnModules(),
     }
+
+
+@contextlib.contextmanager
+def _no_hints_for_notebooks() -> Iterator[None]:
+    """Import Ray without its advice to install what its own pictures would need: none is shown."""
+    logging.getLogger("ray.widgets").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")
+        yield
 
 
 def forget_other_rays() -> None:

@@ -61,6 +61,8 @@ class Exported(_Part):
     precision: str
     attack_success: float | None
     largest_pixel_change: float
+    real_test: str | None = None
+    """The digest of the real images whose test split came along."""
 
 
 class Card(_Part):

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -22,17 +22,27 @@ class Destination:
     over last at the end, and are taken away again if the export fails.
     """
 
-    def __init__(self, named: Named) -> None:
-        """Look at a path or an fsspec URI; raises ``InputError`` if it is no usable, empty place."""
+    def __init__(self, named: Named, beside: Collection[str] = ()) -> None:
+        """Look at a path or an fsspec URI; raises ``InputError`` if it is no usable, empty place.
+
+        Files ``beside`` it, say README.md, are written to the folder too, and come to lie at PLACE.README.md.
+        """
         self._refused = partial(_refused, str(named))
         with explained(self._refused, "is no usable URI"):
             place = place_of(named)
         self.uri, self._fs, self._root, self._is_local = place.uri, place.fs, place.root, place.is_local
+        self.name = self._root.rpartition("/")[2]
+        self._beside = beside
+        if beside and "/" not in self._root:
+            raise self._refused("is a whole bucket, beside which no card can lie")
         with explained(self._refused):
             self._fs.invalidate_cache()
             occupied = self._is_occupied()
+            taken = [at for name in beside if self._fs.exists(at := self._target(name))]
         if occupied:
             raise self._refused("is not empty")
+        if taken:
+            raise self._refused(f"has the card of another beside it, {taken[0].rpartition('/')[2]}")
         if self._is_local and Path(self._root).is_mount():
             raise self._refused("is where a file system is mounted; no finished folder can take its place")
         with explained(self._refused, "cannot be written"):
@@ -52,6 +62,8 @@ class Destination:
         try:
             yield partial, lambda: None
             partial.replace(target)
+            for name in self._beside:
+                (target / name).replace(self._target(name))
         except OSError as error:
             raise self._refused(f"cannot be filled ({first_line(error)})") from error
         finally:
@@ -64,7 +76,7 @@ class Destination:
 
             def hand_over() -> None:
                 files = [path for path in folder.rglob("*") if path.is_file()]
-                targets = [f"{self._root}/{path.relative_to(folder).as_posix()}" for path in files]
+                targets = [self._target(path.relative_to(folder).as_posix()) for path in files]
                 with explained(self._refused, "cannot be written"):
                     self._fs.put(list(map(str, files)), targets)
                 for path in files:
@@ -74,9 +86,14 @@ class Destination:
                 yield folder, hand_over
             except BaseException:
                 with suppress(Exception):  # what went wrong first is told, not that nothing can be deleted
-                    for path in self._fs.find(self._root):  # rm would take the place for a pattern
+                    cards = filter(self._fs.exists, map(self._target, self._beside))
+                    for path in [*self._fs.find(self._root), *cards]:  # rm would take a place for a pattern
                         self._fs.rm_file(path)
                 raise
+
+    def _target(self, name: str) -> str:
+        """Return where a file of the folder comes to lie."""
+        return f"{self._root}{'.' if name in self._beside else '/'}{name}"
 
     def _is_occupied(self) -> bool:
         if self._is_local:

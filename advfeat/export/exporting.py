@@ -13,7 +13,9 @@ from advfeat.datasets.stored_rows import stored_tables
 from advfeat.errors import InputError
 from advfeat.export.destination import Destination
 from advfeat.export.formats import FORMATS, Format
+from advfeat.export.hugging_face import dataset_info
 from advfeat.export.pixels import Pixels, Precision, quantized, unquantized
+from advfeat.export.real_test import RealTest, real_test_of, with_columns_of
 from advfeat.export.split import Piece, Split, rows_per_piece
 from advfeat.files.tables import image_array, int_array, regrouped
 from advfeat.models import Normalized, predict
@@ -22,6 +24,7 @@ from advfeat.report.card import card_markdown
 from advfeat.stages.model import read_model
 from advfeat.storage import Store
 
+_CARD = ("card.json", "README.md")
 _STORED: dict[str, Precision] = {"dataset": "float32", "images": "uint8"}
 
 
@@ -36,8 +39,9 @@ def export(
     """Write a data set, or real images with their test split, in one of ``FORMATS``; return its card.
 
     Pixels keep the precision that they are stored in, uint8 in pictures, unless one is named. Memory holds a
-    piece of the rows. The card (``card.json``, ``README.md``) comes last; beside Parquet the names of both
-    begin with an underscore.
+    piece of the rows. The card (``card.json``, ``README.md``) comes last, in Parquet beside the folder:
+    ``DESTINATION.card.json`` and ``DESTINATION.README.md``. In the Hugging Face layout a data set comes with
+    the real test images.
     Raises ``InputError`` before anything is written, ``MissingArtifactError`` or ``DamagedArtifactError``.
     """
     if to not in FORMATS:
@@ -45,30 +49,58 @@ def export(
     form = FORMATS[to]
     card = card_of(store, digest)
     chosen = _precision(card, to, form, precision)
-    place = Destination(destination)
+    place = Destination(destination, beside=_CARD if form.card_beside else ())
     rounding = _Rounding(_attacked_model(store, card))
-    told = _counted(progress, sum(card.splits.values()))
+    test = real_test_of(store, card) if form.for_the_hub else None
+    told = _counted(progress, sum(card.splits.values()) + (test.rows if test else 0))
+    columns = _columns(store, digest) if form.for_the_hub else None
+
+    def pieces(tables: Iterable[pa.Table], stored: Precision) -> Iterator[Piece]:
+        return map(told, rounding.pieces(regrouped(tables, rows_per_piece(card.image_shape)), stored, chosen))
+
+    splits = [
+        (name, rows, pieces(stored_tables(store, digest, name), _STORED[card.stage]))
+        for name, rows in card.splits.items()
+    ]
+    if test is not None and columns is not None:
+        real = with_columns_of(columns, pieces(test.tables(store), _STORED["images"]))
+        splits.append(("test", test.rows, real))
     with place.filled() as (folder, hand_over):
-        for name, rows in card.splits.items():
-            stored = stored_tables(store, digest, name)
-            tables = regrouped(stored, rows_per_piece(card.image_shape))
-            pieces = rounding.pieces(tables, _STORED[card.stage], chosen)
-            split = Split(name, rows, card.classes, card.image_shape, chosen, map(told, pieces))
-            for _ in form.write(split, folder):
+        for name, rows, written in splits:
+            for _ in form.write(Split(name, rows, card.classes, card.image_shape, chosen, written), folder):
                 hand_over()
-        exported = Exported(
-            format=to,
-            precision=chosen,
-            attack_success=rounding.attack_success(card.attack_success),
-            largest_pixel_change=rounding.largest_change,
-        )
-        card = card.model_copy(update={"exported": exported})
-        described, page = (folder / f"{form.card_prefix}{name}" for name in ("card.json", "README.md"))
+        card = _exported(card, to, chosen, rounding, test)
+        front_matter = dataset_info(columns, card.classes) if columns is not None else None
+        loading = form.loading.format(train=f"{place.name}/train")
+        described, page = (folder / name for name in _CARD)
         described.write_text(card.model_dump_json(indent=2), encoding="utf-8")
         hand_over()
-        page.write_text(card_markdown(card, form.files, form.loading), encoding="utf-8")
+        page.write_text(card_markdown(card, form.files, loading, front_matter), encoding="utf-8")
         hand_over()
     return card
+
+
+def _columns(store: Store, digest: str) -> pa.Schema:
+    """Return the columns of a training split beside ``image``."""
+    return next(stored_tables(store, digest, rows=range(1))).drop_columns("image").schema
+
+
+def _exported(
+    card: Card, to: str, precision: Precision, rounding: "_Rounding", test: RealTest | None
+) -> Card:
+    """Return the card of the copy that was written."""
+    exported = Exported(
+        format=to,
+        precision=precision,
+        attack_success=rounding.attack_success(card.attack_success),
+        largest_pixel_change=rounding.largest_change,
+        real_test=test and test.digest,
+    )
+    if test is None:
+        return card.model_copy(update={"exported": exported})
+    splits = {**card.splits, "test": test.rows}
+    balance = {**card.class_balance, "test": test.class_balance}
+    return card.model_copy(update={"exported": exported, "splits": splits, "class_balance": balance})
 
 
 class _Rounding:

@@ -19,26 +19,29 @@ class Format:
     write: Callable[[Split, Path], Iterator[None]]
     """Writes a split into a folder; at each stop the files in it are complete, and may be taken away."""
     loading: str
-    """Python that reads the training split from the working folder."""
+    """Python that reads the training split where the card lies; ``{train!r}`` is that split's folder."""
     files: str | None = None
     """The files of each split, as the card tells ``datasets``; None where it cannot read them."""
-    card_prefix: str = ""
-    """Before the names of the card's files: Arrow takes a folder whole, but for names with an underscore."""
+    card_beside: bool = False
+    """Whether the card lies beside the folder: Polars refuses one that holds anything but Parquet."""
     as_png: bool = False
     """Whether all pixels are uint8, and images grey or of three colours."""
+    for_the_hub: bool = False
+    """Whether a data set comes with the real test images as split ``test``, and its card tells features."""
 
 
 FORMATS: Mapping[str, Format] = {
     "parquet": Format(
         write=write_parquet,
         files="*.parquet",
-        card_prefix="_",
-        loading='import pandas\n\nrows = pandas.read_parquet("train")',
+        card_beside=True,
+        loading="import pandas\n\nrows = pandas.read_parquet({train!r})",
     ),
     "hf": Format(
         write=write_hugging_face,
         files="*.parquet",
         as_png=True,
+        for_the_hub=True,
         loading='import datasets\n\nrows = datasets.load_dataset(".", split="train")',
     ),
     "torch": Format(

@@ -27,6 +27,26 @@ def write_hugging_face(split: Split, folder: Path) -> Iterator[None]:
         yield
 
 
+def dataset_info(columns: pa.Schema, classes: Sequence[str]) -> dict[str, Any]:
+    """Say in the words of a card's front matter what ``image``, and the columns beside it, hold."""
+    features = _features(columns, classes).items()
+    return {"dataset_info": {"features": [{"name": name, **_in_yaml(feature)} for name, feature in features]}}
+
+
+def _in_yaml(feature: dict[str, Any]) -> dict[str, Any]:
+    match feature["_type"]:
+        case "Image":
+            return {"dtype": "image"}
+        case "ClassLabel":
+            names = {str(label): name for label, name in enumerate(feature["names"])}
+            return {"dtype": {"class_label": {"names": names}}}
+        case "Sequence":
+            # Releases of datasets before 4 do not know it as a list.
+            return {"sequence": feature["feature"]["dtype"], "length": feature["length"]}
+        case _:
+            return {"dtype": feature["dtype"]}
+
+
 def _features(columns: pa.Schema, classes: Sequence[str]) -> dict[str, Any]:
     features: dict[str, Any] = {field.name: _feature(field.type) for field in columns}
     features["label"] = {"names": list(classes), "_type": "ClassLabel"}

@@ -1,6 +1,7 @@
 """A data set's card as Markdown, with the front matter that Hugging Face reads."""
 
 import html
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -13,15 +14,23 @@ _SIZES = {"n<1K": 1e3, "1K<n<10K": 1e4, "10K<n<100K": 1e5, "100K<n<1M": 1e6, "1M
 _LARGER = "10M<n<100M"
 
 
-def card_markdown(card: Card, files: str | None = None, loading: str | None = None) -> str:
-    """Write a card; of an export with the files of each split (a pattern) and Python that loads it."""
+def card_markdown(
+    card: Card,
+    files: str | None = None,
+    loading: str | None = None,
+    front_matter: Mapping[str, Any] | None = None,
+) -> str:
+    """Write a card; of an export with the files of each split (a pattern) and Python that loads it.
+
+    ``front_matter`` follows what every card says there.
+    """
     environment = templates()
     environment.filters["cell"] = _cell
     parameters = {**card.parameters, **{model.role: model.training for model in card.models}}
-    front_matter = yaml.safe_dump(_front_matter(card, files), sort_keys=False, allow_unicode=True)
+    front = {**_front_matter(card, files), **(front_matter or {})}
     return environment.get_template("card.md").render(
         card=card,
-        front_matter=front_matter.strip(),
+        front_matter=yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip(),
         parameters=yaml.safe_dump(parameters, sort_keys=False, allow_unicode=True).strip(),
         lineage=lineage_text({link.digest: link for link in card.made_from}),
         loading=loading,

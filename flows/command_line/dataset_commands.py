@@ -14,6 +14,8 @@ from advfeat.flows.command_line.store_commands import readable_store
 if TYPE_CHECKING:
     from advfeat.progress import Progress
 
+_SPLITS = {"train": "training", "test": "test"}
+
 
 def export(
     digest: Digest,
@@ -43,7 +45,8 @@ def export(
         print_model(card)
         return
     assert card.exported is not None
-    print(f"{sum(card.splits.values()):,} images as {to}, {card.exported.precision}: {destination}")
+    sizes = " and ".join(f"{rows:,} {_SPLITS[split]}" for split, rows in card.splits.items())
+    print(f"{sizes} images as {to}, {card.exported.precision}: {destination}")
     if card.attack_success is not None:
         before, after = percent(card.attack_success), percent(card.exported.attack_success)
         print(f"attack success: {before} as stored, {after} as exported")

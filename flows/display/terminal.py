@@ -18,6 +18,7 @@ _SECONDS_BETWEEN_LINES = 15.0
 class Display:
     """One line for each finished stage; below them, in a terminal, what is running and time left.
 
+    A notebook gets lines alone: bars there need a package that Jupyter does not bring.
     Time left is told from the image passes (an image through a network once) that are done and to do.
     """
 
@@ -25,7 +26,9 @@ class Display:
         """Show a walk over these stages, and over so many more that are not known yet."""
         outlooks = list(outlooks)
         self.console = Console(stderr=True, highlight=False)
-        self._is_live = self.console.is_terminal or self.console.is_jupyter
+        if self.console.is_jupyter:
+            self.console = Console(stderr=True, highlight=False, force_jupyter=False, force_terminal=False)
+        self._is_live = self.console.is_terminal
         self._total = len(outlooks) + to_come
         self._finished = 0
         self._passes = sum(entry.stage.image_passes for entry in outlooks if entry.state == "compute")
