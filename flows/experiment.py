@@ -11,6 +11,7 @@ from advfeat.flows.display.artifacts import publish_table
 from advfeat.flows.display.progress_bars import LongStages
 from advfeat.flows.display.terminal import Display
 from advfeat.flows.result import RunResult
+from advfeat.flows.telling import target_of_deployment, tell
 from advfeat.flows.walk.ray_cluster import configured_runner, has_gpus
 from advfeat.flows.walk.recording import recorded
 from advfeat.flows.walk.walk import Walk
@@ -32,7 +33,7 @@ def learning_from_errors(
 
     ``store`` is an fsspec URI. Everything that the store already holds is taken from there.
     """
-    place = Store(store)
+    place, target = Store(store), target_of_deployment()
     plan = build_plan(experiment, on_gpus=has_gpus())
     try:
         with recorded(place, NAME, experiment.name, plan.stages) as recording:
@@ -43,6 +44,7 @@ def learning_from_errors(
             recording.results(plan.report.digest, total=len(outlooks), computed=walk.computed)
             result = RunResult.of(recording.ended("completed"), place)
             publish_table(NAME, experiment.name, result)
+            tell(target, place, result)
     except RunCancelledError as cancelled:
         return Cancelled(message=str(cancelled))
     return result

@@ -12,6 +12,7 @@ from advfeat.flows.display.artifacts import publish_results
 from advfeat.flows.display.progress_bars import GridProgress, LongStages
 from advfeat.flows.display.terminal import Display
 from advfeat.flows.result import RunResult
+from advfeat.flows.telling import target_of_deployment, tell
 from advfeat.flows.walk.patience import patiently
 from advfeat.flows.walk.ray_cluster import has_gpus
 from advfeat.flows.walk.recording import recorded
@@ -49,7 +50,7 @@ def run_grid(
     Raises ``InputError`` before anything is computed if the grid cannot be, and ``StageFailedError``
     in the end if a point failed; the report then holds the others.
     """
-    place = Store(store)
+    place, target = Store(store), target_of_deployment()
     wanted = points(recipe, grid)
     name, title = plain_name(recipe), title_of(recipe, grid)
     plan = build_grid_plan(wanted, on_gpus=has_gpus())
@@ -84,6 +85,7 @@ def run_grid(
             recording.results(report.digest, total=len(outlooks) + 1, computed=walk.computed)
             result = RunResult.of(recording.ended("completed"), place)
             publish_results(name, title, result, place)
+            tell(target, place, result)
             if failure is not None:
                 raise StageFailedError(
                     f"{missing} of {len(wanted)} experiments failed; the report holds the rest. {failure}"

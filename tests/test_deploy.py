@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from advfeat.planning.forms import GRIDS
@@ -9,6 +10,7 @@ from advfeat.storage import Store
 from advfeat.storage.runs import read_records
 from tests.command import Command, unconfigured
 from tests.servers import prefect_client
+from tests.test_own_recipes import MIRRORED
 
 QUICK = ("data.train_size=256", "data.test_size=200", "target.epochs=2")
 
@@ -32,29 +34,37 @@ def test_what_cannot_be_deployed_is_refused_in_a_line(command: Command, served_c
 def test_a_worker_runs_what_was_deployed(
     served_command: Command, prefect_api: dict[str, str], tmp_path: Path
 ) -> None:
+    (tmp_path / "mirrored.py").write_text(MIRRORED)
+    recipes = {"ADVFEAT_RECIPES": str(tmp_path / "mirrored.py")}
+    deploying = replace(served_command, extra={**served_command.extra, **recipes})
     prefect(tmp_path, prefect_api, "work-pool", "create", "here", "--type", "process")
-    names = served_command.succeed("deploy", "here", "--store", str(tmp_path / "store")).split()
-    assert set(names) == {f"{flow}/here" for flow in ("learning-from-errors", "regression", *GRIDS)}
+    names = deploying.succeed("deploy", "here", "--store", str(tmp_path / "store")).split()
+    assert set(names) == {
+        f"{flow}/here" for flow in ("learning-from-errors", "regression", "mirrored", *GRIDS)
+    }
     with prefect_client(prefect_api) as client:
-        deployment = client.read_deployment_by_name("clean/here")
-        client.create_deployment(
-            deployment.flow_id, "earlier", entrypoint="flows.recipes.clean", tags=["advfeat"]
-        )
-        told = served_command("deploy", "here", "--store", str(tmp_path / "store"))
+        deployment = client.read_deployment_by_name("mirrored/here")
+        form = (deployment.parameter_openapi_schema or {})["definitions"]["MirroredGrid"]["properties"]
+        assert form["share"]["items"]["maximum"] == 1
+        clean = client.read_deployment_by_name("clean/here")
+        client.create_deployment(clean.flow_id, "earlier", entrypoint="flows.recipes.clean", tags=["advfeat"])
+        told = deploying("deploy", "here", "--store", str(tmp_path / "store"))
         (line,) = told.stderr.splitlines()
         assert line.startswith("advfeat: clean/earlier: made by an earlier version")
-        assert "clean/here" in told.stdout.splitlines()
-        grid = {"seeds": [0], "settings": QUICK}
+        assert "mirrored/here" in told.stdout.splitlines()
+        grid = {"share": [0.5], "seeds": [0], "settings": QUICK}
         run = client.create_flow_run_from_deployment(deployment.id, parameters={"grid": grid})
-        prefect(tmp_path, prefect_api, "worker", "start", "--pool", "here", "--run-once")
+        tracking = {"ADVFEAT_TRACK": f"tensorboard:{tmp_path / 'curves'}"}
+        prefect(tmp_path, prefect_api | tracking, "worker", "start", "--pool", "here", "--run-once")
         state = client.read_flow_run(run.id).state
     assert state is not None
     assert state.is_completed(), state.message
     (record,) = read_records(Store(str(tmp_path / "store")))
-    assert (record.run, record.flow, record.state) == (str(run.id), "clean", "completed")
-    assert record.title == "clean · digits · 1 seed"
+    assert (record.run, record.flow, record.state) == (str(run.id), "mirrored", "completed")
+    assert record.title == "mirrored · digits · share 0.5 · 1 seed"
     assert record.stages is not None
     assert record.stages.computed == record.stages.total == 5
+    assert list((tmp_path / "curves").rglob("events.out.tfevents.*"))
 
 
 def test_modules_of_an_earlier_version_say_what_they_are_now() -> None:
