@@ -17,10 +17,14 @@ from rich.console import Console
 
 from advfeat.flows.command_line import output
 from advfeat.flows.command_line.fitting import Column, print_table
+from advfeat.flows.command_line.plan_lines import plan_lines
 from advfeat.flows.command_line.table import print_grid, print_reproduction, print_rows
+from advfeat.planning import build_plan, load_experiment, outlook
 from advfeat.recipes import RECIPES
 from advfeat.report.rows import Row
+from advfeat.storage import Store
 from tests.command import unconfigured
+from tests.inline import compute
 from tests.test_verdict import row_of
 
 ROWS = [row_of(name, [0.981, 0.99], [0.011, 0.02]) for name in RECIPES if name != "two_dimensional"]
@@ -197,3 +201,23 @@ def test_a_terminal_of_eighty_columns(tmp_path: Path) -> None:
     os.close(ours)
     assert len(lines) >= 5
     assert max(map(cell_len, lines)) <= 80
+
+
+def test_a_plan_has_one_line_for_stages_that_differ_by_seed_or_shard(local_store: Store) -> None:
+    small = ["data.test_size=40", "recipes=[clean, d_rand]", "shards=2"]
+    made = build_plan(load_experiment("digits", small))
+    compute(made.stages[0], local_store)
+    compute(made.stages[1], local_store)
+    entries = outlook(made, local_store)
+    lines = plan_lines(entries)
+    assert [(line.state, line.title) for line in lines if "clean" in line.title] == [
+        ("cached", "data set clean, seed 0"),
+        ("compute", "target model clean, seeds 0 to 2"),
+        ("compute", "evaluation clean, seeds 0 to 2"),
+        ("compute", "data set clean, seeds 1 to 2"),
+    ]
+    (shards,) = (line for line in lines if "shard" in line.title)
+    assert shards.title == "data set d_rand, seeds 0 to 2, shards 1 to 2"
+    assert shards.digest.endswith(" +5")
+    counted = sum(1 + int(line.digest.partition("+")[2] or 0) for line in lines)
+    assert counted == len(entries) == len(made.stages)

@@ -5,6 +5,7 @@ from advfeat.planning.experiment_file import (
     load_experiment,
     load_reproduction,
     preset_names,
+    preset_summaries,
     reproduction_names,
 )
 from advfeat.planning.forms import Grid
@@ -28,6 +29,7 @@ __all__ = [
     "outlook",
     "points",
     "preset_names",
+    "preset_summaries",
     "reproduction_names",
     "title_of",
 ]

@@ -32,6 +32,13 @@ def preset_names() -> list[str]:
     return _names("advfeat.planning.presets")
 
 
+def preset_summaries() -> dict[str, str]:
+    """Return what each preset is, in a line, by its name."""
+    files = resources.files("advfeat.planning.presets")
+    texts = {name: files.joinpath(f"{name}.yaml").read_text(encoding="utf-8") for name in preset_names()}
+    return {name: text.partition("\n")[0].removeprefix("# ") for name, text in texts.items()}
+
+
 def load_experiment(source: str, assignments: Sequence[str] = ()) -> Experiment:
     """Read a preset, or a YAML or JSON file, and apply assignments such as ``attack.eps=1.0``.
 

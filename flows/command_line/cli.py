@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from advfeat import __version__
 from advfeat.errors import AdvfeatError, InputError, OutputLostError, first_line
 from advfeat.flows.command_line import (
     cluster_commands,
@@ -47,10 +48,24 @@ app = typer.Typer(
     help="Experiments on learning from errors, as distributed workflows.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"advfeat {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before_any_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    """Experiments on learning from errors, as distributed workflows."""
 
 
 @app.command()
@@ -192,6 +207,20 @@ def recipes(as_json: AsJSON = False) -> None:
     from advfeat.flows.command_line.table import print_recipes
 
     print_recipes(RECIPES.values())
+
+
+@app.command()
+def presets(as_json: AsJSON = False) -> None:
+    """List the presets, which an experiment starts from."""
+    from advfeat.planning import preset_summaries
+
+    summaries = preset_summaries()
+    if as_json:
+        print(json.dumps([{"name": name, "summary": text} for name, text in summaries.items()]))
+        return
+    from advfeat.flows.command_line.table import print_presets
+
+    print_presets(summaries)
 
 
 @app.command()

@@ -1,6 +1,8 @@
 """Commands that look into a store: what is there, what runs found."""
 
 import json
+import sys
+import webbrowser
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -59,7 +61,11 @@ def runs(store: StoreURI = DEFAULT_STORE, recipe: RecipeFilter = None, as_json: 
     print_runs(found)
 
 
-def report(run: Run, store: StoreURI = DEFAULT_STORE) -> None:
+def report(
+    run: Run,
+    store: StoreURI = DEFAULT_STORE,
+    in_browser: Annotated[bool, typer.Option("--open", help="also open it in the browser")] = False,
+) -> None:
     """Copy the report of a run out of the store and print where it is."""
     from advfeat.storage.runs import report_named
 
@@ -67,7 +73,11 @@ def report(run: Run, store: StoreURI = DEFAULT_STORE) -> None:
     digest = report_named(place, run)
     from advfeat.flows.report_copy import local_copy
 
-    print(local_copy(place, digest, place.manifest(digest).stage.replace("_", "-")))
+    page = local_copy(place, digest, place.manifest(digest).stage.replace("_", "-"))
+    print(page)
+    if in_browser and not webbrowser.open(page.as_uri()):
+        print("advfeat: no browser was found here; open that file in one", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def compare(first: Run, second: Run, store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:

@@ -1,6 +1,6 @@
 """The rows of a run as a table for the terminal."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -10,6 +10,7 @@ from rich.table import Table
 from advfeat.catalogue.descriptions import Description
 from advfeat.catalogue.run_descriptions import RunDescription
 from advfeat.flows.command_line.fitting import Column, console_of, print_table
+from advfeat.flows.command_line.plan_lines import plan_lines
 from advfeat.recipes import Recipe
 from advfeat.report.controls import control
 from advfeat.report.groups import Group, groups, varying_axes
@@ -132,12 +133,13 @@ def print_reproduction(rows: Sequence[Row]) -> None:
 
 
 def print_plan(entries: Sequence["Outlook"]) -> None:
-    """Print one line a stage on standard output: its digest, whether it is there, and why."""
+    """Print what each stage is, its digest, whether it is there and why, on standard output."""
+    lines = plan_lines(entries)
     columns = [
-        Column("", [entry.stage.digest[:12] for entry in entries]),
-        Column("", [entry.state for entry in entries], is_text=True),
-        Column("", [entry.stage.title for entry in entries], is_text=True),
-        Column("", [entry.why for entry in entries], is_text=True),
+        Column("", [line.digest for line in lines]),
+        Column("", [line.state for line in lines], is_text=True),
+        Column("", [line.title for line in lines], is_text=True),
+        Column("", [line.why for line in lines], is_text=True),
     ]
     print_table(console_of(_AS_IT_IS), columns, plain=True)
 
@@ -147,6 +149,14 @@ def print_recipes(recipes: Iterable[Recipe[Any]]) -> None:
     table = Table.grid(padding=(0, 2))
     for recipe in recipes:
         table.add_row(recipe.name, "teaches" if recipe.claim.teaches else "control", recipe.summary)
+    Console(markup=False, highlight=False).print(table)
+
+
+def print_presets(summaries: Mapping[str, str]) -> None:
+    """Print one line a preset on standard output."""
+    table = Table.grid(padding=(0, 2))
+    for name, summary in summaries.items():
+        table.add_row(name, summary)
     Console(markup=False, highlight=False).print(table)
 
 
