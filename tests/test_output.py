@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from rich.console import Console
 
 from advfeat.flows.command_line import output
 from advfeat.flows.command_line.fitting import Column, print_table
-from advfeat.flows.command_line.plan_lines import plan_lines
+from advfeat.flows.command_line.plan_lines import cost_line, plan_lines
 from advfeat.flows.command_line.table import print_grid, print_reproduction, print_rows
 from advfeat.planning import build_plan, load_experiment, outlook
 from advfeat.recipes import RECIPES
@@ -221,3 +222,20 @@ def test_a_plan_has_one_line_for_stages_that_differ_by_seed_or_shard(local_store
     assert shards.digest.endswith(" +5")
     counted = sum(1 + int(line.digest.partition("+")[2] or 0) for line in lines)
     assert counted == len(entries) == len(made.stages)
+
+
+def test_a_plan_says_about_what_it_costs(local_store: Store) -> None:
+    costs = {}
+    for name, small in (("one", ["seeds=[0]", "recipes=[clean]"]), ("more", ["target.epochs=2000"])):
+        entries = outlook(build_plan(load_experiment("digits", small)), local_store)
+        costs[name] = cost_line(entries)
+    assert re.fullmatch(
+        r"5 stages: 0 cached, 5 to compute, about \d+ seconds on \d+ cores?, \d+.*", costs["one"]
+    )
+    assert re.search(r"about \d+ (minutes|hours?) on", costs["more"])
+    made = build_plan(load_experiment("digits", ["recipes=[clean]"]))
+    compute(made.stages[0], local_store)
+    assert "1 cached" in cost_line(outlook(made, local_store))
+    assert cost_line([entry for entry in outlook(made, local_store) if entry.state == "cached"]) == (
+        "1 stages: 1 cached, 0 to compute"
+    )

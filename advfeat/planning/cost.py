@@ -47,6 +47,32 @@ def attack_seconds(
     return passes * step / _FLOP_PER_SECOND[on_gpu]
 
 
+def training_flop(training: TrainSpec, image_shape: tuple[int, ...], classes: int = _CLASSES) -> float:
+    """Return about how many operations the training takes for each of its images."""
+    attack = training.adversarial
+    steps = 0 if attack is None else attack.passes
+    each = (
+        3 + 2 * steps
+    )  # forward, and twice as much backward; a step of an attack needs no weights' gradients
+    return training.epochs * each * forward_flop(training, image_shape, classes)
+
+
+_STAGE_SECONDS = 0.5
+"""Of one core: what a stage costs besides its computation, from its task run to its manifest."""
+
+_START_SECONDS = 20.0
+"""Until the servers of a run answer that brings its own."""
+
+
+def run_seconds(flop: float, stages: int, *, cores: int, gpus: int) -> float:
+    """Return about how long so many operations in so many stages take on a machine: its order of magnitude.
+
+    The machine starts servers of its own, and computes a stage on each core, or on each GPU.
+    """
+    computing = flop / (_FLOP_PER_SECOND[gpus > 0] * (gpus or cores))
+    return _START_SECONDS + stages * _STAGE_SECONDS / cores + computing
+
+
 _PROCESS_BYTES = 700 << 20
 """A Ray worker with torch, Prefect and a small network."""
 

@@ -14,7 +14,14 @@ from advfeat.data.split import cut_sizes
 from advfeat.digest import derived_seed
 from advfeat.errors import InputError
 from advfeat.files.place import absolute_source
-from advfeat.planning.cost import attack_seconds, data_bytes, passing_bytes, training_bytes
+from advfeat.planning.cost import (
+    attack_seconds,
+    data_bytes,
+    forward_flop,
+    passing_bytes,
+    training_bytes,
+    training_flop,
+)
 from advfeat.planning.experiment import Experiment, RecipeName
 from advfeat.planning.networks import check_measures, check_networks, check_weights, trainings
 from advfeat.planning.own_code import code_of
@@ -83,6 +90,8 @@ def _real_images(spec: DataSpec) -> RealImages:
     source = data.open_source(spec)
     for line in source.told() if isinstance(source, data.Telling) else ():
         logger.warning("data.source: %s %s", repr(spec.source), line)
+    train_size, test_size = cut_sizes(source.sizes(), spec)
+    shape = source.image_shape()
     stage = Stage(
         kind="images",
         title=f"images {spec.source}",
@@ -92,8 +101,9 @@ def _real_images(spec: DataSpec) -> RealImages:
             "test_size": spec.test_size,
         },
         context={"data": data.absolute(spec).model_dump(mode="json")},
+        stored_bytes=(train_size + test_size) * prod(shape),
     )
-    return RealImages(stage, *cut_sizes(source.sizes(), spec), source.image_shape())
+    return RealImages(stage, train_size, test_size, shape)
 
 
 class ImagesOnce(dict[DataSpec, RealImages]):
@@ -301,6 +311,7 @@ class Layout:
                 inputs={**inputs, "images": self.images.digest},
                 memory_bytes=data_bytes(read),
                 image_passes=self.images.test_size * passes,
+                flop=self.images.test_size * self._flop(self._experiment.target, gradients=passes),
             )
         )
 
@@ -333,8 +344,13 @@ class Layout:
                 threads=source.threads,
                 memory_bytes=data_bytes(passing_bytes(4 * self.images.test_size * self.images.bytes_each)),
                 image_passes=self.images.test_size,
+                flop=self.images.test_size * self._flop(source, gradients=0),
             )
         )
+
+    def _flop(self, network: TrainSpec, *, gradients: int) -> float:
+        """Return about how many operations one image takes: predicted, and so many gradients of it."""
+        return (1 + 2 * gradients) * forward_flop(network, self.images.shape, self._classes)
 
     @property
     def _shape(self) -> dict[str, Any]:
@@ -378,6 +394,7 @@ class Layout:
                 workers=spec.workers,
                 memory_bytes=training_bytes(spec, self.images.shape, stored, self._classes),
                 image_passes=rows * spec.passes,
+                flop=rows * training_flop(spec, self.images.shape, self._classes),
             )
         )
 
@@ -402,6 +419,7 @@ class Layout:
                 inputs=inputs,
                 parts=parts,
                 memory_bytes=memory,
+                stored_bytes=4 * images.train_size * images.bytes_each,
             )
         )
 
@@ -432,6 +450,8 @@ class Layout:
                     inputs=inputs,
                     memory_bytes=images.making_bytes(len(rows)),
                     image_passes=len(rows) * passes,
+                    flop=len(rows) * self._flop(source, gradients=passes),
+                    stored_bytes=4 * len(rows) * images.bytes_each,
                 )
             )
             for number, rows in enumerate(shards, start=1)

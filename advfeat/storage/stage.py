@@ -54,8 +54,9 @@ class Stage(BaseModel):
     on the rest: ``parts`` (digests) are the artifacts that the computation only joins, ``context``
     is what it needs besides, such as the folder that images lie in, and is read where the flow runs,
     ``code`` is of the user's own and builds networks wherever the stage is computed, ``threads`` are
-    the cores and ``memory_bytes`` about the memory that it takes on each of ``workers`` processes, and
-    ``image_passes`` is about how often an image runs through a network, to tell the time left.
+    the cores and ``memory_bytes`` about the memory that it takes on each of ``workers`` processes.
+    ``image_passes`` is about how often an image runs through a network, to tell the time left; ``flop``
+    about how many floating-point operations that is, ``stored_bytes`` about how large the artifact will be.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,6 +72,8 @@ class Stage(BaseModel):
     workers: int = 1
     memory_bytes: int = 0
     image_passes: int = 0
+    flop: float = 0
+    stored_bytes: int = 0
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -191,8 +191,6 @@ def plan(
     from advfeat.flows.command_line.table import print_plan
 
     print_plan(entries)
-    cached = sum(entry.state == "cached" for entry in entries)
-    print(f"{len(entries)} stages: {cached} cached, {len(entries) - cached} to compute")
 
 
 @app.command()

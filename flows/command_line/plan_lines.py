@@ -1,9 +1,14 @@
-"""The lines of a plan: stages that differ by their seed or their shard alone share one."""
+"""The lines of a plan, and what it costs: stages that differ by seed or shard alone share one."""
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from rich.filesize import decimal
+
+from advfeat.cluster.embedded import usable_cores
 
 if TYPE_CHECKING:
     from advfeat.planning import Outlook
@@ -30,6 +35,34 @@ def plan_lines(entries: Iterable["Outlook"]) -> list[PlanLine]:
         title = _NUMBER.sub(r"\1", entry.stage.title)
         found.setdefault((title, entry.stage.kind, entry.state, entry.loss or ""), []).append(entry)
     return [_line(group) for group in found.values()]
+
+
+def cost_line(entries: Iterable["Outlook"]) -> str:
+    """Say how many stages there are, and about what those cost on this machine that are to be computed."""
+    from advfeat.planning.cost import run_seconds
+
+    entries = list(entries)
+    missing = [entry.stage for entry in entries if entry.state == "compute"]
+    counts = f"{len(entries)} stages: {len(entries) - len(missing)} cached, {len(missing)} to compute"
+    if not missing:
+        return counts
+    cores, gpus = usable_cores(), len(list(Path("/dev").glob("nvidia[0-9]*")))
+    seconds = run_seconds(sum(stage.flop for stage in missing), len(missing), cores=cores, gpus=gpus)
+    machine = _count(gpus, "GPU") if gpus else _count(cores, "core")
+    size = decimal(sum(stage.stored_bytes for stage in missing))
+    return f"{counts}, about {_duration(seconds)} on {machine}, {size} to store"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'s' if number > 1 else ''}"
+
+
+def _duration(seconds: float) -> str:
+    """Write an estimate in the unit of which it is a few."""
+    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= 1.5 * length:
+            return _count(round(seconds / length), unit)
+    return _count(10 * max(1, round(seconds / 10)), "second")
 
 
 def _line(group: Sequence["Outlook"]) -> PlanLine:

@@ -10,7 +10,7 @@ from rich.table import Table
 from advfeat.catalogue.descriptions import Description
 from advfeat.catalogue.run_descriptions import RunDescription
 from advfeat.flows.command_line.fitting import Column, console_of, print_table
-from advfeat.flows.command_line.plan_lines import plan_lines
+from advfeat.flows.command_line.plan_lines import cost_line, plan_lines
 from advfeat.recipes import Recipe
 from advfeat.report.controls import control
 from advfeat.report.groups import Group, groups, varying_axes
@@ -133,7 +133,7 @@ def print_reproduction(rows: Sequence[Row]) -> None:
 
 
 def print_plan(entries: Sequence["Outlook"]) -> None:
-    """Print what each stage is, its digest, whether it is there and why, on standard output."""
+    """Print what each stage is, its digest, whether it is there and why, and what is missing costs."""
     lines = plan_lines(entries)
     columns = [
         Column("", [line.digest for line in lines]),
@@ -141,7 +141,9 @@ def print_plan(entries: Sequence["Outlook"]) -> None:
         Column("", [line.title for line in lines], is_text=True),
         Column("", [line.why for line in lines], is_text=True),
     ]
-    print_table(console_of(_AS_IT_IS), columns, plain=True)
+    console = console_of(_AS_IT_IS)
+    print_table(console, columns, plain=True)
+    console.print(cost_line(entries))
 
 
 def print_recipes(recipes: Iterable[Recipe[Any]]) -> None:
