@@ -31,7 +31,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
         assert "source .advfeat/cluster/env && advfeat run" in shown
         yield command
     finally:
-        command("down", "--delete")
+        command("down", "--delete", "--yes")
         assert command.left_processes(1) == []
     assert not layout(command).folder.exists()
 
@@ -151,8 +151,15 @@ def test_a_stale_state_hurts_nobody(command: Command) -> None:
     state.sockets.rmdir()  # as after a restart of the machine
     (place.folder / "supervisord.pid").write_text(str(os.getpid()))
     assert command("status").stdout == "no cluster is running\n"
-    assert command.succeed("down", "--delete") == "no cluster is running\n"
+    asked = command("down", "--delete")
+    assert asked.returncode == 2
+    assert "would be deleted, and nobody can be asked; add --yes" in asked.stderr
+    assert place.folder.exists()
+    done = command("down", "--delete", "--yes")
+    assert (done.returncode, done.stdout) == (0, "no cluster is running\n")
+    assert done.stderr == f"deleted {place.folder}: artifacts, Prefect's database, credentials\n"
     assert not place.folder.exists()
+    assert command.succeed("down", "--delete") == "no cluster is running\n"
 
 
 def test_without_the_extra(command: Command) -> None:

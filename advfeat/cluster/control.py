@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from advfeat.cluster.embedded import forget_other_rays
 from advfeat.cluster.layout import Layout, State
 from advfeat.cluster.services import Service, check_installed, services, write_credentials
-from advfeat.errors import InputError, ServerStartError
+from advfeat.errors import InputError, ServerStartError, first_line
 
 Say = Callable[[str], None]
 START_SECONDS = 300.0
@@ -96,7 +96,7 @@ def down(home: Path, delete: bool, say: Say) -> bool:
     layout = Layout(home)
     state = layout.state()
     if state is None:
-        _delete(layout, delete)
+        _delete(layout, delete, say)
         return False
     check_installed()
     from advfeat.cluster.supervisor import Supervisor, leftovers
@@ -105,8 +105,21 @@ def down(home: Path, delete: bool, say: Say) -> bool:
         supervisor = Supervisor(layout, state)
         ran = supervisor.answers() or bool(leftovers(layout))
         supervisor.stop()
-    _delete(layout, delete)
+    _delete(layout, delete, say)
     return ran
+
+
+def addresses(home: Path) -> set[str]:
+    """Return where the Prefect server of a folder's cluster is asked, if it was ever started."""
+    layout = Layout(home)
+    state = layout.state()
+    return set() if state is None else {layout.prefect_api(state)}
+
+
+def stored_bytes(home: Path) -> int:
+    """Return how much the cluster of a folder has on disk, running or not."""
+    files = (path for path in Layout(home).folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return sum(path.stat().st_size for path in files)
 
 
 def status(home: Path) -> ClusterStatus | None:
@@ -187,9 +200,15 @@ def _status(layout: Layout, state: State) -> ClusterStatus:
     )
 
 
-def _delete(layout: Layout, delete: bool) -> None:
-    if delete:
-        shutil.rmtree(layout.folder, ignore_errors=True)
+def _delete(layout: Layout, delete: bool, say: Say) -> None:
+    if not delete or not layout.folder.exists():
+        return
+    try:
+        shutil.rmtree(layout.folder)
+    except OSError as error:
+        problem = f"cannot be deleted whole ({first_line(error)})"
+        raise InputError("--delete", str(layout.folder), problem, "see who may write there") from None
+    say(f"deleted {layout.folder}: artifacts, Prefect's database, credentials")
 
 
 @contextlib.contextmanager

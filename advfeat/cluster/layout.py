@@ -69,6 +69,7 @@ class Layout:
         self.configuration = self.folder / "supervisord.conf"
         self.logs = self.folder / "logs"
         self.env = self.folder / "env"
+        self.login = self.folder / "login"
         self.ray_token = self.folder / "ray_token"
         self.s3 = self.folder / "s3"
         self.lock = self.folder / "lock"
@@ -113,11 +114,15 @@ class Layout:
         write_private(self._state, state.model_dump_json())
         return state
 
+    def prefect_api(self, state: State) -> str:
+        """Return where the cluster's Prefect server is asked."""
+        return f"http://{LOOPBACK}:{state.ports['prefect']}/api"
+
     def variables(self, state: State) -> dict[str, str]:
         """Return the variables that lead a program to the cluster."""
         secret = self.credentials()
         return {
-            "PREFECT_API_URL": f"http://{LOOPBACK}:{state.ports['prefect']}/api",
+            "PREFECT_API_URL": self.prefect_api(state),
             "PREFECT_API_AUTH_STRING": secret.prefect,
             "RAY_ADDRESS": f"{LOOPBACK}:{state.ports['ray']}",
             **RAY_SETTINGS,
@@ -151,9 +156,10 @@ class Layout:
         }
 
     def write_env(self, state: State) -> None:
-        """Write the file that a shell sources."""
+        """Write the file that a shell sources, and the one that is typed into Prefect's pages."""
         lines = [f"export {name}={shlex.quote(value)}\n" for name, value in self.variables(state).items()]
         write_private(self.env, "".join(lines))
+        write_private(self.login, f"{self.credentials().prefect}\n")
 
 
 def _free_ports(wanted: dict[str, int]) -> dict[str, int]:

@@ -1,12 +1,16 @@
 """``advfeat up``, ``down`` and ``status``: a whole cluster on this machine."""
 
 import json
+import os
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.filesize import decimal
 
+from advfeat.errors import InputError
 from advfeat.flows.command_line.options import AsJSON
 
 if TYPE_CHECKING:
@@ -31,7 +35,7 @@ def up(
     if as_json:
         _print_json(status)
         return
-    print(f"Prefect  {status.prefect}   (user and password: PREFECT_API_AUTH_STRING in the file below)")
+    print(f"Prefect  {status.prefect}   (log in with the line that this prints: cat .advfeat/cluster/login)")
     print(f"S3       {status.s3}")
     print(f"store    {status.store}")
     print(f"Ray      {status.ray}")
@@ -40,12 +44,25 @@ def up(
 
 def down(
     delete: Annotated[bool, typer.Option("--delete", help="also delete its data and credentials")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="delete without asking")] = False,
 ) -> None:
     """Stop the cluster of this folder; artifacts and credentials are kept."""
     from advfeat.cluster import control
     from advfeat.cluster.embedded import HOME
 
+    if delete and not yes and (size := control.stored_bytes(HOME)):
+        _ask(HOME.resolve() / "cluster", size)
+    if os.environ.get("PREFECT_API_URL") in control.addresses(HOME):
+        _say("this shell sourced .advfeat/cluster/env and will look for the cluster: open another one")
     print("stopped" if control.down(HOME, delete, _say) else "no cluster is running")
+
+
+def _ask(folder: Path, size: int) -> None:
+    """Ask before a cluster's data are deleted; raises ``InputError`` where nobody can answer."""
+    what = f"{folder}, {decimal(size)}: artifacts, Prefect's database, credentials"
+    if not sys.stdin.isatty():
+        raise InputError("--delete", what, "would be deleted, and nobody can be asked", "add --yes")
+    typer.confirm(f"Delete {what}?", abort=True)
 
 
 def status(as_json: AsJSON = False) -> None:
