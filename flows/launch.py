@@ -144,5 +144,8 @@ def _ray(computes: bool) -> Iterator["TaskRunner[Any]"]:
             "cannot be used: this program is connected to a Ray already",
             "call ray.shutdown() first, or give the address of that cluster from another program",
         )
-    with local_ray() if (address := configured_address()) is None else connection(address):
+    address = configured_address()
+    if address is None:
+        print("starting a Ray …", file=sys.stderr, flush=True)
+    with local_ray() if address is None else connection(address):
         yield RayTaskRunner()

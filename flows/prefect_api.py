@@ -8,6 +8,7 @@ import contextlib
 import io
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -63,6 +64,7 @@ def prefect_api() -> Iterator[PrefectServer | None]:
 
     become(with_readable_proxies(os.environ))
     home = (HOME / "prefect").resolve()
+    print("starting a Prefect server …", file=sys.stderr, flush=True)
     with prefect_server() as server:
         settings = {
             PREFECT_API_URL: server.url,
