@@ -156,6 +156,16 @@ def test_recipes_that_are_ours_do_not_change(mirrored: Path) -> None:
         plan("clean", settings=("share=0.5",))
 
 
+def test_two_with_settings_of_their_own_stand_in_one_run(mirrored: Path, tmp_path: Path) -> None:
+    text = changed("mirrored", "tilted").replace("share", "tilt").replace("note: str", "remark: str")
+    tilted = written(tmp_path / "tilted.py", text)
+    made = plan(mirrored, tilted, settings=("share=0.25", "only={tilted: {tilt: 0.75}}"))
+    assert data_set(made).parameters["share"] == 0.25
+    assert data_set(made, "tilted").parameters["tilt"] == 0.75
+    assert "tilt" not in data_set(made).parameters
+    assert data_set(plan(mirrored, settings=("share=0.25",))).digest == data_set(made).digest
+
+
 def test_its_rows_stand_beside_its_control_and_need_no_file(
     mirrored: Path, tmp_path: Path, local_store: Store
 ) -> None:

@@ -117,8 +117,10 @@ class SharedFields(Spec):
         if not isinstance(fields, dict):
             return handler(fields)
         fields = _with_recipes_read(fields)
-        wider = with_settings_of(fields.get("recipes") or ())
-        return handler(fields) if issubclass(cls, wider) else cast("Self", wider.model_validate(fields))
+        settings = _further_settings(fields.get("recipes") or ())
+        if all(issubclass(cls, one) for one in settings):
+            return handler(fields)
+        return cast("Self", _wider(settings).model_validate(fields))
 
     @field_validator("recipes", "seeds")
     @classmethod
@@ -242,6 +244,11 @@ def with_settings_of(recipes: Iterable[Any]) -> "type[SharedFields]":
 
     Raises ``InputError`` if such a setting has the name of another field.
     """
+    return _wider(_further_settings(recipes))
+
+
+def _further_settings(recipes: Iterable[Any]) -> tuple[type[Spec], ...]:
+    """Return the classes of own settings of recipes of files."""
     found = (recipe_at_hand(name) for name in recipes)
     own = {recipe.name: recipe for recipe in found if recipe is not None and recipe.own}
     further: list[type[Spec]] = []
@@ -252,7 +259,7 @@ def with_settings_of(recipes: Iterable[Any]) -> "type[SharedFields]":
                 raise InputError("recipes", recipe.identity, problem, "give its setting another name")
         if not any(issubclass(other, recipe.settings) for other in before):
             further.append(recipe.settings)
-    return _wider(tuple(further))
+    return tuple(further)
 
 
 @cache
