@@ -1,6 +1,7 @@
 """One flow a recipe: its parameters are a form in Prefect's user interface, its result a grid's rows."""
 
 import os
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -78,8 +79,12 @@ class _Flows(dict[RecipeName, Flow[..., Any]]):
     """Flows by the names of recipes; that of a recipe of a file is made when it is first asked for."""
 
     def __missing__(self, name: RecipeName) -> Flow[..., Any]:
-        self[name] = _recipe_flow(RECIPES[name])
-        return self[name]
+        return _flow_of_file(RECIPES[name].identity)
+
+
+@cache
+def _flow_of_file(recipe: RecipeName) -> Flow[..., Any]:
+    return _recipe_flow(RECIPES[recipe])
 
 
 FLOWS = _Flows({name: _recipe_flow(recipe) for name, recipe in RECIPES.items()})

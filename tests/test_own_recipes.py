@@ -210,6 +210,7 @@ def test_a_grid_of_it_has_its_axis_and_travels_to_other_processes(
         load_grid(name, ["share=[1.5]"])
     grid = load_grid(name, ["share=[0.5,1]", "seeds=[0]", "data.train_size=64", "target.epochs=1"])
     wanted = points(name, grid)
+    assert name not in list(GRIDS), "what is offered to all are forms of what is installed"
     assert title_of(name, grid) == "mirrored · digits · share 0.5, 1.0 · 1 seed"
     assert [point.experiment.share for point in wanted] == [0.5, 1.0]  # type: ignore[attr-defined]
     made = build_grid_plan(wanted)

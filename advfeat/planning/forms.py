@@ -5,6 +5,7 @@ Every form is a pydantic model: a form in Prefect's user interface, and what ``a
 
 import logging
 from collections.abc import Mapping
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -195,9 +196,13 @@ class _Forms(dict[str, type[Grid]]):
 
     def __missing__(self, name: str) -> type[Grid]:
         recipe = RECIPES[name]
-        installed = RECIPES.get(recipe.name) is recipe and recipe.name in self
-        self[name] = self[recipe.name] if installed else _form(recipe)
-        return self[name]
+        is_installed = RECIPES.get(recipe.name) is recipe and recipe.name in self
+        return self[recipe.name] if is_installed else _form_of_file(recipe.identity)
+
+
+@cache
+def _form_of_file(recipe: str) -> type[Grid]:
+    return _form(RECIPES[recipe])
 
 
 def _forms() -> _Forms:
