@@ -315,13 +315,56 @@ REFUSED = [
     (
         "brighter.py",
         changed('    source="weak_source",\n', "", BRIGHTER),
-        "makes images, and names no source",
+        "has attacks, and names no source",
     ),
     (
         "brighter.py",
         changed(MADE, "making.originals.lerp(making.originals.clone().uniform_(), 0.1)", BRIGHTER),
         "a second time; draw from making.seed",
     ),
+    (
+        "brighter.py",
+        changed(MADE, "drawn(making)", BRIGHTER)
+        + """
+import torch
+def drawn(making):
+    rng = torch.Generator().manual_seed(making.seed)
+    return (making.originals + 0.01 * torch.rand(making.originals.shape, generator=rng)).clamp(0, 1)
+""",
+        "makes other images of the same rows where it is given fewer",
+    ),
+    ("mirrored.py", changed("import numpy as np", "import sys; sys.exit()"), "SystemExit.*line 4"),
+    ("mirrored.py", changed(LABELS, "exit(3)"), "fails: SystemExit: 3.*line 22"),
+    ("mirrored.py", changed("note: str", "rows: str"), "has a setting rows, a name that is taken"),
+    ("mirrored.py", changed("note: str", "copy: str"), "has a setting copy, a name that is taken"),
+    ("mirrored.py", changed("note: str", "described: str"), "has a setting or a method described"),
+    (
+        "mirrored.py",
+        changed('"a text"', '"a text", alias="words"'),
+        "has an alias of",
+    ),
+    (
+        "mirrored.py",
+        changed("axes=(", "source='sauce', axes=("),
+        "source of 'sauce'; choose from None, 'source'",
+    ),
+    ("mirrored.py", changed("axes=(", "learner='net', axes=("), "learner of 'net'; choose from 'network'"),
+    ("mirrored.py", changed("axes=(", "originals='noise', axes=("), "without drawn"),
+    ("mirrored.py", changed("axes=(", "soft_labels=True, axes=("), "has soft_labels, and names no source"),
+    (
+        "mirrored.py",
+        changed("axes=(", "attacks=True, source='source', axes=("),
+        "attacks, and makes no images",
+    ),
+    ("mirrored.py", changed("axes=(", "dataset_of='none', axes=("), "data set of 'none', which is no recipe"),
+    ("mirrored.py", changed("axes=(", "dataset_of='d_rand', axes=("), "whose source is 'source'"),
+    (
+        "mirrored.py",
+        changed('Claim(teaches=False, because="the labels are never right")', '"no"'),
+        "claim of 'no'",
+    ),
+    ("mirrored.py", changed('f"{100 * settings.share:.0f} % mirrored"', "3"), "returns 3, not a text"),
+    ("mirrored.py", changed("under the", "under\\nthe"), "write it in one line"),
 ]
 
 
@@ -330,6 +373,43 @@ def test_what_cannot_be_used_is_refused_by_the_plan(file: str, text: str, told: 
     path = written(tmp_path / file, text)
     with pytest.raises(InputError, match=told):
         plan(path)
+
+
+def test_axes_that_would_take_the_place_of_others_are_refused(tmp_path: Path) -> None:
+    for name, field, told in (
+        ("seeds", "share", "has an axis 'seeds', and so has its grid"),
+        ("target_epochs", "share", "has an axis 'target_epochs', and so has its grid"),
+        ("my share", "share", "which is no name"),
+        ("share", "seeds", "which is no single number or text"),
+    ):
+        text = changed('"share", "share"', f'"{name}", "{field}"')
+        identity = recipe_named(str(written(tmp_path / "mirrored.py", text))).identity
+        with pytest.raises(InputError, match=told):
+            _ = GRIDS[identity]
+
+
+def test_a_setting_that_is_set_to_nothing_is_that_in_the_stage(tmp_path: Path) -> None:
+    text = changed("note: str", "note: str | None")
+    note = data_set(plan(written(tmp_path / "mirrored.py", text), settings=("note=null",))).parameters["note"]
+    assert note is None
+
+
+def test_labels_and_images_that_are_changed_in_place_are_told_as_they_were(
+    tmp_path: Path, local_store: Store
+) -> None:
+    relabel = "    given.labels[:] = (given.labels + 1) % given.classes\n    return given.labels\n"
+    in_place = changed(f"    return {LABELS}\n", relabel)
+    brighter = changed(MADE, "making.originals.mul_(0.99)", BRIGHTER)
+    files = written(tmp_path / "mirrored.py", in_place), written(tmp_path / "brighter.py", brighter)
+    made = plan("clean", *files)
+    compute_all(made, local_store)
+    of_clean, of_mirrored, of_brighter = (
+        local_store.manifest(data_set(made, name).digest).metrics
+        for name in ("clean", "mirrored", "brighter")
+    )
+    assert (of_clean["wrong_label_share"], of_mirrored["wrong_label_share"]) == (0, 1)
+    assert of_brighter["wrong_label_share"] == 0
+    assert of_brighter["mean_perturbation_norm"] > 0
 
 
 def test_mistakes_in_naming_it_are_told(mirrored: Path, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def called(function: Callable[..., Any], refused: Refused, given: Mapping[str, A
         return function(**{name: value for name, value in given.items() if takes_all or name in names})
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise refused(f"fails: {told_of(error)}", "mend it") from error
 
 
@@ -153,7 +153,7 @@ def module_of(name: str, refused: Refused) -> ModuleType:
     """Run a file that this process was provided with, once; raises what ``refused`` makes."""
     try:
         return _module(name.rpartition(":")[0], name, _PROVIDED[name].text)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         remedy = "mend it; what it imports must be installed"
         raise refused(f"cannot be run: {told_of(error)}", remedy) from error
 
@@ -181,11 +181,11 @@ def _module(place: str, name: str, text: str) -> ModuleType:
     return module
 
 
-def told_of(error: Exception) -> str:
+def told_of(error: BaseException) -> str:
     """Return an error in a line, with the line of the user's file that it comes from."""
     line = f"{type(error).__name__}: {first_line(error)}" if str(error) else type(error).__name__
     if isinstance(error, SyntaxError):
-        return f"{line} (line {error.lineno})"
+        return line  # which says where
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(".py")]
     theirs = [frame for frame in own if frame.filename in {_code_file(name) for name in _PROVIDED}]
     return f"{line} ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else line

@@ -283,8 +283,15 @@ def _joined(experiment: "type[SharedFields]", settings: Iterable[type[Spec]]) ->
     return cast("type[SharedFields]", made)
 
 
+_METHODS = {name for name in vars(SharedFields) if not name.startswith("_") and not hasattr(Spec, name)}
+"""Those of an experiment, which settings of their names would replace."""
+
+
 def _contradiction(one: type[Spec], other: type[Spec]) -> str | None:
     """Say of which name two classes of settings mean different things."""
+    own = {name for base in other.__mro__ if base not in Spec.__mro__ for name in vars(base)}
+    if not issubclass(other, SharedFields) and (taken := _METHODS & (own | other.model_fields.keys())):
+        return f"has a setting or a method {min(taken)}, as every experiment has"
     for name in one.model_fields.keys() & other.model_fields.keys():
         if repr(one.model_fields[name]) != repr(other.model_fields[name]):
             return f"has a setting {name}, which is another one of {one.__module__}"

@@ -26,8 +26,8 @@ from advfeat.extensions.functions import (
     read_code,
 )
 from advfeat.recipes.shared.answers import with_checked_answers
+from advfeat.recipes.shared.declared import check_declared
 from advfeat.recipes.shared.recipe import Recipe
-from advfeat.spec import Spec
 
 logger = logging.getLogger(__name__)
 
@@ -147,11 +147,7 @@ def _recipe_of(code: str, name: str, refused: Refused) -> Recipe[Any]:
     check_name(name)
     if found.name != name:
         raise refused(f"calls its recipe {found.name!r}", f"name it {name!r}, as its file or entry point")
-    if not (isinstance(found.settings, type) and issubclass(found.settings, Spec)):
-        raise refused(f"has settings of {found.settings!r}", "give a class that inherits advfeat.spec.Spec")
-    for setting, field in found.settings.model_fields.items():
-        if field.is_required():
-            raise refused(f"has no default for its setting {setting}", "give one: others need not set it")
+    check_declared(found, refused)
     return _READ.setdefault(code, with_checked_answers(replace(found, own=_identity(name, code))))
 
 
