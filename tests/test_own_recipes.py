@@ -20,64 +20,24 @@ from advfeat.export import export
 from advfeat.extensions import functions
 from advfeat.flows.command_line.cli import app
 from advfeat.flows.recipes import FLOWS
-from advfeat.planning import Plan, build_grid_plan, build_plan, load_experiment, load_grid, points, title_of
+from advfeat.planning import (
+    Point,
+    build_grid_plan,
+    build_plan,
+    grid_report,
+    load_experiment,
+    load_grid,
+    points,
+    title_of,
+)
 from advfeat.planning.forms import GRIDS
 from advfeat.recipes import RECIPES, recipe_named
+from advfeat.report.comparison import compare
 from advfeat.report.rows import read_rows
 from advfeat.stages.images import StoredImages
-from advfeat.storage import Stage, Store
+from advfeat.storage import Store
 from tests.inline import compute, compute_all
-
-MIRRORED = """
-from typing import Annotated
-
-import numpy as np
-from pydantic import AfterValidator, Field
-
-from advfeat.recipes import Axis, Claim, Recipe
-from advfeat.spec import Spec
-
-
-def rounded(share: float) -> float:
-    return round(share, 3)
-
-
-class Settings(Spec):
-    share: Annotated[float, AfterValidator(rounded)] = Field(default=1, ge=0, le=1, description="moved")
-    note: str = Field(default="", description="a text")
-
-
-def relabel(given):
-    moved = given.rng.random(len(given.labels)) < given.settings.share
-    return np.where(moved, given.classes - 1 - given.labels, given.labels)
-
-
-RECIPE = Recipe(
-    name="mirrored",
-    summary="images under the mirrored class",
-    claim=Claim(teaches=False, because="the labels are never right"),
-    control="clean",
-    settings=Settings,
-    in_words=lambda settings: f"{100 * settings.share:.0f} % mirrored",
-    axes=(Axis("share", "share", "shares of the images that are mirrored"),),
-    relabel=relabel,
-)
-"""
-BRIGHTER = """
-from advfeat.recipes import Claim, Recipe
-
-RECIPE = Recipe(
-    name="brighter",
-    summary="brighter images under their labels",
-    claim=Claim(teaches=True, because="they are the images"),
-    source="weak_source",
-    attacks=True,
-    relabel=lambda given: given.labels,
-    make=lambda making: (making.originals + 0.01 * making.attack.eps).clamp(0, 1),
-)
-"""
-SMALL = ("seeds=[0]", "data.train_size=64", "data.test_size=40", "source.epochs=1", "target.epochs=1")
-NARROW = ("weak_source.epochs=2", "shards=1", "attack.steps=2", "target.width=4", "source.width=4")
+from tests.own_recipes import BRIGHTER, LABELS, MADE, MIRRORED, changed, data_set, plan, written
 
 
 @pytest.fixture(autouse=True)
@@ -91,22 +51,6 @@ def _unprovided() -> Iterator[None]:
 @pytest.fixture
 def mirrored(tmp_path: Path) -> Path:
     return written(tmp_path / "mirrored.py", MIRRORED)
-
-
-def written(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
-def plan(*recipes: Path | str, settings: tuple[str, ...] = ()) -> Plan:
-    asked = f"recipes={json.dumps([str(recipe) for recipe in recipes])}"
-    return build_plan(load_experiment("digits", [*SMALL, *NARROW, asked, *settings]))
-
-
-def data_set(made: Plan, recipe: str = "mirrored") -> Stage:
-    (found,) = (stage for stage in made.stages if stage.title == f"data set {recipe}, seed 0")
-    return found
 
 
 def test_a_starting_file_passes_its_test_and_is_short(
@@ -220,6 +164,33 @@ def test_a_grid_of_it_has_its_axis_and_travels_to_other_processes(
     assert local_store.manifest(labelled.digest).parameters["recipe"] == name
 
 
+def test_runs_are_compared_where_the_file_lies_as_it_was(
+    mirrored: Path, tmp_path: Path, local_store: Store
+) -> None:
+    name = recipe_named(str(mirrored)).identity
+    grid = load_grid(name, ["share=[0.5,1]", "seeds=[0]", "data.train_size=64", "target.epochs=1"])
+    wanted = points(name, grid)
+    of_grid = build_grid_plan(wanted)
+    report = grid_report(title_of(name, grid), wanted, of_grid.made_of)
+    of_run = plan("clean", mirrored)
+    for stage in (*of_grid.stages, report, *of_run.stages):
+        compute(stage, local_store)
+    found = compare(local_store, of_run.report.digest, report.digest)
+    assert {line.place["share"] for line in found.differences} >= {"none", 0.5, 1.0}
+    functions._PROVIDED.clear()
+    with (
+        chdir(tmp_path.parent),
+        pytest.raises(InputError, match=r"without its recipe .*, as it was"),
+    ):
+        compare(local_store, of_run.report.digest, report.digest)
+    described = wanted[0].model_dump()
+    elsewhere = {**described, "assignments": [f"recipes=[{mirrored}]"]}
+    with pytest.raises(InputError, match="names a file without its content"):
+        _ = Point.model_validate(elsewhere).experiment
+    with pytest.raises(InputError, match="is no preset"):
+        _ = Point.model_validate({**described, "preset": "mine.yaml"}).experiment
+
+
 INSTALLED = """
 import json
 from advfeat.flows.deployments import _where_recipes_are, grids
@@ -279,115 +250,6 @@ def test_installed_ones_are_known_by_name_and_broken_ones_are_told(tmp_path: Pat
     assert "Traceback" not in done.stderr
 
 
-def changed(before: str, after: str, text: str = MIRRORED) -> str:
-    assert before in text
-    return text.replace(before, after)
-
-
-LABELS = "np.where(moved, given.classes - 1 - given.labels, given.labels)"
-MADE = "(making.originals + 0.01 * making.attack.eps).clamp(0, 1)"
-REFUSED = [
-    ("mirrored.py", "", "has no recipe RECIPE; write RECIPE = Recipe\\(name='mirrored'"),
-    ("mirrored.py", "def f(:\n", "cannot be run: SyntaxError.*line 1"),
-    ("mirrored.py", "import nowhere_at_all\n", r"ModuleNotFoundError.*\(mirrored.py, line 1\)"),
-    ("clean.py", changed('"mirrored"', '"clean"'), "has the name of a recipe of advfeat"),
-    ("other.py", MIRRORED, "calls its recipe 'mirrored'; name it 'other'"),
-    ("Mirrored.py", MIRRORED, "is no recipe's name"),
-    ("mirrored.py", changed("default=1, ", ""), "has no default for its setting share"),
-    ("mirrored.py", changed("note: str", "seeds: str"), "has a setting seeds, which is another one"),
-    ("mirrored.py", changed("settings=Settings", "settings=dict"), "has settings of"),
-    ("mirrored.py", changed(LABELS, "given.labels / 2"), "relabel returns float64, not whole numbers"),
-    ("mirrored.py", changed(LABELS, "given.labels[1:]"), "relabel returns 63 labels, not one for each of 64"),
-    ("mirrored.py", changed(LABELS, "given.labels + 1"), "the label 10, which is none of 0 to 9"),
-    ("mirrored.py", changed(LABELS, "given.labels - 2"), "the label -2, which is none of 0 to 9"),
-    ("mirrored.py", changed(LABELS, "list(given.labels)"), "relabel returns list, not an array"),
-    ("mirrored.py", changed(LABELS, "given.labelz"), r"AttributeError.*\(mirrored.py, line 22\)"),
-    ("mirrored.py", changed(LABELS, "given.predictions()"), "asks for a source model's probabilities"),
-    (
-        "mirrored.py",
-        changed(LABELS, "np.random.randint(0, 10, len(given.labels))"),
-        "differently a second time; draw from given.rng",
-    ),
-    ("brighter.py", changed(MADE, "making.originals + 9", BRIGHTER), r"pixels that are not in \[0, 1\]"),
-    ("brighter.py", changed(MADE, "1 - making.originals", BRIGHTER), "in l2, further than eps 1.5"),
-    ("brighter.py", changed(MADE, "making.originals[1:]", BRIGHTER), "images of 3 x 1 x 8 x 8, not 4 x 1"),
-    ("brighter.py", changed(MADE, "making.originals.double()", BRIGHTER), "float64, not a tensor of float32"),
-    (
-        "brighter.py",
-        changed('    source="weak_source",\n', "", BRIGHTER),
-        "has attacks, and names no source",
-    ),
-    (
-        "brighter.py",
-        changed(MADE, "making.originals.lerp(making.originals.clone().uniform_(), 0.1)", BRIGHTER),
-        "a second time; draw from making.seed",
-    ),
-    (
-        "brighter.py",
-        changed(MADE, "drawn(making)", BRIGHTER)
-        + """
-import torch
-def drawn(making):
-    rng = torch.Generator().manual_seed(making.seed)
-    return (making.originals + 0.01 * torch.rand(making.originals.shape, generator=rng)).clamp(0, 1)
-""",
-        "makes other images of the same rows where it is given fewer",
-    ),
-    ("mirrored.py", changed("import numpy as np", "import sys; sys.exit()"), "SystemExit.*line 4"),
-    ("mirrored.py", changed(LABELS, "exit(3)"), "fails: SystemExit: 3.*line 22"),
-    ("mirrored.py", changed("note: str", "rows: str"), "has a setting rows, a name that is taken"),
-    ("mirrored.py", changed("note: str", "copy: str"), "has a setting copy, a name that is taken"),
-    ("mirrored.py", changed("note: str", "described: str"), "has a setting or a method described"),
-    (
-        "mirrored.py",
-        changed('"a text"', '"a text", alias="words"'),
-        "has an alias of",
-    ),
-    (
-        "mirrored.py",
-        changed("axes=(", "source='sauce', axes=("),
-        "source of 'sauce'; choose from None, 'source'",
-    ),
-    ("mirrored.py", changed("axes=(", "learner='net', axes=("), "learner of 'net'; choose from 'network'"),
-    ("mirrored.py", changed("axes=(", "originals='noise', axes=("), "without drawn"),
-    ("mirrored.py", changed("axes=(", "soft_labels=True, axes=("), "has soft_labels, and names no source"),
-    (
-        "mirrored.py",
-        changed("axes=(", "attacks=True, source='source', axes=("),
-        "attacks, and makes no images",
-    ),
-    ("mirrored.py", changed("axes=(", "dataset_of='none', axes=("), "data set of 'none', which is no recipe"),
-    ("mirrored.py", changed("axes=(", "dataset_of='d_rand', axes=("), "whose source is 'source'"),
-    (
-        "mirrored.py",
-        changed('Claim(teaches=False, because="the labels are never right")', '"no"'),
-        "claim of 'no'",
-    ),
-    ("mirrored.py", changed('f"{100 * settings.share:.0f} % mirrored"', "3"), "returns 3, not a text"),
-    ("mirrored.py", changed("under the", "under\\nthe"), "write it in one line"),
-]
-
-
-@pytest.mark.parametrize(("file", "text", "told"), REFUSED)
-def test_what_cannot_be_used_is_refused_by_the_plan(file: str, text: str, told: str, tmp_path: Path) -> None:
-    path = written(tmp_path / file, text)
-    with pytest.raises(InputError, match=told):
-        plan(path)
-
-
-def test_axes_that_would_take_the_place_of_others_are_refused(tmp_path: Path) -> None:
-    for name, field, told in (
-        ("seeds", "share", "has an axis 'seeds', and so has its grid"),
-        ("target_epochs", "share", "has an axis 'target_epochs', and so has its grid"),
-        ("my share", "share", "which is no name"),
-        ("share", "seeds", "which is no single number or text"),
-    ):
-        text = changed('"share", "share"', f'"{name}", "{field}"')
-        identity = recipe_named(str(written(tmp_path / "mirrored.py", text))).identity
-        with pytest.raises(InputError, match=told):
-            _ = GRIDS[identity]
-
-
 def test_a_setting_that_is_set_to_nothing_is_that_in_the_stage(tmp_path: Path) -> None:
     text = changed("note: str", "note: str | None")
     note = data_set(plan(written(tmp_path / "mirrored.py", text), settings=("note=null",))).parameters["note"]
@@ -425,7 +287,7 @@ def test_mistakes_in_naming_it_are_told(mirrored: Path, tmp_path: Path) -> None:
     axis = written(tmp_path / "mirrored.py", changed('"share", "share"', '"share", "shore"'))
     with pytest.raises(InputError, match="has an axis of 'shore', which is no field"):
         _ = GRIDS[recipe_named(str(axis)).identity]
-    with pytest.raises(InputError, match=r"recipe: 'mirrored\.py@0123456789abcdef' is unknown"):
+    with pytest.raises(InputError, match=r"'mirrored\.py@0123456789abcdef' is somebody's own"):
         _ = RECIPES["mirrored.py@0123456789abcdef"]
 
 

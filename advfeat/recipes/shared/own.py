@@ -47,6 +47,11 @@ def names_file(recipe: object) -> bool:
     return isinstance(recipe, str) and _FILE.fullmatch(recipe) is not None
 
 
+def names_any_content(recipe: object) -> bool:
+    """Tell whether a recipe is a file whatever it holds; a store that names one is no reason to run it."""
+    return names_file(recipe) and "@" not in str(recipe)[-17:]
+
+
 def read_recipe(named: str) -> Recipe[Any]:
     """Return the recipe of a ``FILE.py``, of that content if ``@`` and digits stand behind it.
 
