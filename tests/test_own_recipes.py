@@ -36,6 +36,7 @@ from advfeat.report.comparison import compare
 from advfeat.report.rows import read_rows
 from advfeat.stages.images import StoredImages
 from advfeat.storage import Store
+from tests.command import Command
 from tests.inline import compute, compute_all
 from tests.own_recipes import BRIGHTER, LABELS, MADE, MIRRORED, changed, data_set, plan, written
 
@@ -60,7 +61,11 @@ def test_a_starting_file_passes_its_test_and_is_short(
         app(["new", "recipe", "nudged"], standalone_mode=False)
         assert "pytest test_nudged.py" in capsys.readouterr().out
         assert len(Path("nudged.py").read_text().splitlines()) <= 40
-        for again, told in (("nudged", "would overwrite nudged.py"), ("d_det", "is a recipe of advfeat")):
+        for again, told in (
+            ("nudged", "would overwrite nudged.py"),
+            ("d_det", "is a recipe of advfeat"),
+            ("random", "is a module of Python"),
+        ):
             with pytest.raises(InputError, match=told):
                 app(["new", "recipe", again], standalone_mode=False)
         with pytest.raises(InputError, match="is no recipe's name"):
@@ -72,6 +77,15 @@ def test_a_starting_file_passes_its_test_and_is_short(
             sys.path.remove(str(tmp_path))
         tests["test_labels"]()
         tests["test_what_it_teaches"](tmp_path / "store")
+
+
+def test_what_it_prints_is_no_part_of_a_result(tmp_path: Path) -> None:
+    text = changed("    moved =", "    print('AGAIN')\n    moved =") + "\nprint('READ')\n"
+    written(tmp_path / "mirrored.py", text)
+    told = Command(tmp_path)("plan", "--json", "--set", "recipes=[mirrored.py]", "--set", "seeds=[0]")
+    assert json.loads(told.stdout)[-1]["stage"] == "report"
+    assert "READ" in told.stderr
+    assert "AGAIN" in told.stderr
 
 
 def test_what_it_is_called_is_its_content_wherever_it_lies(mirrored: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """``FILE.py:FUNCTION`` and ``package.module:function`` -> functions, here and on workers."""
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -174,7 +175,8 @@ def _module(place: str, name: str, text: str) -> ModuleType:
     code = compile(text, place, "exec")
     sys.modules[module.__name__] = module  # dataclasses and the like look for it there
     try:
-        exec(code, module.__dict__)
+        with contextlib.redirect_stdout(sys.stderr):  # results alone stand there
+            exec(code, module.__dict__)
     except BaseException:
         del sys.modules[module.__name__]
         raise
