@@ -106,6 +106,16 @@ def test_what_it_is_called_is_its_content_wherever_it_lies(mirrored: Path, tmp_p
         plan(here.parameters["recipe"])
 
 
+def test_what_it_imports_from_beside_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    written(tmp_path / "labels_of_mine.py", "SHIFT = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    plan(written(tmp_path / "mirrored.py", "from labels_of_mine import SHIFT\n" + MIRRORED))
+    (told,) = caplog.messages
+    assert "imports labels_of_mine, which is not installed" in told
+
+
 def test_recipes_that_are_ours_do_not_change(mirrored: Path) -> None:
     alone, beside = plan("clean", "d_rand"), plan("clean", "d_rand", mirrored)
     assert {stage.digest for stage in alone.stages[:-1]} < {stage.digest for stage in beside.stages}

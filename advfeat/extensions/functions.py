@@ -1,5 +1,6 @@
 """``FILE.py:FUNCTION`` and ``package.module:function`` -> functions, here and on workers."""
 
+import ast
 import contextlib
 import hashlib
 import importlib
@@ -8,9 +9,11 @@ import inspect
 import linecache
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -92,6 +95,18 @@ def is_provided(name: str) -> bool:
 def provided(names: Iterable[str]) -> list[OwnFunction]:
     """Return those of some functions that this process knows."""
     return [_PROVIDED[name] for name in sorted(names) if name in _PROVIDED]
+
+
+def uninstalled_imports(text: str) -> list[str]:
+    """Name what a file imports that belongs to no distribution: no digest holds it, and no worker has it."""
+    tree = list(ast.walk(ast.parse(text)))
+    names = {alias.name for node in tree if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in tree if isinstance(node, ast.ImportFrom) and node.module}
+    packages = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"advfeat"}
+    installed = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    found = {name: spec.origin for name in packages if (spec := importlib.util.find_spec(name)) is not None}
+    elsewhere = [name for name, origin in found.items() if origin and not origin.startswith(installed)]
+    return sorted(set(elsewhere) - packages_distributions().keys()) if elsewhere else []
 
 
 def function_of(name: str) -> Callable[..., Any]:

@@ -2,14 +2,17 @@
 
 import logging
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from advfeat.errors import InputError
+from advfeat.extensions.functions import uninstalled_imports
 from advfeat.planning.experiment import Experiment
 from advfeat.recipes import RECIPES, Given, Making, Recipe, cross_domain, plain_name
+from advfeat.recipes.shared.own import code_of_recipes
 from advfeat.spec import Spec, TargetedAttack, TrainSpec
 
 logger = logging.getLogger(__name__)
@@ -38,10 +41,19 @@ def check_recipes(experiment: Experiment, image_shape: tuple[int, ...], count: i
         source = getattr(experiment, recipe.source) if recipe.source is not None else None
         own = experiment.own(recipe.settings)
         attack = experiment.attack if recipe.attacks else None
+        _tell_of_imports(name)
         asked = (name, own.model_dump_json(), source, attack, tuple(image_shape), count, classes)
         if asked not in _tried:
             _try(name, own, source, attack, tuple(image_shape), count, classes)
             _tried.add(asked)
+
+
+@cache
+def _tell_of_imports(name: str) -> None:
+    for own in code_of_recipes([name]):
+        if imported := uninstalled_imports(own.text):
+            told = "%s imports %s, which is not installed: its changes would not be seen, nor workers have it"
+            logger.warning(told, name, ", ".join(imported))
 
 
 def _check_at_hand(experiment: Experiment, recipe: Recipe[Any]) -> None:
