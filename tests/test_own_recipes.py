@@ -247,10 +247,20 @@ def test_installed_ones_are_known_by_name_and_broken_ones_are_told(tmp_path: Pat
     written(tmp_path / "my_lab-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: my-lab\nVersion: 1.0\n")
     written(tmp_path / "my_lab-1.0.dist-info/entry_points.txt", f"[advfeat.recipes]\n{entries}\n")
     by_file = written(tmp_path / "files/brighter.py", BRIGHTER)
+    clashing = [
+        written(
+            tmp_path / "files/twin.py",
+            changed("default=1", "default=0", MIRRORED.replace('"mirrored"', '"twin"')),
+        ),
+        written(
+            tmp_path / "files/noisy.py",
+            MIRRORED.replace('"mirrored"', '"noisy"').replace("note", "label_noise"),
+        ),
+    ]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parent.parent)]),
-        "ADVFEAT_RECIPES": os.pathsep.join([str(by_file), "nowhere.py"]),
+        "ADVFEAT_RECIPES": os.pathsep.join([str(by_file), *map(str, clashing), "nowhere.py"]),
     }
     done = subprocess.run(
         [sys.executable, "-c", INSTALLED], env=environment, check=True, capture_output=True, text=True
@@ -269,6 +279,8 @@ def test_installed_ones_are_known_by_name_and_broken_ones_are_told(tmp_path: Pat
         "my_lab.gone",
         "'nowhere.py' cannot be read",
         "calls its recipe 'mirrored'",
+        "recipe 'twin' is left out: it has a setting share, which is another one of my_lab.mirrored",
+        "recipe 'noisy' is left out: it has a setting label_noise, which is another one of advfeat.recipes",
     ):
         assert told in done.stderr
     assert "Traceback" not in done.stderr
