@@ -118,7 +118,7 @@ def test_a_name_with_its_version_means_that_file(tmp_path: Path) -> None:
         ("", r"has no function make; it has none"),
         ("def other(): ...", r"has no function make; there are other"),
         ("make = 3", r"has no function make"),
-        ("def make(:\n  pass", r"cannot be run: SyntaxError: .* \(line 1\); mend it"),
+        ("def make(:\n  pass", r"cannot be run: SyntaxError: .*, line 1\); mend it"),
         ("import not_there_at_all", r"ModuleNotFoundError: No module named 'not_there_at_all'"),
         ("def make(channels):\n  return 1 / 0", r"fails: ZeroDivisionError: .* \(net.py, line 2\)"),
         ("def make(channels, depth): ...", r"missing 1 required positional argument: 'depth'"),

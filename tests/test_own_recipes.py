@@ -20,64 +20,25 @@ from advfeat.export import export
 from advfeat.extensions import functions
 from advfeat.flows.command_line.cli import app
 from advfeat.flows.recipes import FLOWS
-from advfeat.planning import Plan, build_grid_plan, build_plan, load_experiment, load_grid, points, title_of
+from advfeat.planning import (
+    Point,
+    build_grid_plan,
+    build_plan,
+    grid_report,
+    load_experiment,
+    load_grid,
+    points,
+    title_of,
+)
 from advfeat.planning.forms import GRIDS
 from advfeat.recipes import RECIPES, recipe_named
+from advfeat.report.comparison import compare
 from advfeat.report.rows import read_rows
 from advfeat.stages.images import StoredImages
-from advfeat.storage import Stage, Store
+from advfeat.storage import Store
+from tests.command import Command
 from tests.inline import compute, compute_all
-
-MIRRORED = """
-from typing import Annotated
-
-import numpy as np
-from pydantic import AfterValidator, Field
-
-from advfeat.recipes import Axis, Claim, Recipe
-from advfeat.spec import Spec
-
-
-def rounded(share: float) -> float:
-    return round(share, 3)
-
-
-class Settings(Spec):
-    share: Annotated[float, AfterValidator(rounded)] = Field(default=1, ge=0, le=1, description="moved")
-    note: str = Field(default="", description="a text")
-
-
-def relabel(given):
-    moved = given.rng.random(len(given.labels)) < given.settings.share
-    return np.where(moved, given.classes - 1 - given.labels, given.labels)
-
-
-RECIPE = Recipe(
-    name="mirrored",
-    summary="images under the mirrored class",
-    claim=Claim(teaches=False, because="the labels are never right"),
-    control="clean",
-    settings=Settings,
-    in_words=lambda settings: f"{100 * settings.share:.0f} % mirrored",
-    axes=(Axis("share", "share", "shares of the images that are mirrored"),),
-    relabel=relabel,
-)
-"""
-BRIGHTER = """
-from advfeat.recipes import Claim, Recipe
-
-RECIPE = Recipe(
-    name="brighter",
-    summary="brighter images under their labels",
-    claim=Claim(teaches=True, because="they are the images"),
-    source="weak_source",
-    attacks=True,
-    relabel=lambda given: given.labels,
-    make=lambda making: (making.originals + 0.01 * making.attack.eps).clamp(0, 1),
-)
-"""
-SMALL = ("seeds=[0]", "data.train_size=64", "data.test_size=40", "source.epochs=1", "target.epochs=1")
-NARROW = ("weak_source.epochs=2", "shards=1", "attack.steps=2", "target.width=4", "source.width=4")
+from tests.own_recipes import BRIGHTER, LABELS, MADE, MIRRORED, changed, data_set, plan, written
 
 
 @pytest.fixture(autouse=True)
@@ -93,22 +54,6 @@ def mirrored(tmp_path: Path) -> Path:
     return written(tmp_path / "mirrored.py", MIRRORED)
 
 
-def written(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
-def plan(*recipes: Path | str, settings: tuple[str, ...] = ()) -> Plan:
-    asked = f"recipes={json.dumps([str(recipe) for recipe in recipes])}"
-    return build_plan(load_experiment("digits", [*SMALL, *NARROW, asked, *settings]))
-
-
-def data_set(made: Plan, recipe: str = "mirrored") -> Stage:
-    (found,) = (stage for stage in made.stages if stage.title == f"data set {recipe}, seed 0")
-    return found
-
-
 def test_a_starting_file_passes_its_test_and_is_short(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,7 +61,11 @@ def test_a_starting_file_passes_its_test_and_is_short(
         app(["new", "recipe", "nudged"], standalone_mode=False)
         assert "pytest test_nudged.py" in capsys.readouterr().out
         assert len(Path("nudged.py").read_text().splitlines()) <= 40
-        for again, told in (("nudged", "would overwrite nudged.py"), ("d_det", "is a recipe of advfeat")):
+        for again, told in (
+            ("nudged", "would overwrite nudged.py"),
+            ("d_det", "is a recipe of advfeat"),
+            ("random", "is a module of Python"),
+        ):
             with pytest.raises(InputError, match=told):
                 app(["new", "recipe", again], standalone_mode=False)
         with pytest.raises(InputError, match="is no recipe's name"):
@@ -128,6 +77,15 @@ def test_a_starting_file_passes_its_test_and_is_short(
             sys.path.remove(str(tmp_path))
         tests["test_labels"]()
         tests["test_what_it_teaches"](tmp_path / "store")
+
+
+def test_what_it_prints_is_no_part_of_a_result(tmp_path: Path) -> None:
+    text = changed("    moved =", "    print('AGAIN')\n    moved =") + "\nprint('READ')\n"
+    written(tmp_path / "mirrored.py", text)
+    told = Command(tmp_path)("plan", "--json", "--set", "recipes=[mirrored.py]", "--set", "seeds=[0]")
+    assert json.loads(told.stdout)[-1]["stage"] == "report"
+    assert "READ" in told.stderr
+    assert "AGAIN" in told.stderr
 
 
 def test_what_it_is_called_is_its_content_wherever_it_lies(mirrored: Path, tmp_path: Path) -> None:
@@ -146,6 +104,16 @@ def test_what_it_is_called_is_its_content_wherever_it_lies(mirrored: Path, tmp_p
     functions._PROVIDED.clear()
     with chdir(other.parent), pytest.raises(InputError, match="is another file now"):
         plan(here.parameters["recipe"])
+
+
+def test_what_it_imports_from_beside_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    written(tmp_path / "labels_of_mine.py", "SHIFT = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    plan(written(tmp_path / "mirrored.py", "from labels_of_mine import SHIFT\n" + MIRRORED))
+    (told,) = caplog.messages
+    assert "imports labels_of_mine, which is not installed" in told
 
 
 def test_recipes_that_are_ours_do_not_change(mirrored: Path) -> None:
@@ -231,6 +199,33 @@ def test_a_grid_of_it_has_its_axis_and_travels_to_other_processes(
     assert local_store.manifest(labelled.digest).parameters["recipe"] == name
 
 
+def test_runs_are_compared_where_the_file_lies_as_it_was(
+    mirrored: Path, tmp_path: Path, local_store: Store
+) -> None:
+    name = recipe_named(str(mirrored)).identity
+    grid = load_grid(name, ["share=[0.5,1]", "seeds=[0]", "data.train_size=64", "target.epochs=1"])
+    wanted = points(name, grid)
+    of_grid = build_grid_plan(wanted)
+    report = grid_report(title_of(name, grid), wanted, of_grid.made_of)
+    of_run = plan("clean", mirrored)
+    for stage in (*of_grid.stages, report, *of_run.stages):
+        compute(stage, local_store)
+    found = compare(local_store, of_run.report.digest, report.digest)
+    assert {line.place["share"] for line in found.differences} >= {"none", 0.5, 1.0}
+    functions._PROVIDED.clear()
+    with (
+        chdir(tmp_path.parent),
+        pytest.raises(InputError, match=r"without its recipe .*, as it was"),
+    ):
+        compare(local_store, of_run.report.digest, report.digest)
+    described = wanted[0].model_dump()
+    elsewhere = {**described, "assignments": [f"recipes=[{mirrored}]"]}
+    with pytest.raises(InputError, match="names a file without its content"):
+        _ = Point.model_validate(elsewhere).experiment
+    with pytest.raises(InputError, match="is no preset"):
+        _ = Point.model_validate({**described, "preset": "mine.yaml"}).experiment
+
+
 INSTALLED = """
 import json
 from advfeat.flows.deployments import _where_recipes_are, grids
@@ -263,10 +258,20 @@ def test_installed_ones_are_known_by_name_and_broken_ones_are_told(tmp_path: Pat
     written(tmp_path / "my_lab-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: my-lab\nVersion: 1.0\n")
     written(tmp_path / "my_lab-1.0.dist-info/entry_points.txt", f"[advfeat.recipes]\n{entries}\n")
     by_file = written(tmp_path / "files/brighter.py", BRIGHTER)
+    clashing = [
+        written(
+            tmp_path / "files/twin.py",
+            changed("default=1", "default=0", MIRRORED.replace('"mirrored"', '"twin"')),
+        ),
+        written(
+            tmp_path / "files/noisy.py",
+            MIRRORED.replace('"mirrored"', '"noisy"').replace("note", "label_noise"),
+        ),
+    ]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parent.parent)]),
-        "ADVFEAT_RECIPES": os.pathsep.join([str(by_file), "nowhere.py"]),
+        "ADVFEAT_RECIPES": os.pathsep.join([str(by_file), *map(str, clashing), "nowhere.py"]),
     }
     done = subprocess.run(
         [sys.executable, "-c", INSTALLED], env=environment, check=True, capture_output=True, text=True
@@ -285,62 +290,35 @@ def test_installed_ones_are_known_by_name_and_broken_ones_are_told(tmp_path: Pat
         "my_lab.gone",
         "'nowhere.py' cannot be read",
         "calls its recipe 'mirrored'",
+        "recipe 'twin' is left out: it has a setting share, which is another one of my_lab.mirrored",
+        "recipe 'noisy' is left out: it has a setting label_noise, which is another one of advfeat.recipes",
     ):
         assert told in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def changed(before: str, after: str, text: str = MIRRORED) -> str:
-    assert before in text
-    return text.replace(before, after)
+def test_a_setting_that_is_set_to_nothing_is_that_in_the_stage(tmp_path: Path) -> None:
+    text = changed("note: str", "note: str | None")
+    note = data_set(plan(written(tmp_path / "mirrored.py", text), settings=("note=null",))).parameters["note"]
+    assert note is None
 
 
-LABELS = "np.where(moved, given.classes - 1 - given.labels, given.labels)"
-MADE = "(making.originals + 0.01 * making.attack.eps).clamp(0, 1)"
-REFUSED = [
-    ("mirrored.py", "", "has no recipe RECIPE; write RECIPE = Recipe\\(name='mirrored'"),
-    ("mirrored.py", "def f(:\n", "cannot be run: SyntaxError.*line 1"),
-    ("mirrored.py", "import nowhere_at_all\n", r"ModuleNotFoundError.*\(mirrored.py, line 1\)"),
-    ("clean.py", changed('"mirrored"', '"clean"'), "has the name of a recipe of advfeat"),
-    ("other.py", MIRRORED, "calls its recipe 'mirrored'; name it 'other'"),
-    ("Mirrored.py", MIRRORED, "is no recipe's name"),
-    ("mirrored.py", changed("default=1, ", ""), "has no default for its setting share"),
-    ("mirrored.py", changed("note: str", "seeds: str"), "has a setting seeds, which is another one"),
-    ("mirrored.py", changed("settings=Settings", "settings=dict"), "has settings of"),
-    ("mirrored.py", changed(LABELS, "given.labels / 2"), "relabel returns float64, not whole numbers"),
-    ("mirrored.py", changed(LABELS, "given.labels[1:]"), "relabel returns 63 labels, not one for each of 64"),
-    ("mirrored.py", changed(LABELS, "given.labels + 1"), "the label 10, which is none of 0 to 9"),
-    ("mirrored.py", changed(LABELS, "given.labels - 2"), "the label -2, which is none of 0 to 9"),
-    ("mirrored.py", changed(LABELS, "list(given.labels)"), "relabel returns list, not an array"),
-    ("mirrored.py", changed(LABELS, "given.labelz"), r"AttributeError.*\(mirrored.py, line 22\)"),
-    ("mirrored.py", changed(LABELS, "given.predictions()"), "asks for a source model's probabilities"),
-    (
-        "mirrored.py",
-        changed(LABELS, "np.random.randint(0, 10, len(given.labels))"),
-        "differently a second time; draw from given.rng",
-    ),
-    ("brighter.py", changed(MADE, "making.originals + 9", BRIGHTER), r"pixels that are not in \[0, 1\]"),
-    ("brighter.py", changed(MADE, "1 - making.originals", BRIGHTER), "in l2, further than eps 1.5"),
-    ("brighter.py", changed(MADE, "making.originals[1:]", BRIGHTER), "images of 3 x 1 x 8 x 8, not 4 x 1"),
-    ("brighter.py", changed(MADE, "making.originals.double()", BRIGHTER), "float64, not a tensor of float32"),
-    (
-        "brighter.py",
-        changed('    source="weak_source",\n', "", BRIGHTER),
-        "makes images, and names no source",
-    ),
-    (
-        "brighter.py",
-        changed(MADE, "making.originals.lerp(making.originals.clone().uniform_(), 0.1)", BRIGHTER),
-        "a second time; draw from making.seed",
-    ),
-]
-
-
-@pytest.mark.parametrize(("file", "text", "told"), REFUSED)
-def test_what_cannot_be_used_is_refused_by_the_plan(file: str, text: str, told: str, tmp_path: Path) -> None:
-    path = written(tmp_path / file, text)
-    with pytest.raises(InputError, match=told):
-        plan(path)
+def test_labels_and_images_that_are_changed_in_place_are_told_as_they_were(
+    tmp_path: Path, local_store: Store
+) -> None:
+    relabel = "    given.labels[:] = (given.labels + 1) % given.classes\n    return given.labels\n"
+    in_place = changed(f"    return {LABELS}\n", relabel)
+    brighter = changed(MADE, "making.originals.mul_(0.99)", BRIGHTER)
+    files = written(tmp_path / "mirrored.py", in_place), written(tmp_path / "brighter.py", brighter)
+    made = plan("clean", *files)
+    compute_all(made, local_store)
+    of_clean, of_mirrored, of_brighter = (
+        local_store.manifest(data_set(made, name).digest).metrics
+        for name in ("clean", "mirrored", "brighter")
+    )
+    assert (of_clean["wrong_label_share"], of_mirrored["wrong_label_share"]) == (0, 1)
+    assert of_brighter["wrong_label_share"] == 0
+    assert of_brighter["mean_perturbation_norm"] > 0
 
 
 def test_mistakes_in_naming_it_are_told(mirrored: Path, tmp_path: Path) -> None:
@@ -356,7 +334,7 @@ def test_mistakes_in_naming_it_are_told(mirrored: Path, tmp_path: Path) -> None:
     axis = written(tmp_path / "mirrored.py", changed('"share", "share"', '"share", "shore"'))
     with pytest.raises(InputError, match="has an axis of 'shore', which is no field"):
         _ = GRIDS[recipe_named(str(axis)).identity]
-    with pytest.raises(InputError, match=r"recipe: 'mirrored\.py@0123456789abcdef' is unknown"):
+    with pytest.raises(InputError, match=r"'mirrored\.py@0123456789abcdef' is somebody's own"):
         _ = RECIPES["mirrored.py@0123456789abcdef"]
 
 

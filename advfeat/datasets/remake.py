@@ -8,6 +8,7 @@ from typing import Any
 from advfeat.datasets.origins import data_fields, origin_of
 from advfeat.planning.experiment_file import DEFAULT_PRESET, load_experiment, preset_names
 from advfeat.recipes import RECIPES
+from advfeat.recipes.shared.declared import NO_SETTINGS
 from advfeat.storage import SOURCE_MODELS, Manifest, Store, input_of
 
 
@@ -36,7 +37,7 @@ def remaking_assignments(store: Store, manifest: Manifest) -> tuple[str, list[st
 
 def _data_set_fields(store: Store, manifest: Manifest) -> dict[str, Any]:
     inputs = manifest.inputs
-    fields = {name: value for name, value in manifest.parameters.items() if name not in _NO_SETTINGS}
+    fields = {name: value for name, value in manifest.parameters.items() if name not in NO_SETTINGS}
     if (role := _source_role(manifest)) is not None:
         training = _source(store, input_of(store, manifest, "source_model", *SOURCE_MODELS))
         if role == "standard_source":  # the robust one's training, but for the attack
@@ -50,10 +51,6 @@ def _data_set_fields(store: Store, manifest: Manifest) -> dict[str, Any]:
     if "other_images" in inputs:
         fields["other_data"] = data_fields(input_of(store, manifest, "other_images", "images").parameters)
     return fields
-
-
-_NO_SETTINGS = ("recipe", "seed", "identity", "labels", "rows")
-"""Parameters of a data set that no experiment sets by these names."""
 
 
 def _source_role(manifest: Manifest) -> str | None:

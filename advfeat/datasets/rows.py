@@ -86,7 +86,7 @@ class DatasetRequest:
     def labelled(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The label of each row of ``base``, and the rows that are used, ascending; some perhaps repeat."""
         given = Given(
-            labels=self.base.labels,
+            labels=self.base.labels.copy(),  # which a recipe may change in place
             classes=self.classes,
             rng=np.random.default_rng(derived_seed(self.seed, self.recipe.labels_of or self._name, "labels")),
             settings=self.own,

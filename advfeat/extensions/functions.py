@@ -1,5 +1,7 @@
 """``FILE.py:FUNCTION`` and ``package.module:function`` -> functions, here and on workers."""
 
+import ast
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -7,9 +9,11 @@ import inspect
 import linecache
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -93,6 +97,18 @@ def provided(names: Iterable[str]) -> list[OwnFunction]:
     return [_PROVIDED[name] for name in sorted(names) if name in _PROVIDED]
 
 
+def uninstalled_imports(text: str) -> list[str]:
+    """Name what a file imports that belongs to no distribution: no digest holds it, and no worker has it."""
+    tree = list(ast.walk(ast.parse(text)))
+    names = {alias.name for node in tree if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in tree if isinstance(node, ast.ImportFrom) and node.module}
+    packages = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"advfeat"}
+    installed = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    found = {name: spec.origin for name in packages if (spec := importlib.util.find_spec(name)) is not None}
+    elsewhere = [name for name, origin in found.items() if origin and not origin.startswith(installed)]
+    return sorted(set(elsewhere) - packages_distributions().keys()) if elsewhere else []
+
+
 def function_of(name: str) -> Callable[..., Any]:
     """Return a function by the name that ``read_function`` gave; raises ``InputError`` if there is none."""
     refused = _refusal("function", name)
@@ -110,7 +126,7 @@ def called(function: Callable[..., Any], refused: Refused, given: Mapping[str, A
         return function(**{name: value for name, value in given.items() if takes_all or name in names})
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise refused(f"fails: {told_of(error)}", "mend it") from error
 
 
@@ -153,7 +169,7 @@ def module_of(name: str, refused: Refused) -> ModuleType:
     """Run a file that this process was provided with, once; raises what ``refused`` makes."""
     try:
         return _module(name.rpartition(":")[0], name, _PROVIDED[name].text)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         remedy = "mend it; what it imports must be installed"
         raise refused(f"cannot be run: {told_of(error)}", remedy) from error
 
@@ -174,18 +190,19 @@ def _module(place: str, name: str, text: str) -> ModuleType:
     code = compile(text, place, "exec")
     sys.modules[module.__name__] = module  # dataclasses and the like look for it there
     try:
-        exec(code, module.__dict__)
+        with contextlib.redirect_stdout(sys.stderr):  # results alone stand there
+            exec(code, module.__dict__)
     except BaseException:
         del sys.modules[module.__name__]
         raise
     return module
 
 
-def told_of(error: Exception) -> str:
+def told_of(error: BaseException) -> str:
     """Return an error in a line, with the line of the user's file that it comes from."""
     line = f"{type(error).__name__}: {first_line(error)}" if str(error) else type(error).__name__
     if isinstance(error, SyntaxError):
-        return f"{line} (line {error.lineno})"
+        return line  # which says where
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(".py")]
     theirs = [frame for frame in own if frame.filename in {_code_file(name) for name in _PROVIDED}]
     return f"{line} ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else line

@@ -5,6 +5,7 @@ Pixels are in [0, 1] throughout; eps and step sizes are in those units.
 
 import difflib
 import logging
+import sys
 from collections.abc import Iterable
 from functools import cache
 from itertools import combinations
@@ -269,10 +270,14 @@ def _wider(settings: tuple[type[Spec], ...]) -> "type[SharedFields]":
 
 def _with_settings_of_recipes() -> "type[SharedFields]":
     """Return the model of an experiment, with the own settings of every recipe as fields."""
-    for name, recipe in list(RECIPES.items()):
-        if recipe.own and (problem := _contradiction(SharedFields, recipe.settings)) is not None:
+    before: list[type[Spec]] = [SharedFields]
+    for name, recipe in list(RECIPES.items()):  # those of this package first
+        problems = (_contradiction(other, recipe.settings) for other in before if recipe.own)
+        if (problem := next(filter(None, problems), None)) is not None:
             logger.warning("recipe %r is left out: it %s", name, problem)
             del RECIPES[name]
+        else:
+            before.append(recipe.settings)
     classes: list[type[Spec]] = list(dict.fromkeys(recipe.settings for recipe in RECIPES.values()))
     bases = {base for one in classes for base in one.__mro__[1:]}
     return _joined(SharedFields, [one for one in classes if one not in bases])
@@ -290,11 +295,20 @@ def _joined(experiment: "type[SharedFields]", settings: Iterable[type[Spec]]) ->
     return cast("type[SharedFields]", made)
 
 
+_METHODS = {name for name in vars(SharedFields) if not name.startswith("_") and not hasattr(Spec, name)}
+"""Those of an experiment, which settings of their names would replace."""
+
+
 def _contradiction(one: type[Spec], other: type[Spec]) -> str | None:
     """Say of which name two classes of settings mean different things."""
+    own = {name for base in other.__mro__ if base not in Spec.__mro__ for name in vars(base)}
+    if not issubclass(other, SharedFields) and (taken := _METHODS & (own | other.model_fields.keys())):
+        return f"has a setting or a method {min(taken)}, as every experiment has"
     for name in one.model_fields.keys() & other.model_fields.keys():
         if repr(one.model_fields[name]) != repr(other.model_fields[name]):
-            return f"has a setting {name}, which is another one of {one.__module__}"
+            module = sys.modules[one.__module__]
+            whose = module.__name__ if module.__spec__ is not None else module.__file__  # of the user's own
+            return f"has a setting {name}, which is another one of {whose}"
     return None
 
 

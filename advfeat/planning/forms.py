@@ -141,6 +141,7 @@ def _form(recipe: Recipe[Any]) -> type[Grid]:
     # The title of a grid names its axes in this order, and the digest of its report holds the title.
     first = {} if recipe.source in ("robust_source", "standard_source") else source
     fields: dict[str, Any] = {}
+    _check_axes(recipe)
     for position, axis in (first | attack | target | source | own).items():
         wanted = {"min_length": 1} if axis.required else {"default": ()}
         fields[axis.name] = (
@@ -166,6 +167,22 @@ def _form(recipe: Recipe[Any]) -> type[Grid]:
     )
 
 
+def _check_axes(recipe: Recipe[Any]) -> None:
+    """Raise ``InputError`` for an axis whose values would be another one's, or be lost."""
+    names = [axis.name for axis in axes_of(recipe)]
+    for axis in recipe.axes:
+        if not axis.name.isidentifier():
+            problem, remedy = (
+                f"has an axis {axis.name!r}, which is no name",
+                "use small letters, digits and _",
+            )
+        elif axis.name in (*Grid.model_fields, "seed") or names.count(axis.name) > 1:
+            problem, remedy = f"has an axis {axis.name!r}, and so has its grid", "give its axis another name"
+        else:
+            continue
+        raise InputError("recipes", recipe.identity, problem, remedy)
+
+
 def _type_of(field: str, recipe: Recipe[Any]) -> Any:
     """Return the type of an experiment's field, with its bounds."""
     model: type[BaseModel] = with_settings_of([recipe.identity])
@@ -182,12 +199,17 @@ def _type_of(field: str, recipe: Recipe[Any]) -> Any:
             "recipes", recipe.identity, problem, "name a field, its own or such as attack.eps"
         ) from None
     annotation = _without_none(found.annotation)
+    kind = get_origin(annotation) or annotation
+    if isinstance(kind, type) and not issubclass(kind, (bool, str, int, float, UnionType)):
+        problem = f"has an axis of {field!r}, which is no single number or text"
+        raise InputError("recipes", recipe.identity, problem, "name a part of it, or another field")
     return Annotated[(annotation, *found.metadata)] if found.metadata else annotation
 
 
 def _without_none(annotation: Any) -> Any:
     if get_origin(annotation) in (Union, UnionType):
-        (annotation,) = (one for one in get_args(annotation) if one is not NoneType)
+        others = [one for one in get_args(annotation) if one is not NoneType]
+        return others[0] if len(others) == 1 else annotation
     return annotation
 
 

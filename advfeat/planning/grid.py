@@ -16,9 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from advfeat.errors import InputError
 from advfeat.planning.experiment import Experiment, RecipeName
-from advfeat.planning.experiment_file import explained, is_text, load_experiment, parse_assignment
+from advfeat.planning.experiment_file import (
+    explained,
+    is_text,
+    load_experiment,
+    parse_assignment,
+    preset_names,
+)
 from advfeat.planning.forms import GRIDS, Grid, Value, axes_of
 from advfeat.recipes import RECIPES, plain_name
+from advfeat.recipes.shared.own import names_any_content
 
 _STEPS_OF_ROBUST_TRAINING = 7
 """As of the published robust networks of Ilyas et al. 2019."""
@@ -36,7 +43,14 @@ class Point(BaseModel):
 
     @cached_property
     def experiment(self) -> Experiment:
-        """The experiment itself; raises ``InputError`` if there can be none."""
+        """The experiment itself; raises ``InputError`` if there can be none, or for files of any content."""
+        if self._start not in preset_names():
+            raise InputError("preset", self._start, "is no preset", "run the grid again")
+        for assignment in self.assignments:
+            name, value = parse_assignment(assignment, lambda _: False)
+            named = value if name in ("recipes", "only") and isinstance(value, list | dict) else ()
+            if any(map(names_any_content, named)):
+                raise InputError(name, value, "names a file without its content", "run the grid again")
         return load_experiment(self._start, self.assignments)
 
     @property
@@ -116,7 +130,10 @@ def axis_value(experiment: Experiment, recipe: RecipeName, axis: str) -> Value:
     # Where an axis plays no part in a recipe, the experiment has a value all the same.
     axes = chain(axes_of(RECIPES[experiment.named(recipe)]), *map(axes_of, RECIPES.values()))
     value: Any = experiment
-    for name in next(entry.field for entry in axes if entry.name == axis).split("."):
+    field = next((entry.field for entry in axes if entry.name == axis), None)
+    if field is None:  # of another recipe of the user's own
+        return "none"
+    for name in field.split("."):
         if value is None:
             return "none"
         value = getattr(value, name)

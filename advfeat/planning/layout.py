@@ -424,10 +424,18 @@ class Layout:
         )
 
     def _settings(self, recipe: Recipe[Any]) -> dict[str, Any]:
-        """Return those settings of the experiment that matter to a recipe and that are set."""
-        names = recipe.dataset_settings
+        """Return those settings of the experiment that matter to a recipe and that are set.
+
+        ``None`` is left out where it is the default, which a stage takes for what is not there.
+        """
+        names, fields = recipe.dataset_settings, recipe.settings.model_fields
         described = self._experiment.model_dump(mode="json", include=set(names))
-        return {name: described[name] for name in names if described[name] is not None}
+        unset = {
+            name
+            for name in names
+            if name in fields and fields[name].get_default(call_default_factory=True) is None
+        }
+        return {name: described[name] for name in names if described[name] is not None or name not in unset}
 
     def _add_shards(
         self, recipe: Recipe[Any], title: str, parameters: dict[str, Any], inputs: dict[str, str]

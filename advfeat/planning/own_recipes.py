@@ -1,20 +1,28 @@
 """Tries a user's own recipes before anything is computed: on labels and images that are drawn at random."""
 
 import logging
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from advfeat.errors import InputError
+from advfeat.extensions.functions import uninstalled_imports
 from advfeat.planning.experiment import Experiment
-from advfeat.recipes import RECIPES, Given, Making, Recipe, plain_name
+from advfeat.recipes import RECIPES, Given, Making, Recipe, cross_domain, plain_name
+from advfeat.recipes.shared.own import code_of_recipes
 from advfeat.spec import Spec, TargetedAttack, TrainSpec
 
 logger = logging.getLogger(__name__)
 
 _IMAGES = 4
 """How many images are made; labels are those of as many images as there are."""
+
+_ROUNDING = 1e-4
+_MOST_DIFFERING = 0.25
+"""By how much pixels may differ, and how many more, as networks round by the size of a batch."""
 
 _DRAWN = 256
 """Rows of probabilities, repeated for all images."""
@@ -29,13 +37,41 @@ def check_recipes(experiment: Experiment, image_shape: tuple[int, ...], count: i
             continue
         if recipe.control is not None and recipe.control not in RECIPES and recipe.control not in names:
             logger.warning("%s is held against %r, which is no recipe here", name, recipe.control)
+        _check_at_hand(experiment, recipe)
         source = getattr(experiment, recipe.source) if recipe.source is not None else None
         own = experiment.own(recipe.settings)
         attack = experiment.attack if recipe.attacks else None
+        _tell_of_imports(name)
         asked = (name, own.model_dump_json(), source, attack, tuple(image_shape), count, classes)
         if asked not in _tried:
             _try(name, own, source, attack, tuple(image_shape), count, classes)
             _tried.add(asked)
+
+
+@cache
+def _tell_of_imports(name: str) -> None:
+    for own in code_of_recipes([name]):
+        if imported := uninstalled_imports(own.text):
+            told = "%s imports %s, which is not installed: its changes would not be seen, nor workers have it"
+            logger.warning(told, name, ", ".join(imported))
+
+
+def _check_at_hand(experiment: Experiment, recipe: Recipe[Any]) -> None:
+    """Raise ``InputError`` for a recipe that needs what the experiment does not have."""
+    if recipe.source is not None and getattr(experiment, recipe.source) is None:
+        raise _refused(recipe.identity, f"needs a {recipe.source}, and there is none", "set robust_source")
+    if recipe.originals == "other domain" and experiment.own(cross_domain.Settings).other_data is None:
+        raise _refused(recipe.identity, "needs images of another domain", "set other_data.source")
+    if recipe.dataset_of is None:
+        return
+    if recipe.dataset_of not in RECIPES:
+        problem = f"learns from the data set of {recipe.dataset_of!r}, which is no recipe here"
+        raise _refused(recipe.identity, problem, f"name one of {', '.join(RECIPES)}")
+    of = RECIPES[recipe.dataset_of]
+    for name in ("source", "originals", "attacks", "guarded", "dataset_settings"):
+        if (wanted := getattr(of, name)) != getattr(recipe, name):
+            problem = f"learns from the data set of {of.name!r}, whose {name} is {wanted!r}"
+            raise _refused(recipe.identity, problem, f"write replace({of.name}.RECIPE, name=…)")
 
 
 _tried: set[Any] = set()
@@ -56,10 +92,16 @@ def _try(
     labels = recipe.relabel(given)
     if not np.array_equal(labels, recipe.relabel(again)):
         raise _refused(name, "labels the same images differently a second time", "draw from given.rng alone")
-    if recipe.sample is not None:
-        recipe.sample(given, labels)
+    if recipe.sample is not None and not np.array_equal(
+        recipe.sample(given, labels), recipe.sample(again, labels)
+    ):
+        raise _refused(name, "samples other rows a second time", "draw from given.rng alone")
     recipe.in_words(own)
-    if recipe.make is not None and recipe.originals == "images":
+    if recipe.drawn is not None:
+        drawn, other = (recipe.drawn(own, image_shape, np.random.default_rng(0)) for _ in range(2))
+        if not np.array_equal(drawn, other):
+            raise _refused(name, "draws another image a second time", "draw from the rng that it is given")
+    if recipe.make is not None and recipe.originals != "other domain":
         _try_making(recipe, own, source, attack, image_shape, classes)
 
 
@@ -96,8 +138,7 @@ def _try_making(
     from advfeat.models import build
 
     assert recipe.make is not None
-    if source is None:
-        raise _refused(recipe.identity, "makes images, and names no source", 'give it source="source"')
+    assert source is not None, "a recipe that makes images names its source"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = build(source.model, width=source.width, image_shape=image_shape, classes=classes).eval()
@@ -117,9 +158,16 @@ def _try_making(
         seed=0,
         progress=None,
     )
-    if not torch.equal(recipe.make(making), recipe.make(making)):
+    made, again = recipe.make(making), recipe.make(making)
+    if not torch.equal(made, again):
         problem = "makes other images of the same ones a second time"
         raise _refused(recipe.identity, problem, "draw from making.seed and making.rows alone")
+    last = slice(_IMAGES // 2, _IMAGES)
+    parts = {name: getattr(making, name)[last] for name in ("originals", "labels", "own_labels", "rows")}
+    differing = (recipe.make(replace(making, **parts)) - made[last]).abs() > _ROUNDING
+    if differing.float().mean() > _MOST_DIFFERING:
+        problem = "makes other images of the same rows where it is given fewer, as shards are"
+        raise _refused(recipe.identity, problem, "draw for each of making.rows by itself")
 
 
 def _refused(name: str, problem: str, remedy: str) -> InputError:

@@ -55,6 +55,8 @@ class _Recipes(dict[str, Recipe[Any]]):
     def __missing__(self, name: str) -> Recipe[Any]:
         if (own := recipe_at_hand(name)) is not None:
             return own
+        if "@" in name:
+            raise InputError("recipe", name, "is somebody's own, and not at hand", "run its experiment again")
         remedy = f"choose from {', '.join(self)}, or give a FILE.py"
         raise InputError("recipe", name, "is unknown", remedy)
 

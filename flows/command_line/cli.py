@@ -81,7 +81,8 @@ def run(
     """Train source models, build a data set per recipe, train target models on them, report."""
     from advfeat.planning import load_experiment
 
-    experiment = load_experiment(source, assignments or [])
+    with standard_output_kept_for_result():
+        experiment = load_experiment(source, assignments or [])
     target = target_named(track)
     result, place = _run(experiment, store, ray, stage_timeout)
     from advfeat.flows.command_line.table import print_rows
@@ -105,7 +106,8 @@ def reproduce(
     """Run every experiment of the discussion and hold what is found against what was published."""
     from advfeat.planning import load_reproduction
 
-    experiment = load_reproduction(setting, assignments or [])
+    with standard_output_kept_for_result():
+        experiment = load_reproduction(setting, assignments or [])
     target = target_named(track)
     result, place = _run(experiment, store, ray, stage_timeout)
     from advfeat.flows.command_line.table import print_reproduction
@@ -142,8 +144,9 @@ def grid(
 
     if ray is not None:
         os.environ["RAY_ADDRESS"] = ray
-    name = recipe_named(recipe).identity
-    form = load_grid(name, assignments or [])
+    with standard_output_kept_for_result():
+        name = recipe_named(recipe).identity
+        form = load_grid(name, assignments or [])
     target = target_named(track)
     place = Store(store)
     place.check_writable()
@@ -180,9 +183,10 @@ def plan(
     from advfeat.storage import Store
 
     place = Store(store)
-    experiment = load_experiment(source, assignments or [])
-    place.check_readable()
-    entries = outlook(build_plan(experiment), place)
+    with standard_output_kept_for_result():  # which code of the user's own may print to
+        experiment = load_experiment(source, assignments or [])
+        place.check_readable()
+        entries = outlook(build_plan(experiment), place)
     for spec in experiment.data_specs:
         print_found(found(spec), spec.source)
     if as_json:

@@ -1,5 +1,6 @@
 """``advfeat new``: starting files of what a user adds."""
 
+import sys
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -23,6 +24,9 @@ def recipe(
     check_name(name)
     if name in BUILT_IN:
         raise InputError("name", name, "is a recipe of advfeat", "give yours another name")
+    if name in sys.stdlib_module_names:
+        problem = "is a module of Python, which its test would read in its stead"
+        raise InputError("name", name, problem, "give yours another name")
     files = {f"{name}.py": "new_recipe.txt", f"test_{name}.py": "new_recipe_test.txt"}
     for file in files:
         if Path(file).exists():

@@ -29,11 +29,11 @@ def with_checked_answers(recipe: Recipe[Any]) -> Recipe[Any]:
         recipe,
         relabel=_checked(recipe, recipe.relabel, _check_labels),
         sample=recipe.sample and _checked(recipe, recipe.sample, _check_rows),
-        make=recipe.make and _checked(recipe, recipe.make, _check_images),
+        make=recipe.make and _checked(recipe, _of_a_copy(recipe.make), _check_images),
         drawn=recipe.drawn and _checked(recipe, recipe.drawn, _check_drawn),
-        missing=_checked(recipe, recipe.missing),
-        in_words=_checked(recipe, recipe.in_words),
-        passes=_checked(recipe, recipe.passes),
+        missing=_checked(recipe, recipe.missing, _check_complaint),
+        in_words=_checked(recipe, recipe.in_words, _check_words),
+        passes=_checked(recipe, recipe.passes, _check_passes),
     )
 
 
@@ -48,7 +48,7 @@ def _checked(recipe: Recipe[Any], function: Callable[..., Any], check: Check | N
             found = function(*asked)
         except AdvfeatError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _refused(recipe, f"fails: {told_of(error)}") from error
         problem = None if check is None else check(recipe, found, *asked)
         if problem is not None:
@@ -56,6 +56,16 @@ def _checked(recipe: Recipe[Any], function: Callable[..., Any], check: Check | N
         return found
 
     return answer
+
+
+def _of_a_copy(make: Callable[[Making[Any]], "Tensor"]) -> Callable[[Making[Any]], "Tensor"]:
+    """Return the function, given images that it may change: what it did is told from the originals."""
+
+    @wraps(make)
+    def made(making: Making[Any]) -> "Tensor":
+        return make(replace(making, originals=making.originals.clone()))
+
+    return made
 
 
 def _refused(recipe: Recipe[Any], problem: str) -> InputError:
@@ -98,6 +108,8 @@ def _check_images(recipe: Recipe[Any], made: "Tensor", making: Making[Any]) -> s
 
     if not isinstance(made, torch.Tensor) or made.dtype != torch.float32:
         return f"returns {getattr(made, 'dtype', type(made).__name__)}, not a tensor of float32"
+    if made.requires_grad or made.device.type != "cpu":
+        return "returns a tensor that requires a gradient, or is not in main memory: .detach().cpu()"
     if made.shape != making.originals.shape:
         return f"returns images of {_shape(made)}, not {_shape(making.originals)}"
     if not ((made >= 0) & (made <= 1)).all():  # NaN is neither
@@ -118,6 +130,18 @@ def _check_drawn(
     if drawn.shape != tuple(shape):
         return f"returns an image of {_shape(drawn)}, not {' x '.join(map(str, shape))}"
     return None if ((drawn >= 0) & (drawn <= 1)).all() else "returns pixels that are not in [0, 1]"
+
+
+def _check_complaint(_: Recipe[Any], told: object, _experiment: object) -> str | None:
+    return None if told is None or isinstance(told, str) else f"returns {told!r}, neither a text nor None"
+
+
+def _check_words(_: Recipe[Any], told: object, _settings: object) -> str | None:
+    return None if isinstance(told, str) else f"returns {told!r}, not a text"
+
+
+def _check_passes(_: Recipe[Any], told: object, _experiment: object) -> str | None:
+    return None if isinstance(told, int) and told >= 0 else f"returns {told!r}, not a whole number from 0"
 
 
 def _shape(found: Any) -> str:

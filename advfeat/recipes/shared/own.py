@@ -26,8 +26,8 @@ from advfeat.extensions.functions import (
     read_code,
 )
 from advfeat.recipes.shared.answers import with_checked_answers
+from advfeat.recipes.shared.declared import check_declared
 from advfeat.recipes.shared.recipe import Recipe
-from advfeat.spec import Spec
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,11 @@ _CONSTANT = "RECIPE"
 def names_file(recipe: object) -> bool:
     """Tell whether a recipe is named by its file."""
     return isinstance(recipe, str) and _FILE.fullmatch(recipe) is not None
+
+
+def names_any_content(recipe: object) -> bool:
+    """Tell whether a recipe is a file whatever it holds; a store that names one is no reason to run it."""
+    return names_file(recipe) and "@" not in str(recipe)[-17:]
 
 
 def read_recipe(named: str) -> Recipe[Any]:
@@ -147,11 +152,7 @@ def _recipe_of(code: str, name: str, refused: Refused) -> Recipe[Any]:
     check_name(name)
     if found.name != name:
         raise refused(f"calls its recipe {found.name!r}", f"name it {name!r}, as its file or entry point")
-    if not (isinstance(found.settings, type) and issubclass(found.settings, Spec)):
-        raise refused(f"has settings of {found.settings!r}", "give a class that inherits advfeat.spec.Spec")
-    for setting, field in found.settings.model_fields.items():
-        if field.is_required():
-            raise refused(f"has no default for its setting {setting}", "give one: others need not set it")
+    check_declared(found, refused)
     return _READ.setdefault(code, with_checked_answers(replace(found, own=_identity(name, code))))
 
 
