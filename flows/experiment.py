@@ -44,7 +44,7 @@ def learning_from_errors(
             recording.results(plan.report.digest, total=len(outlooks), computed=walk.computed)
             result = RunResult.of(recording.ended("completed"), place)
             publish_table(NAME, experiment.name, result)
-            tell(target, place, result)
+        tell(target, place, result)
     except RunCancelledError as cancelled:
         return Cancelled(message=str(cancelled))
     return result

@@ -85,11 +85,11 @@ def run_grid(
             recording.results(report.digest, total=len(outlooks) + 1, computed=walk.computed)
             result = RunResult.of(recording.ended("completed"), place)
             publish_results(name, title, result, place)
-            tell(target, place, result)
             if failure is not None:
                 raise StageFailedError(
                     f"{missing} of {len(wanted)} experiments failed; the report holds the rest. {failure}"
                 )
+        tell(target, place, result)
     except RunCancelledError as cancelled:
         return Cancelled(message=str(cancelled))
     return result

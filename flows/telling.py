@@ -5,7 +5,7 @@ import os
 from prefect import get_run_logger
 from prefect.runtime import deployment
 
-from advfeat.errors import TrackingError
+from advfeat.errors import AdvfeatError
 from advfeat.flows.result import RunResult
 from advfeat.storage import Store
 from advfeat.tracking.targets import Target
@@ -26,5 +26,5 @@ def tell(target: Target | None, store: Store, result: RunResult) -> None:
         return
     try:
         target.tell(store, result.run)
-    except TrackingError as error:
+    except AdvfeatError as error:
         get_run_logger().warning("%s", error)

@@ -9,8 +9,8 @@ from advfeat.planning.forms import GRIDS
 from advfeat.storage import Store
 from advfeat.storage.runs import read_records
 from tests.command import Command, unconfigured
+from tests.own_recipes import MIRRORED
 from tests.servers import prefect_client
-from tests.test_own_recipes import MIRRORED
 
 QUICK = ("data.train_size=256", "data.test_size=200", "target.epochs=2")
 
