@@ -169,6 +169,11 @@ def smaller_test(split):
 def other_test(split):
     yield IMAGES, LABELS + (split == "test")
 
+def leaves():
+    yield IMAGES[0], 0
+    raise SystemExit
+
+
 def broken():
     yield IMAGES[0], 0
     yield IMAGES[100], 1
@@ -346,6 +351,7 @@ REFUSED = [
     ("sizes", r"yields images of 3 x 8 x 8, the first is 3 x 8 x 9 .*data.image_size"),
     ("smaller_test", "yields images of 3 x 7 x 6 and 3 x 8 x 6 for train and test"),
     ("other_test", "has classes in test that no training image is of: 4"),
+    ("leaves", r"fails: SystemExit \(mine.py, line \d+\); mend it"),
     ("broken", r"fails: IndexError: .* \(mine.py, line \d+\); mend it"),
     ("Refusing", r"fails: KeyError: 'no such set' \(mine.py, line \d+\); mend it"),
     ("needs", r"fails: TypeError: .*'path'"),

@@ -19,7 +19,11 @@ REFUSED = [
     ("mirrored.py", changed("default=1, ", ""), "has no default for its setting share"),
     ("mirrored.py", changed("note: str", "seeds: str"), "has a setting seeds, which is another one"),
     ("mirrored.py", changed("settings=Settings", "settings=dict"), "has settings of"),
-    ("mirrored.py", changed(LABELS, "given.labels / 2"), "relabel returns float64, not whole numbers"),
+    (
+        "mirrored.py",
+        changed(LABELS, "given.labels / 2"),
+        r"relabel returns float64, not whole numbers \(mirrored.py, line 20\)",
+    ),
     ("mirrored.py", changed(LABELS, "given.labels[1:]"), "relabel returns 63 labels, not one for each of 64"),
     ("mirrored.py", changed(LABELS, "given.labels + 1"), "the label 10, which is none of 0 to 9"),
     ("mirrored.py", changed(LABELS, "given.labels - 2"), "the label -2, which is none of 0 to 9"),

@@ -118,7 +118,7 @@ def _until_it_fails(pairs: Iterator[Any], refused: Refused) -> Iterator[Any]:
         yield from pairs
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise refused(f"fails: {told_of(error)}", "mend it") from error
 
 

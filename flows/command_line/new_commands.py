@@ -38,7 +38,7 @@ def recipe(
         except OSError as error:
             problem = f"{file} cannot be written ({first_line(error)})"
             raise InputError("name", name, problem, "change to a folder of your own") from None
-    print(f"{name}.py: the recipe; advfeat run --set 'recipes=[clean, {name}.py]'")
+    print(f"{name}.py: the recipe; advfeat run --set 'recipes=[clean, shuffled, {name}.py]'")
     print(f"test_{name}.py: its test; pytest test_{name}.py")
 
 

@@ -7,6 +7,7 @@ the ball, would be learned from in silence.
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
+from inspect import unwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,10 +53,16 @@ def _checked(recipe: Recipe[Any], function: Callable[..., Any], check: Check | N
             raise _refused(recipe, f"fails: {told_of(error)}") from error
         problem = None if check is None else check(recipe, found, *asked)
         if problem is not None:
-            raise _refused(recipe, f"{getattr(function, '__name__', 'it')} {problem}")
+            raise _refused(recipe, f"{getattr(function, '__name__', 'it')} {problem}{_place(function)}")
         return found
 
     return answer
+
+
+def _place(function: Callable[..., Any]) -> str:
+    """Return where a function stands, for the end of a message."""
+    code = getattr(unwrap(function), "__code__", None)
+    return "" if code is None else f" ({code.co_filename}, line {code.co_firstlineno})"
 
 
 def _of_a_copy(make: Callable[[Making[Any]], "Tensor"]) -> Callable[[Making[Any]], "Tensor"]:
