@@ -113,3 +113,22 @@ def test_axes_that_would_take_the_place_of_others_are_refused(tmp_path: Path) ->
         identity = recipe_named(str(written(tmp_path / "mirrored.py", text))).identity
         with pytest.raises(InputError, match=told):
             _ = GRIDS[identity]
+
+
+def test_settings_alike_but_for_what_checks_them_do_not_stand_in_one_run(tmp_path: Path) -> None:
+    first = written(tmp_path / "mirrored.py", MIRRORED)
+    validator = """
+    @field_validator("note")
+    @classmethod
+    def _shout(cls, note: str) -> str:
+        return note.upper()
+
+
+def relabel"""
+    text = changed("def relabel", validator.lstrip("\n"), changed("mirrored", "tilted")).replace(
+        "from pydantic import ", "from pydantic import field_validator, "
+    )
+    text = text.replace("share", "tilt")
+    other = written(tmp_path / "tilted.py", text)
+    with pytest.raises(InputError, match="has a setting note, which is another one of"):
+        plan(first, other)

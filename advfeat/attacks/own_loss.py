@@ -51,7 +51,7 @@ def own_loss(name: str) -> Any:
     logits = torch.randn((_IMAGES, _CLASSES), generator=generator).requires_grad_()
     try:
         values = loss(logits, torch.arange(_IMAGES))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise refused(
             f"fails: {told_of(error)}", "it is called with logits (N, classes), labels (N,)"
         ) from error

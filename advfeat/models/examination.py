@@ -51,7 +51,7 @@ def examined(name: str, width: int, image_shape: tuple[int, ...], classes: int) 
         (gradient,) = torch.autograd.grad(model(pixels).square().sum(), pixels, allow_unused=True)
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         channels, height, across = image_shape
         problem = f"fails on images of {channels} x {height} x {across}: {told_of(error)}"
         raise refused(problem, "mend it, or set data.image_size") from error

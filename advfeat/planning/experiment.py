@@ -299,13 +299,21 @@ _METHODS = {name for name in vars(SharedFields) if not name.startswith("_") and 
 """Those of an experiment, which settings of their names would replace."""
 
 
+def _checks(settings: type[Spec], field: str) -> set[object]:
+    """Return the functions that check a field of a class, its own and inherited ones."""
+    validators = settings.__pydantic_decorators__.field_validators.values()
+    functions = (each.func for each in validators if field in each.info.fields)
+    return {getattr(function, "__func__", function) for function in functions}
+
+
 def _contradiction(one: type[Spec], other: type[Spec]) -> str | None:
     """Say of which name two classes of settings mean different things."""
     own = {name for base in other.__mro__ if base not in Spec.__mro__ for name in vars(base)}
     if not issubclass(other, SharedFields) and (taken := _METHODS & (own | other.model_fields.keys())):
         return f"has a setting or a method {min(taken)}, as every experiment has"
     for name in one.model_fields.keys() & other.model_fields.keys():
-        if repr(one.model_fields[name]) != repr(other.model_fields[name]):
+        alike = repr(one.model_fields[name]) == repr(other.model_fields[name])
+        if not alike or _checks(one, name) != _checks(other, name):
             module = sys.modules[one.__module__]
             whose = module.__name__ if module.__spec__ is not None else module.__file__  # of the user's own
             return f"has a setting {name}, which is another one of {whose}"
