@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from advfeat.errors import InputError
+from advfeat.planning import load_experiment
 from advfeat.planning.forms import GRIDS
 from advfeat.recipes import recipe_named
 from tests.own_recipes import BRIGHTER, LABELS, MADE, MIRRORED, changed, plan, written
@@ -132,3 +133,9 @@ def relabel"""
     other = written(tmp_path / "tilted.py", text)
     with pytest.raises(InputError, match="has a setting note, which is another one of"):
         plan(first, other)
+
+
+@pytest.mark.parametrize("recipes", ["1e999", "5", "true", "clean", "{a: 1}", "[[clean]]", "[{}]", "[5]"])
+def test_recipes_that_are_no_list_of_names_are_told(recipes: str) -> None:
+    with pytest.raises(InputError, match=r"^recipes: "):
+        load_experiment("digits", [f"recipes={recipes}"])

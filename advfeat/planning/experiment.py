@@ -6,7 +6,7 @@ Pixels are in [0, 1] throughout; eps and step sizes are in those units.
 import difflib
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import combinations
 from operator import not_
@@ -118,7 +118,7 @@ class SharedFields(Spec):
         if not isinstance(fields, dict):
             return handler(fields)
         fields = _with_recipes_read(fields)
-        settings = _further_settings(fields.get("recipes") or ())
+        settings = _further_settings(_listed(fields))
         if all(issubclass(cls, one) for one in settings):
             return handler(fields)
         return cast("Self", _wider(settings).model_validate(fields))
@@ -216,7 +216,13 @@ def _with_numbers(value: Any) -> Any:
 
 def model_of(fields: dict[str, Any]) -> "type[SharedFields]":
     """Return the model of an experiment of these fields: own settings of its recipes are fields of it."""
-    return with_settings_of(_with_recipes_read(fields).get("recipes") or ())
+    return with_settings_of(_listed(_with_recipes_read(fields)))
+
+
+def _listed(fields: dict[str, Any]) -> Sequence[Any]:
+    """Return the recipes of plain fields; none where no list of them is given, which is told as a mistake."""
+    recipes = fields.get("recipes")
+    return recipes if isinstance(recipes, list | tuple) else ()
 
 
 def _with_recipes_read(fields: dict[str, Any]) -> dict[str, Any]:
