@@ -94,7 +94,7 @@ def test_a_run_on_it_and_what_may_be_seen(cluster: Command) -> None:
     assert exposure.secrets == secrets
     assert set(state.ports.values()) <= set(exposure.ports), "each was asked, and refused"
     found = files_with(secrets, layout(cluster).folder, state.sockets)
-    assert {file.name for file in found} == {"credentials.json", "env", "ray_token", "s3.json"}
+    assert {file.name for file in found} == {"credentials.json", "env", "login", "ray_token", "s3.json"}
     keys = (layout(cluster).s3 / "key.pem", layout(cluster).s3 / "security.toml")
     for file in (*found, *keys, *layout(cluster).logs.iterdir()):
         assert_private(file)
