@@ -16,16 +16,17 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from advfeat import __version__
 from advfeat.flows.command_line import output
 from advfeat.flows.command_line.fitting import Column, print_table
 from advfeat.flows.command_line.plan_lines import cost_line, plan_lines
 from advfeat.flows.command_line.table import print_grid, print_reproduction, print_rows
-from advfeat.planning import build_plan, load_experiment, outlook
+from advfeat.planning import build_plan, load_experiment, outlook, preset_names
 from advfeat.recipes import RECIPES
 from advfeat.report.rows import Row
 from advfeat.storage import Store
 from tests.command import unconfigured
-from tests.inline import compute
+from tests.inline import compute, compute_all
 from tests.test_verdict import row_of
 
 ROWS = [row_of(name, [0.981, 0.99], [0.011, 0.02]) for name in RECIPES if name != "two_dimensional"]
@@ -239,3 +240,31 @@ def test_a_plan_says_about_what_it_costs(local_store: Store) -> None:
     assert cost_line([entry for entry in outlook(made, local_store) if entry.state == "cached"]) == (
         "1 stages: 1 cached, 0 to compute"
     )
+
+
+def test_a_report_is_opened_in_the_browser_that_is_there(tmp_path: Path, local_store: Store) -> None:
+    small = ["data.train_size=64", "data.test_size=40", "recipes=[clean]", "seeds=[0]", "target.epochs=1"]
+    made = build_plan(load_experiment("digits", small))
+    compute_all(made, local_store)
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/opened\n')
+    browser.chmod(0o700)
+    report = f"advfeat report {made.report.digest[:12]} --store {local_store.uri} --open"
+    folder = tmp_path / "a b#c"
+    folder.mkdir()
+    done = advfeat(report, folder, BROWSER=f"{browser} %s")
+    assert done.returncode == 0, done.stderr
+    page = Path(done.stdout.strip())
+    assert page.is_file()
+    assert (tmp_path / "opened").read_text().strip() == page.as_uri()
+
+    nowhere = advfeat(report, folder, BROWSER="no-such-browser-here", PATH="/nowhere:/bin", DISPLAY="")
+    assert (nowhere.returncode, nowhere.stdout) == (1, done.stdout)
+    assert nowhere.stderr == "advfeat: no browser was found here; open that file in one\n"
+
+
+def test_version_and_presets_are_told(tmp_path: Path) -> None:
+    assert advfeat("advfeat --version", tmp_path).stdout == f"advfeat {__version__}\n"
+    told = json.loads(advfeat("advfeat presets --json", tmp_path).stdout)
+    assert [each["name"] for each in told] == preset_names()
+    assert all(each["summary"] for each in told)

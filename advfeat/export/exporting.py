@@ -139,7 +139,7 @@ class _Rounding:
 
 def _attacked_model(store: Store, card: Card) -> Normalized | None:
     """Return the network that a data set's images were made to fool, if they were."""
-    if card.recipe is None or "attack" not in card.parameters or card.attack_success is None:
+    if "attack" not in card.parameters or card.attack_success is None:
         return None
     (digest,) = [model.digest for model in card.models if model.role == "source_model"]
     return read_model(store, digest)

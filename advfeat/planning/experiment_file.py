@@ -61,7 +61,7 @@ def _assigned(fields: dict[str, Any], assignments: Sequence[str]) -> Experiment:
 
 def _model(fields: dict[str, Any], assignments: Sequence[str]) -> type[BaseModel]:
     """Return the model whose fields are assigned to: own settings of recipes that are asked for are there."""
-    asked = [each for each in assignments if each.partition("=")[0].strip() == "recipes"]
+    asked = [each for each in assignments if assigned_field(each) == "recipes"]
     recipes = [value for _, value in (parse_assignment(each, lambda _: False) for each in asked)]
     return model_of({"recipes": recipes[-1]} if recipes else fields)
 
@@ -131,14 +131,18 @@ def _yaml(package: str, name: str) -> dict[str, Any]:
     return content
 
 
+def assigned_field(assignment: str) -> str:
+    """Return the name of the field that ``field=value`` assigns to."""
+    return assignment.partition("=")[0].strip()
+
+
 def parse_assignment(assignment: str, holds_text: Callable[[str], bool]) -> tuple[str, Any]:
     """Split ``field=value``, the value in YAML; raises ``InputError``.
 
     Of a field that holds a text, such as a place, an unquoted value is that text, with ``#``, ``: `` or
     whatever else YAML would not leave in it.
     """
-    name, equals, text = assignment.partition("=")
-    name = name.strip()
+    name, (_, equals, text) = assigned_field(assignment), assignment.partition("=")
     if not equals or not name:
         raise InputError("--set", assignment, "is no assignment", "write --set field=value")
     try:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from advfeat.errors import InputError
 from advfeat.planning.experiment import Experiment, RecipeName
 from advfeat.planning.experiment_file import (
+    assigned_field,
     explained,
     is_text,
     load_experiment,
@@ -46,10 +47,10 @@ class Point(BaseModel):
         """The experiment itself; raises ``InputError`` if there can be none, or for files of any content."""
         if self._start not in preset_names():
             raise InputError("preset", self._start, "is no preset", "run the grid again")
-        for assignment in self.assignments:
+        naming = (each for each in self.assignments if assigned_field(each) in ("recipes", "only"))
+        for assignment in naming:
             name, value = parse_assignment(assignment, lambda _: False)
-            named = value if name in ("recipes", "only") and isinstance(value, list | dict) else ()
-            if any(map(names_any_content, named)):
+            if isinstance(value, list | dict) and any(map(names_any_content, value)):
                 raise InputError(name, value, "names a file without its content", "run the grid again")
         return load_experiment(self._start, self.assignments)
 
@@ -146,7 +147,8 @@ def axis_value(experiment: Experiment, recipe: RecipeName, axis: str) -> Value:
 def title_of(recipe: RecipeName, grid: Grid) -> str:
     """Say in a line what a grid runs: recipe, data, the values on its axes, seeds."""
     axes = grid.model_dump(exclude={"seeds", "combine", "settings", "limit"})
-    axes["data"] = (_own_source(grid),) if _own_source(grid) is not None else axes["data"]
+    if (source := _own_source(grid)) is not None:
+        axes["data"] = (source,)
     seeds = f"{len(grid.seeds)} seed{'s' if len(grid.seeds) != 1 else ''}"
     shown = [_shown(name, values) for name, values in axes.items() if values]
     return " · ".join([plain_name(recipe), *shown, seeds])
@@ -216,7 +218,7 @@ def _check_axes_count(recipe: RecipeName, axes: Mapping[str, Value], experiment:
 def _check_given_once(settings: Sequence[str]) -> None:
     """Raise ``InputError`` for a setting that would be lost, as every grid says what it is."""
     for setting in settings:
-        if (name := setting.partition("=")[0].strip()) in ("recipes", "seeds"):
+        if (name := assigned_field(setting)) in ("recipes", "seeds"):
             remedy = "name the recipe of the grid, and its seeds as an axis: seeds=[0,1]"
             raise InputError("settings", setting, f"sets {name}, which the grid sets itself", remedy)
 

@@ -49,7 +49,8 @@ def names_file(recipe: object) -> bool:
 
 def names_any_content(recipe: object) -> bool:
     """Tell whether a recipe is a file whatever it holds; a store that names one is no reason to run it."""
-    return names_file(recipe) and "@" not in str(recipe)[-17:]
+    found = _FILE.fullmatch(recipe) if isinstance(recipe, str) else None
+    return found is not None and found["version"] is None
 
 
 def read_recipe(named: str) -> Recipe[Any]:
