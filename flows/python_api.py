@@ -35,6 +35,7 @@ from advfeat.planning import (
     load_reproduction,
     outlook,
     title_of,
+    with_reasons,
 )
 from advfeat.recipes import plain_name, recipe_named
 from advfeat.report.frame import rows_frame
@@ -165,8 +166,8 @@ def plan(
     experiment = load_experiment(os.fspath(source), _assignments(settings))
     place = Store(_uri(store))
     place.check_readable()
-    lines = [entry.described() for entry in outlook(build_plan(experiment), place)]
-    return PlanResult(pd.DataFrame.from_records(lines))
+    entries = with_reasons(outlook(build_plan(experiment), place), place)
+    return PlanResult(pd.DataFrame.from_records([entry.described() for entry in entries]))
 
 
 def store(uri: Place | None = None) -> Catalogue:

@@ -1,12 +1,22 @@
 """The plan: shared stages once, and a change recomputes what depends on it and nothing else."""
 
+import os
 from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
-from advfeat.planning import Plan, build_plan, load_experiment, outlook
-from advfeat.storage import Store
+from advfeat.planning import Outlook, Plan, build_plan, load_experiment, outlook, with_reasons
+from advfeat.storage import Manifest, Store
+from advfeat.storage.runs import RunRecord, keep_plan, keep_record
 from tests.inline import compute, compute_all
+
+# A plan is explained by manifests alone; what they measured is of no account.
+MEASURED = {
+    **{"train_size": 1258, "test_size": 539, "image_shape": [1, 8, 8], "classes": ["0", "1"]},
+    **{"train_accuracy": 0.5, "test_accuracy": 0.5, "epoch_losses": []},
+}
 
 
 def plan(*assignments: str) -> Plan:
@@ -15,6 +25,28 @@ def plan(*assignments: str) -> Plan:
 
 def kinds(a_plan: Plan) -> Counter[str]:
     return Counter(stage.kind for stage in a_plan.stages)
+
+
+def explained(a_plan: Plan, store: Store) -> list[Outlook]:
+    return with_reasons(outlook(a_plan, store), store)
+
+
+def record_run(a_plan: Plan, store: Store, run: str = "a-run", minute: int = 0) -> None:
+    """Note that a run needed these stages, written at a minute of one hour."""
+    began = f"2026-01-01T00:{minute:02}:00+00:00"
+    keep_plan(store, run, a_plan.stages)
+    keep_record(
+        store, RunRecord(run=run, flow="learning-from-errors", title="a", state="failed", began=began)
+    )
+    os.utime(f"{store.root}/runs/{run}.json", (60 * minute, 60 * minute))
+
+
+class _CountingStore(Store):
+    reads = 0
+
+    def find(self, digest: str) -> Manifest | None:
+        self.reads += 1
+        return super().find(digest)
 
 
 def changed(before: Plan, after: Plan) -> set[str]:
@@ -86,13 +118,33 @@ def test_outlook_says_what_is_cached_and_why_the_rest_is_not(local_store: Store)
     assert {entry.state for entry in outlook(first, local_store)} == {"compute"}
     for stage in first.stages[:4]:
         compute(stage, local_store)
-    states = {entry.stage.title: entry for entry in outlook(first, local_store)}
+    record_run(first, local_store)
+    states = {entry.stage.title: entry for entry in explained(first, local_store)}
     assert [entry.state for entry in states.values()] == ["cached"] * 4 + ["compute"] * 3
-    assert states["evaluation d_det, seed 0"].why == "the store holds no evaluation yet"
+    assert states["evaluation d_det, seed 0"].why == "not in the store yet"
 
-    other = plan(*small, "attack.eps=0.25")
-    why = {entry.stage.kind: entry.why for entry in outlook(other, local_store)}
-    assert why["dataset"] == "new: attack.eps 1.5 → 0.25"
+    other = plan(*small, "attack.eps=0.25", "shards=2")
+    why = {entry.stage.title: entry.why for entry in explained(other, local_store)}
+    assert why["data set d_det, seed 0"] == "new: attack.eps 1.5 → 0.25"
+    assert why["data set d_det, seed 0, shard 1 of 2"] == "new: attack.eps 1.5 → 0.25"
+
+
+def test_reasons_take_no_longer_however_many_runs_a_store_holds(tmp_path: Path) -> None:
+    store, small = _CountingStore(tmp_path), ("seeds=[0]", "recipes=[clean]", "shards=1")
+
+    def reads_of_a_plan(runs: Iterable[int]) -> int:
+        for epochs in runs:
+            made = plan(*small, f"target.epochs={epochs}")
+            for stage in made.stages:
+                store.write_stage(stage, lambda _: MEASURED)
+            record_run(made, store, f"run-{epochs}", minute=epochs)
+        store.reads = 0
+        entries = explained(plan(*small, "target.epochs=99"), store)
+        last = f"new: training.epochs {epochs} → 99"
+        assert last in {entry.why for entry in entries}, "compared with the last run"
+        return store.reads
+
+    assert reads_of_a_plan(range(1, 25)) == reads_of_a_plan(range(25, 40)) > 0
 
 
 @pytest.mark.parametrize("assignment", ["attack.eps=0.25", "source.epochs=3", "target.epochs=3"])
@@ -101,14 +153,10 @@ def test_what_is_new_is_compared_with_what_the_same_recipe_and_seed_had_before(
 ) -> None:
     small = ("seeds=[0,1]", "shards=1", "attack.eps=1.5", "target.epochs=2")
     before = {stage.title: stage for stage in plan(*small).stages}
-    # A plan is explained by manifests alone; what they measured is of no account.
-    measured = {
-        **{"train_size": 1258, "test_size": 539, "image_shape": [1, 8, 8], "classes": ["0", "1"]},
-        **{"train_accuracy": 0.5, "test_accuracy": 0.5, "epoch_losses": []},
-    }
     for stage in before.values():
-        local_store.write_stage(stage, lambda _: measured)
-    entries = outlook(plan(*small, assignment), local_store)
+        local_store.write_stage(stage, lambda _: MEASURED)
+    record_run(plan(*small), local_store)
+    entries = explained(plan(*small, assignment), local_store)
     new = [entry for entry in entries if entry.state == "compute" and entry.stage.kind != "report"]
     assert {entry.stage.kind for entry in new} >= {"target_model", "evaluation"}
     for entry in new:

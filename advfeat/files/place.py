@@ -57,6 +57,31 @@ class Place:
         found = self.fs.find(top, maxdepth=depth, withdirs=depth is not None)
         return [str(path) for path in found if path != top]
 
+    def beginning(self, folder: str, start: str) -> list[str]:
+        """List the files below a folder whose paths in it begin so; S3 is asked for no others."""
+        top = f"{self.root}/{folder}"
+        chosen = {"prefix": start} if self._is_s3 and start else {}
+        return [path for path in self.fs.find(top, **chosen) if path.startswith(f"{top}/{start}")]
+
+    def newest(self, folder: str, count: int) -> list[str]:
+        """List the files that were last written into a folder, the last one first; one request lists it."""
+        if not self.fs.isdir(top := f"{self.root}/{folder}"):
+            return []
+        files = [info for info in self.fs.ls(top, detail=True) if info["type"] == "file"]
+        files.sort(key=lambda info: (self._written(info), info["name"]), reverse=True)
+        return [str(info["name"]) for info in files[:count]]
+
+    def _written(self, info: dict[str, Any]) -> Any:
+        """Return when a listed file was written; what comes of one place can be compared."""
+        for name in ("LastModified", "mtime", "created"):
+            if info.get(name) is not None:
+                return info[name]
+        return self.fs.modified(info["name"])
+
+    @property
+    def _is_s3(self) -> bool:
+        return self.uri.startswith(tuple(f"{scheme}://" for scheme in _S3))
+
 
 def place_of(named: Named) -> Place:
     """Return the place that a path or a URI names.

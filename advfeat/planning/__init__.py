@@ -10,7 +10,16 @@ from advfeat.planning.experiment_file import (
 )
 from advfeat.planning.forms import Grid
 from advfeat.planning.grid import Point, load_grid, points, title_of
-from advfeat.planning.plan import GridPlan, Outlook, Plan, build_grid_plan, build_plan, grid_report, outlook
+from advfeat.planning.plan import (
+    GridPlan,
+    Outlook,
+    Plan,
+    build_grid_plan,
+    build_plan,
+    grid_report,
+    outlook,
+    with_reasons,
+)
 
 __all__ = [
     "Experiment",
@@ -32,4 +41,5 @@ __all__ = [
     "preset_summaries",
     "reproduction_names",
     "title_of",
+    "with_reasons",
 ]

@@ -1,11 +1,18 @@
-"""Why a stage is new: in what it differs from the stored artifact that comes nearest to it."""
+"""Why a stage is new: in what it differs from the nearest artifact of the last runs.
+
+However large the store is, a few runs and some hundred manifests are read.
+"""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from advfeat.storage import Manifest, Stage
+from advfeat.storage import Manifest, Stage, Store
+from advfeat.storage.runs import read_plan, read_records
+
+_RUNS_COMPARED = 20
+_ARTIFACTS_COMPARED = 400
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class _Distances(dict[tuple[str, str], tuple[int, int]]):
 
 
 class Novelties:
-    """Compares the stages of a plan with what is in the store.
+    """Compares the stages of a plan with stored artifacts.
 
     The nearest artifact is one of the same kind and, as far as there are such, of the same recipe, that
     differs in the fewest fields, those of all that it was made from included: an evaluation under a new
@@ -70,13 +77,29 @@ class Novelties:
         self._origins |= {stage.digest: _origin(stage) for stage in planned}
         self._distances = _Distances(self._origins)
 
-    def of(self, stage: Stage) -> str:
-        """Say in what a planned stage differs from the nearest artifact."""
+    def of(self, stage: Stage) -> str | None:
+        """Say in what a planned stage differs from the nearest artifact of its kind, if there is any."""
         if not (candidates := self._stored[stage.kind]):
-            return f"the store holds no {stage.kind} yet"
+            return None
         nearest = min(candidates, key=lambda digest: self._distances[stage.digest, digest])
         changes = self._origins[stage.digest].changes_from(self._origins[nearest])
+        if not changes:
+            return None
         return "new: " + ", ".join(changes[:3]) + (", …" if len(changes) > 3 else "")
+
+
+def artifacts_of_last_runs(store: Store) -> Iterator[Manifest]:
+    """Read the manifests of what the last runs of a store made, those of the last run first."""
+    digests: dict[str, None] = {}
+    for record in reversed(read_records(store, newest=_RUNS_COMPARED)):
+        if len(digests) >= _ARTIFACTS_COMPARED:
+            break
+        report = None if record.report is None else store.readable_manifest(record.report)
+        if report is not None:
+            digests |= dict.fromkeys((report.digest, *report.inputs.values()))
+        else:  # it was cut off
+            digests |= dict.fromkeys(stage.digest for stage in read_plan(store, record.run) or ())
+    return store.readable_manifests(list(digests)[:_ARTIFACTS_COMPARED])
 
 
 def _origin(made: Stage | Manifest) -> _Origin:

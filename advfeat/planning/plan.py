@@ -2,14 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from advfeat.errors import InputError
 from advfeat.planning.experiment import Experiment, RecipeName
 from advfeat.planning.grid import Point
 from advfeat.planning.layout import ImagesOnce, ImportedOnce, Layout, Stages
-from advfeat.planning.novelty import Novelties
+from advfeat.planning.novelty import Novelties, artifacts_of_last_runs
 from advfeat.planning.own_code import settled
 from advfeat.planning.stored_models import check_stored_models
 from advfeat.recipes import RECIPES
@@ -143,7 +143,7 @@ def _titled(stage: Stage, users: Sequence[Point], points: Sequence[Point]) -> St
 
 
 def outlook(plan: Plan, store: Store) -> list[Outlook]:
-    """Say of every stage whether its artifact is in the store, and why it will be computed if not.
+    """Say of every stage whether its artifact is in the store.
 
     Parts of a stage that is there already are left out, unless they are there too. Raises ``InputError``
     about a source model by digest that the store does not have.
@@ -151,18 +151,23 @@ def outlook(plan: Plan, store: Store) -> list[Outlook]:
     check_stored_models(plan.stages, store)
     states = store.states([stage.digest for stage in plan.stages])
     needless = {part for stage in plan.stages if states[stage.digest][0] for part in stage.parts}
-    novelties: Novelties | None = None
     result: list[Outlook] = []
     for stage in plan.stages:
         manifest, loss = states[stage.digest]
         if manifest is not None:
             result.append(Outlook(stage, "cached", f"{manifest.bytes:,} bytes of {manifest.created}"))
-        elif stage.digest in needless:
-            continue
-        elif loss is not None:
-            result.append(Outlook(stage, "compute", loss, loss))
-        else:
-            if novelties is None:
-                novelties = Novelties(plan.stages, store.manifests())
-            result.append(Outlook(stage, "compute", novelties.of(stage)))
+        elif stage.digest not in needless:
+            result.append(Outlook(stage, "compute", loss or "not in the store yet", loss))
     return result
+
+
+def with_reasons(entries: Sequence[Outlook], store: Store) -> list[Outlook]:
+    """Say of what is to be computed in what it differs from what the last runs of the store computed.
+
+    A part of a data set has the reason of the data set.
+    """
+    new = [entry for entry in entries if entry.state == "compute" and entry.loss is None]
+    novelties = Novelties([entry.stage for entry in entries], artifacts_of_last_runs(store) if new else ())
+    wholes = {part: entry.stage for entry in entries for part in entry.stage.parts}
+    reasons = {entry.stage.digest: novelties.of(wholes.get(entry.stage.digest, entry.stage)) for entry in new}
+    return [replace(entry, why=reasons.get(entry.stage.digest) or entry.why) for entry in entries]

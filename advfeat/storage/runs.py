@@ -66,9 +66,13 @@ def keep_record(store: Store, record: RunRecord) -> None:
     store.put(record_path(store, record.run), record.model_dump_json().encode())
 
 
-def read_records(store: Store) -> list[RunRecord]:
-    """Read the records of all runs, the oldest first; what is no record is left out."""
-    read = records_in(store, _files_of_runs(store, "runs"))
+def read_records(store: Store, newest: int | None = None) -> list[RunRecord]:
+    """Read the records of all runs, or of those written last, the oldest first.
+
+    What is no record is left out.
+    """
+    paths = _files_of_runs(store, "runs") if newest is None else store.place.newest("runs", newest)
+    read = records_in(store, filter(_is_json, paths))
     return sorted(filter(None, read.values()), key=lambda record: (record.began, record.run))
 
 
@@ -122,8 +126,10 @@ def report_named(store: Store, name: str) -> str:
 
     Raises ``InputError`` if it names none, or several.
     """
-    runs = [record for record in read_records(store) if record.run.startswith(name)]
-    digests = [digest for digest in store.digests() if digest.startswith(name)]
+    files = store.place.beginning("runs", name)
+    runs = [record for record in records_in(store, filter(_is_json, files)).values() if record is not None]
+    runs = [record for record in runs if record.run.startswith(name)]
+    digests = store.digests(name)
     if len(runs) + len(digests) != 1:
         found = f"fits {len(runs)} runs and {len(digests)} artifacts" if runs or digests else "names no run"
         raise InputError("run", name, f"{found} in {store.uri}", "list them with: advfeat runs")
@@ -138,7 +144,11 @@ def report_named(store: Store, name: str) -> str:
 
 
 def _files_of_runs(store: Store, folder: str) -> list[str]:
-    return [path for path in store.place.below(folder, depth=1) if path.endswith(".json")]
+    return [path for path in store.place.below(folder, depth=1) if _is_json(path)]
+
+
+def _is_json(path: str) -> bool:
+    return path.endswith(".json")
 
 
 def record_path(store: Store, run: str) -> str:

@@ -155,14 +155,22 @@ class Store:
         with ThreadPoolExecutor(_PARALLEL_READS) as pool:
             return dict(zip(digests, pool.map(self.state, digests), strict=True))
 
-    def digests(self) -> list[str]:
-        """List the digests of all published artifacts."""
-        found = (path.split("/")[-2:] for path in self.place.below("artifacts", depth=2))
-        return sorted(folder for folder, name in found if name == "manifest.json" and _is_digest(folder))
+    def digests(self, start: str = "") -> list[str]:
+        """List the digests of all published artifacts, or of those whose digest begins so."""
+        folder = f"{self.root}/artifacts"
+        if self.is_local:
+            paths = Path(folder).iterdir() if self.fs.isdir(folder) else ()
+            chosen = [path for path in paths if path.name.startswith(start)]
+            found = [path.name for path in chosen if os.path.lexists(path / "manifest.json")]
+        else:
+            files = self.place.beginning("artifacts", start)
+            split = [file.removeprefix(f"{folder}/").split("/") for file in files]
+            found = [names[0] for names in split if names[1:] == ["manifest.json"]]
+        return sorted(filter(_is_digest, found))
 
     def resolve(self, prefix: str) -> str:
         """Expand the start of a digest to the one artifact that it names."""
-        matches = [digest for digest in self.digests() if digest.startswith(prefix)]
+        matches = self.digests(prefix)
         if len(matches) != 1:
             problem = "names no artifact" if not matches else f"fits {len(matches)} artifacts"
             raise InputError("digest", prefix, f"{problem} in {self.uri}", "list them with: advfeat ls")
@@ -177,8 +185,12 @@ class Store:
 
     def manifests(self) -> Iterator[Manifest]:
         """Iterate over the manifests of all readable artifacts."""
+        return self.readable_manifests(self.digests())
+
+    def readable_manifests(self, digests: Iterable[str]) -> Iterator[Manifest]:
+        """Iterate over the manifests of those of these artifacts that are there and readable."""
         with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-            for manifest in pool.map(self.readable_manifest, self.digests()):
+            for manifest in pool.map(self.readable_manifest, digests):
                 if manifest is not None:
                     yield manifest
 

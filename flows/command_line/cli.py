@@ -179,14 +179,14 @@ def plan(
     """
     from advfeat.data.found import found
     from advfeat.flows.command_line.found_lines import print_found
-    from advfeat.planning import build_plan, load_experiment, outlook
+    from advfeat.planning import build_plan, load_experiment, outlook, with_reasons
     from advfeat.storage import Store
 
     place = Store(store)
     with standard_output_kept_for_result():  # which code of the user's own may print to
         experiment = load_experiment(source, assignments or [])
         place.check_readable()
-        entries = outlook(build_plan(experiment), place)
+        entries = with_reasons(outlook(build_plan(experiment), place), place)
     for spec in experiment.data_specs:
         print_found(found(spec), spec.source)
     if as_json:
