@@ -11,11 +11,23 @@ from pydantic import ValidationError
 from advfeat.errors import AdvfeatError
 from advfeat.hardware import device
 from advfeat.spec import DataSpec
-from benchmarks import attacks, grids, growth, job, machine, nodes, report, scale, storage, training
+from benchmarks import (
+    attacks,
+    full_store,
+    grids,
+    growth,
+    job,
+    machine,
+    nodes,
+    report,
+    scale,
+    storage,
+    training,
+)
 from benchmarks.options import add_options, chosen
 from benchmarks.report import say
 
-PARTS = ("machine", "attacks", "growth", "training", "scale", "nodes", "grids", "storage", "job")
+PARTS = ("machine", "attacks", "growth", "training", "scale", "nodes", "grids", "storage", "store", "job")
 _QUICK_TRAIN_SIZE = 400
 
 
@@ -49,6 +61,7 @@ def _run(given: argparse.Namespace, command: str) -> None:
     of_nodes = chosen(nodes.QUICK if quick else nodes.Settings(), given)
     of_grids = chosen(grids.QUICK if quick else grids.Settings(), given)
     of_storage = chosen(storage.QUICK if quick else storage.Settings(), given)
+    of_store = chosen(full_store.QUICK if quick else full_store.Settings(), given)
     of_job = chosen(job.QUICK if quick else job.Settings(), given)
     book = report.Book(machine.describe(), given.output, command, quick=quick)
     for part in PARTS if given.part == "all" else (given.part,):
@@ -69,6 +82,8 @@ def _run(given: argparse.Namespace, command: str) -> None:
             book.keep("grids", grids.run(of_grids, say=say))
         elif part == "storage":
             book.keep("storage", storage.run(of_storage, say=say))
+        elif part == "store":
+            book.keep("store", full_store.run(of_store, say=say))
         else:
             book.keep("job", job.run(of_job, data))
 
@@ -95,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         nodes.Settings(),
         grids.Settings(),
         storage.Settings(),
+        full_store.Settings(),
         job.Settings(),
     )
     add_options(parser, parts)

@@ -16,6 +16,7 @@ from rich.table import Table as RichTable
 
 from advfeat.spec import Spec
 from benchmarks.attacks import Figures as AttackFigures
+from benchmarks.full_store import Figures as FullStoreFigures
 from benchmarks.grids import Figures as GridFigures
 from benchmarks.growth import Figures as GrowthFigures
 from benchmarks.job import Figures as JobFigures
@@ -59,12 +60,13 @@ class Report(Spec):
     nodes: Part[NodeFigures] | None = None
     grids: Part[GridFigures] | None = None
     storage: Part[StorageFigures] | None = None
+    store: Part[FullStoreFigures] | None = None
     job: Part[JobFigures] | None = None
 
     def markdown(self) -> str:
         """Return the report as Markdown."""
         lines = [f"# Benchmarks: {self.machine.title}", "", *_markdown(self.machine.table())]
-        orchestrated = (self.scale, self.nodes, self.grids, self.storage, self.job)
+        orchestrated = (self.scale, self.nodes, self.grids, self.storage, self.store, self.job)
         parts = (self.peaks, self.attacks, self.growth, self.training, *orchestrated)
         for part in parts:
             if part is not None:

@@ -120,7 +120,7 @@ class Figures(Spec):
 
 def run(settings: Settings, *, say: Callable[[str], None]) -> Figures:
     """Time transfers side by side, then take the large data set through a store on S3."""
-    with tempfile.TemporaryDirectory(prefix="advfeat-storage-") as name, _s3(Path(name)) as bucket:
+    with tempfile.TemporaryDirectory(prefix="advfeat-storage-") as name, on_s3(Path(name)) as bucket:
         folder = Path(name)
         say("preparing")
         timed = _Transfers(settings, Store(f"s3://{bucket}/timed"), Store(str(folder / "store")), folder)
@@ -264,7 +264,7 @@ def _measured(work: Callable[[str, Settings], None], uri: str, settings: Setting
 
 
 @contextmanager
-def _s3(folder: Path) -> Iterator[str]:
+def on_s3(folder: Path) -> Iterator[str]:
     """Start SeaweedFS, lead this process and those it starts to it, and give the bucket's name."""
     from tests.servers import BUCKET, seaweedfs
 

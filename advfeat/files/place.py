@@ -68,11 +68,11 @@ class Place:
         if not self.fs.isdir(top := f"{self.root}/{folder}"):
             return []
         files = [info for info in self.fs.ls(top, detail=True) if info["type"] == "file"]
-        files.sort(key=lambda info: (self._written(info), info["name"]), reverse=True)
+        files.sort(key=lambda info: (self.written(info), info["name"]), reverse=True)
         return [str(info["name"]) for info in files[:count]]
 
-    def _written(self, info: dict[str, Any]) -> Any:
-        """Return when a listed file was written; what comes of one place can be compared."""
+    def written(self, info: dict[str, Any]) -> Any:
+        """Return when a file was written, of which fsspec says this; comparable within one place."""
         for name in ("LastModified", "mtime", "created"):
             if info.get(name) is not None:
                 return info[name]
