@@ -373,8 +373,9 @@ def test_servers_of_the_compose_file_run(tmp_path: Path) -> None:
         topology.wait_until_healthy("redis")
         topology.run("prefect-migrate")
         topology.start("prefect-server")
-        topology.start("prefect-services")
         topology.wait_until_healthy("prefect-server")
+        assert not topology.healthy("prefect-services"), "the web server's worker runs no services"
+        topology.start("prefect-services")
         topology.wait_until_healthy("prefect-services")
         api = topology.local("http://127.0.0.1:4200/api")
         user = (topology.secrets / "prefect_auth").read_text().strip()
