@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --constraint constraints.txt --editable
 TOGETHER := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test check suite inner-loop test-faults fuzz bench deployments docs audit lint style types constraints clean
+.PHONY: run test check suite inner-loop test-faults test-containers fuzz bench deployments docs audit lint style types constraints clean
 
 run: .venv/.installed
 	$(BIN)/advfeat run
@@ -23,10 +23,14 @@ suite: .venv/.installed-dev
 	$(BIN)/pytest $(TOGETHER)
 
 inner-loop: .venv/.installed-dev
-	$(BIN)/pytest $(TOGETHER) -m 'not (faults or servers or slow)'
+	$(BIN)/pytest $(TOGETHER) -m 'not (faults or containers or servers or slow)'
 
 test-faults: .venv/.installed-dev
 	$(BIN)/pytest -m faults
+
+# DOCKER names another program, BUILD_OPTIONS what `docker build` needs here, such as --network host.
+test-containers: .venv/.installed-dev
+	$(BIN)/pytest -m containers --timeout 3600 -s
 
 fuzz: .venv/.installed-dev
 	$(BIN)/pytest tests/fuzz --hypothesis-profile fuzz --numprocesses 2 --dist load

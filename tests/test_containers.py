@@ -1,0 +1,123 @@
+"""The image and ``docker/compose.yaml`` on a container engine: a grid is right, also after every fault.
+
+``make test-containers`` runs it: it builds the image, and every service is a host of its own.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.command import Command
+from tests.containers import SERVERS, Containers, missing_engine, wait_until
+from tests.fault_cluster import Contents, contents
+
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(3600)]
+
+SETTINGS = (
+    *("data.train_size=640", "data.test_size=300", "shards=5"),
+    *("source.epochs=4", "target.epochs=4", "attack.steps=300"),
+)
+GRID = {"eps": [1.0, 1.5], "seeds": [0], "settings": SETTINGS}
+STAGES = 20  # images, source model, and for each eps 5 shards, data set, target model, evaluation; report
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
+    if (reason := missing_engine()) is not None:
+        pytest.skip(reason)
+    containers = Containers(tmp_path_factory.mktemp("containers"))
+    containers.build("first")
+    began = time.monotonic()
+    try:
+        containers.up()
+        print(f"\nall healthy after {time.monotonic() - began:.0f} s")
+        yield containers
+    finally:
+        left = containers.down()
+    assert left == []
+
+
+@pytest.fixture(scope="module")
+def on_this_host(tmp_path_factory: pytest.TempPathFactory) -> Contents:
+    """Return what the same grid leaves in a store of this machine, computed without containers."""
+    folder = tmp_path_factory.mktemp("host")
+    command = Command(folder, {"ADVFEAT_STORE": str(folder / "store")})
+    axes = [f"{axis}={json.dumps(GRID[axis])}" for axis in ("eps", "seeds")]
+    words = [word for setting in [*axes, *SETTINGS] for word in ("--set", setting)]
+    result = json.loads(command.succeed("grid", "d_det", "--json", *words))
+    assert result["stages"] == {"total": STAGES, "computed": STAGES, "cached": 0}
+    return contents(command)
+
+
+def stored(cluster: Containers, prefix: str, folder: Path) -> Contents:
+    """Return what lies below a prefix of the cluster's S3, read from this host."""
+    keys = {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:8333",
+        "AWS_SHARED_CREDENTIALS_FILE": str(cluster.secrets / "aws_credentials"),
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    return contents(Command(folder, {**keys, "ADVFEAT_STORE": f"s3://advfeat/{prefix}"}))
+
+
+def started(cluster: Containers, prefix: str) -> str:
+    run = cluster.start("d_det/process", {"grid": GRID, "store": f"s3://advfeat/{prefix}"})
+    wait_until(lambda: cluster.state(run) != "SCHEDULED", 60)
+    return run
+
+
+def computing(cluster: Containers, run: str) -> None:
+    """Wait until a run computes shards."""
+    wait_until(lambda: "shard" in cluster.logs(run), 180)
+    assert cluster.state(run) == "RUNNING"
+
+
+def test_a_grid_from_a_deployment_is_that_of_the_host(
+    cluster: Containers, on_this_host: Contents, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    run = started(cluster, "undisturbed")
+    assert cluster.end_of(run) == "COMPLETED", cluster.logs(run)
+    print(f"\na grid took {time.monotonic() - began:.0f} s")
+    assert stored(cluster, "undisturbed", tmp_path) == on_this_host
+
+
+def test_a_run_outlives_its_servers_and_a_worker(
+    cluster: Containers, on_this_host: Contents, tmp_path: Path
+) -> None:
+    run = started(cluster, "servers")
+    computing(cluster, run)
+    cluster.kill(cluster.containers("ray-worker")[0])
+    for service in SERVERS:
+        with contextlib.suppress(OSError):  # the server may not answer yet
+            assert cluster.state(run) == "RUNNING", f"the run ended before {service} was restarted"
+        cluster.restart(service)
+    assert cluster.end_of(run) == "COMPLETED", cluster.logs(run)
+    assert stored(cluster, "servers", tmp_path) == on_this_host
+    cluster.up()
+
+
+@pytest.mark.parametrize("service", ["ray-head", "prefect-worker"])
+def test_a_run_that_lost_its_cluster_is_started_again(
+    cluster: Containers, on_this_host: Contents, tmp_path: Path, service: str
+) -> None:
+    run = started(cluster, service)
+    computing(cluster, run)
+    cluster.restart(service)
+    cluster.up()
+    again = started(cluster, service)
+    assert cluster.end_of(again) == "COMPLETED", cluster.logs(again)
+    assert stored(cluster, service, tmp_path) == on_this_host
+
+
+def test_an_upgrade_with_a_run_in_flight(cluster: Containers, on_this_host: Contents, tmp_path: Path) -> None:
+    run = started(cluster, "upgrade")
+    computing(cluster, run)
+    cluster.build("second")
+    cluster.up()
+    again = started(cluster, "upgrade")
+    assert cluster.end_of(again) == "COMPLETED", cluster.logs(again)
+    assert stored(cluster, "upgrade", tmp_path) == on_this_host
