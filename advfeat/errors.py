@@ -35,6 +35,14 @@ class InputError(AdvfeatError):
         return type(self), self._arguments  # a worker's error reaches the run whole
 
 
+def extra_missing(field: str, value: object, extra: str) -> InputError:
+    """Return the refusal of what only an extra of the package installs, with the way to install it."""
+    command = f".venv/bin/uv pip install -c constraints.txt -e '.[{extra}]'"
+    return InputError(
+        field, value, "is not installed", f"install advfeat with the extra {extra}; in a clone: {command}"
+    )
+
+
 class DamagedArtifactError(AdvfeatError):
     """An artifact's bytes are not those that its manifest promises."""
 

@@ -474,7 +474,7 @@ class EvaluationSpec(Spec):
         description="further radii of that attack's ball; the length of its steps, if set, grows with them",
     )
     autoattack: bool = Field(
-        default=False, description="also with AutoAttack (extra advfeat[autoattack]), in the same balls"
+        default=False, description="also with AutoAttack, in the same balls; needs the extra autoattack"
     )
 
     measures: tuple[str, ...] = Field(

@@ -289,5 +289,5 @@ def _has_bucket(variables: dict[str, str]) -> bool:
 
 def _beside_python(program: str) -> str:
     found = shutil.which(program, path=str(Path(sys.executable).parent))
-    assert found is not None, f"{program} is not installed: pip install -e '.[dev]'"
+    assert found is not None, f"{program} is not installed: make .venv/.installed-dev"
     return found

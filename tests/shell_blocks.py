@@ -88,6 +88,7 @@ def _check_extras(words: Words) -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for named in re.findall(r"(?:advfeat|\.)\[([\w,]+)\]", " ".join(words)):
         assert set(named.split(",")) <= set(extras), f"there is no extra {named}"
+    assert not any(word.startswith("advfeat") for word in words), "no package index has advfeat"
 
 
 def _check_prefect(words: Words) -> None:

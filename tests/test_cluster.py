@@ -168,5 +168,6 @@ def test_without_the_extra(command: Command) -> None:
     done = command("up")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "advfeat: advfeat up: 'supervisor' is not installed; install it: pip install 'advfeat[local]'"
+        "advfeat: advfeat up: 'supervisor' is not installed; install advfeat with the extra local; "
+        "in a clone: .venv/bin/uv pip install -c constraints.txt -e '.[local]'"
     ]

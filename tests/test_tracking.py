@@ -348,7 +348,7 @@ def test_what_cannot_be_told_is_refused_before_anything_starts(
 def test_a_tool_that_is_not_installed_is_told_how_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("advfeat.tracking.targets.find_spec", lambda _: None)
     monkeypatch.setenv("ADVFEAT_TRACK", "wandb:errors")
-    problem = r"is not installed; pip install 'advfeat\[wandb\]'"
+    problem = r"is not installed; install advfeat with the extra wandb; in a clone: .* -e '\.\[wandb\]'"
     with pytest.raises(InputError, match=problem):
         advfeat.run("digits")
     with pytest.raises(InputError, match=problem):

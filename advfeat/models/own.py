@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from torch import nn
 
-from advfeat.errors import InputError, first_line
+from advfeat.errors import InputError, extra_missing, first_line
 from advfeat.extensions import read_function
 from advfeat.extensions.functions import called, function_of, is_provided
 from advfeat.spec import LIBRARY_NETWORK
@@ -70,7 +70,7 @@ def _installed(field: str, name: str, library: str) -> str:
     try:
         return version(library)
     except PackageNotFoundError:
-        raise InputError(field, name, "is not installed", f"pip install 'advfeat[{library}]'") from None
+        raise extra_missing(field, name, library) from None
 
 
 def _of_torchvision(name: str, wanted: str, image_shape: Sequence[int], classes: int) -> nn.Module:

@@ -12,7 +12,7 @@ from advfeat.data.imported import Description, describe
 from advfeat.data.refusal import listed
 from advfeat.data.split import cut_sizes
 from advfeat.digest import derived_seed
-from advfeat.errors import InputError
+from advfeat.errors import InputError, extra_missing
 from advfeat.files.place import absolute_source
 from advfeat.planning.cost import (
     attack_seconds,
@@ -490,7 +490,7 @@ def _check_autoattack(experiment: Experiment, image_shape: tuple[int, ...]) -> N
         return
     field = "evaluation.autoattack"
     if find_spec("pyautoattack") is None:
-        raise InputError(field, True, "is not installed", "pip install 'advfeat[autoattack]'")
+        raise extra_missing(field, True, "autoattack")
     if (classes := data.class_count(experiment.data)) < 4 or min(image_shape[1:]) < 5:
         raise InputError(
             field,

@@ -12,7 +12,7 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict
 
 from advfeat.cluster.environment import asking_loopback_directly, become
-from advfeat.errors import AdvfeatError, InputError, TrackingError, explained
+from advfeat.errors import AdvfeatError, InputError, TrackingError, explained, extra_missing
 from advfeat.storage import Store
 from advfeat.tracking.finished import FinishedRun, finished_run
 from advfeat.tracking.mlflow_server import MLflowServer
@@ -79,7 +79,7 @@ class Target:
         if (
             package := find_spec(kind)
         ) is None or package.origin is None:  # a folder of that name is no package
-            raise refused("is not installed", f"pip install 'advfeat[{kind}]'")
+            raise extra_missing("track", self.shown, kind)
         self._tool = _TOOLS[kind](place)
 
         def unusable(problem: str) -> AdvfeatError:
