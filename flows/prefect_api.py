@@ -127,8 +127,8 @@ def _problem() -> str | None:
                 return "refuses this client, whose PREFECT_API_AUTH_STRING or PREFECT_API_KEY is not its own"
             return f"does not answer as Prefect does ({refused.response.status_code} for its version)"
         except ValueError:
-            return "is no API of Prefect, whose address ends in /api"
-    return None if isinstance(version, str) else "is no API of Prefect, whose address ends in /api"
+            return "is not an API of Prefect, whose address ends in /api"
+    return None if isinstance(version, str) else "is not an API of Prefect, whose address ends in /api"
 
 
 def _defaults_of_given(settings: "BaseModel", place: str = "") -> Iterator[tuple[Any, Any]]:

@@ -262,14 +262,14 @@ def _check_positive(name: str, value: float | None, least: int) -> None:
 def _assignments(settings: Mapping[str, Any] | None) -> list[str]:
     """Write settings as ``--set`` takes them; raises ``InputError`` for a value that is no plain one."""
     if settings is not None and not isinstance(settings, Mapping):
-        raise InputError("settings", settings, "is no dictionary", 'give for example {"attack.eps": 1.0}')
+        raise InputError("settings", settings, "is not a dictionary", 'give for example {"attack.eps": 1.0}')
     found = []
     for name, value in (settings or {}).items():
         try:
             found.append(f"{name}={json.dumps(value, default=_plain, ensure_ascii=False)}")
         except (TypeError, ValueError):
             remedy = "give numbers, texts, lists or dictionaries of them"
-            raise InputError(name, value, "is no plain value", remedy) from None
+            raise InputError(name, value, "is not a plain value", remedy) from None
     return found
 
 
@@ -303,7 +303,7 @@ def _computed(compute: Callable[[], Answer], ray: str | None) -> Answer:
     """
     if not _RUNNING.acquire(blocking=False):
         remedy = "wait for it, or start this one in a process of its own"
-        raise InputError("run", "this one", "cannot start while another goes on in this process", remedy)
+        raise InputError("run", "this one", "cannot start while another is active in this process", remedy)
     before = _variables()
     try:
         settle()

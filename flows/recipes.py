@@ -71,7 +71,7 @@ def _travels_with_tasks(module: ModuleType) -> None:
 def _store(uri: str | None) -> str:
     found = uri or os.environ.get("ADVFEAT_STORE")
     if not found:
-        raise InputError("store", uri, "is no store", "give a URI, or set ADVFEAT_STORE where flows run")
+        raise InputError("store", uri, "is not a store", "give a URI, or set ADVFEAT_STORE where flows run")
     return found
 
 

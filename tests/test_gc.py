@@ -397,7 +397,7 @@ def test_the_commands(local_store: Store) -> None:
     (gone,) = json.loads(in_shell(local_store, "gc", "--delete", "--json"))["garbage"]
     assert (gone["what"], gone["name"], gone["bytes"]) == ("shard", entry.digest, kind["bytes"])
     assert local_store.digests() == []
-    with pytest.raises(InputError, match="--older-than: 'soon' is no age"):
+    with pytest.raises(InputError, match="--older-than: 'soon' is not an age"):
         in_shell(local_store, "gc", "--older-than", "soon")
     with pytest.raises(InputError, match="--forget: 'x' names no run"):
         in_shell(local_store, "gc", "--forget", "x")

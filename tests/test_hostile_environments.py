@@ -279,7 +279,7 @@ def test_stale_certificates_are_named(name: str, tmp_path: Path, monkeypatch: py
     (tmp_path / "none.pem").write_text("no certificate\n")
     for wrong in ("gone.pem", "none.pem"):
         monkeypatch.setenv(name, str(tmp_path / wrong))
-        with pytest.raises(InputError, match=f"{name}: '.*{wrong}' (cannot be read|is no folder)"):
+        with pytest.raises(InputError, match=f"{name}: '.*{wrong}' (cannot be read|is not a folder)"):
             certificates.check_certificates()
     monkeypatch.setenv(name, str(tmp_path))
     certificates.check_certificates()

@@ -14,7 +14,7 @@ from advfeat.spec import Spec
 class TwoDimensionalSpec(Spec):
     """Random points of the unit square, two networks, and the attack on the first."""
 
-    planes: int = Field(default=8, ge=1, le=1000, description="planes a seed; their mean is its figure")
+    planes: int = Field(default=8, ge=1, le=1000, description="planes per seed; the result is their mean")
     points: int = Field(default=32, ge=8, le=1000, description="points, uniform in the unit square")
     eps: float = Field(
         default=0.12, gt=0, le=1, description="radius of the l-infinity ball around each point"

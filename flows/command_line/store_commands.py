@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from advfeat.storage import Store
 
 RecipeFilter = Annotated[
-    str | None, typer.Option("--recipe", metavar="RECIPE", help="of one recipe alone, such as d_det")
+    str | None, typer.Option("--recipe", metavar="RECIPE", help="only this recipe, such as d_det")
 ]
 
 
 def ls(
     store: StoreURI = DEFAULT_STORE,
     stage: Annotated[
-        str | None, typer.Option("--stage", metavar="STAGE", help="of one stage alone, such as dataset")
+        str | None, typer.Option("--stage", metavar="STAGE", help="only this stage, such as dataset")
     ] = None,
     recipe: RecipeFilter = None,
     as_json: AsJSON = False,
 ) -> None:
-    """List the artifacts in the store: what each is, and the start of its digest."""
+    """List the artifacts in the store, with the first digits of their digests."""
     from advfeat.catalogue.descriptions import chosen, described
 
     found = chosen(described(readable_store(store)), stage, recipe)
@@ -39,7 +39,7 @@ def ls(
 
 
 def show(digest: Digest, store: StoreURI = DEFAULT_STORE) -> None:
-    """Print the manifest of an artifact and where it lies."""
+    """Print the manifest of an artifact and its location."""
     place = readable_store(store)
     manifest = place.manifest(place.resolve(digest))
     content: dict[str, Any] = {"uri": place.artifact_uri(manifest.digest), **manifest.model_dump()}
@@ -47,7 +47,7 @@ def show(digest: Digest, store: StoreURI = DEFAULT_STORE) -> None:
 
 
 def runs(store: StoreURI = DEFAULT_STORE, recipe: RecipeFilter = None, as_json: AsJSON = False) -> None:
-    """List the runs that used the store, the last one at the end."""
+    """List the runs that used the store, the latest last."""
     from advfeat.catalogue.run_descriptions import described_runs, runs_of
 
     found = runs_of(described_runs(readable_store(store)), recipe)
@@ -66,7 +66,7 @@ def report(
     store: StoreURI = DEFAULT_STORE,
     in_browser: Annotated[bool, typer.Option("--open", help="also open it in the browser")] = False,
 ) -> None:
-    """Copy the report of a run out of the store and print where it is."""
+    """Copy the report of a run from the store and print its path."""
     from advfeat.storage.runs import report_named
 
     place = readable_store(store)

@@ -39,7 +39,7 @@ def configured_address() -> str | None:
         raise InputError(
             "ray",
             address,
-            "is no address of a cluster",
+            "is not an address of a cluster",
             "give HOST:PORT of its head, or unset RAY_ADDRESS for a Ray of this machine",
         )
     return address

@@ -159,7 +159,7 @@ class Walk:
             left = sum(digest not in self._states for digest in entries) - len(self._failures)
             raise StageFailedError(
                 f"{len(self._failures)} of {len(entries)} stages failed and {left} that need them were "
-                "not started; what was finished is kept, the same command computes only the rest. "
+                "not started; finished stages are kept; the same command computes only the rest. "
                 f"First failure: {self._failures[0]}"
             )
 
