@@ -90,7 +90,7 @@ def test_names_that_lead_to_no_report_are_refused_in_a_line(local_store: Store) 
 def test_a_record_says_how_a_run_ended(local_store: Store, end: BaseException | None, state: str) -> None:
     first, last = (Stage(kind="report", title=title, parameters={"title": title}) for title in "ab")
     try:
-        with recorded(local_store, "d_det", "a grid", [first]) as recording:
+        with recorded(local_store, "d_det", "a grid", [first], run="aa-1", note="for the paper") as recording:
             (begun,) = read_records(local_store)
             assert begun.state == "running"
             assert read_plan(local_store, begun.run) == (first,)
@@ -101,7 +101,7 @@ def test_a_record_says_how_a_run_ended(local_store: Store, end: BaseException | 
     except (RunCancelledError, ValueError, KeyboardInterrupt):
         assert end is not None
     (ended,) = read_records(local_store)
-    assert (ended.state, ended.report) == (state, "f" * 64)
+    assert (ended.state, ended.report, ended.note) == (state, "f" * 64, "for the paper")
     assert ended.stages == StageCounts(total=4, computed=1, cached=3)
     assert ended.seconds is not None
     assert read_plan(local_store, ended.run) == (first, last)

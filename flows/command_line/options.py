@@ -31,6 +31,11 @@ Track = Annotated[
         help="tell of the finished run: mlflow:URI, wandb:PROJECT or tensorboard:FOLDER",
     ),
 ]
+Note = Annotated[
+    str | None,
+    typer.Option("--note", metavar="TEXT", help="what you say of the run, for `advfeat runs`"),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print the result and problems alone")]
 Digest = Annotated[str, typer.Argument(metavar="DIGEST", help="digest, or enough of its start")]
 Run = Annotated[
     str,
