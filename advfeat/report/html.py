@@ -12,7 +12,15 @@ from advfeat.report.figures import accuracy_chart
 from advfeat.report.numbers import interval_note, percent, points, share
 from advfeat.report.published import otherwise, published_note
 from advfeat.report.rows import Row, autoattack_balls, measure_names, robust_balls
-from advfeat.report.verdicts import claimed, judged, predicted, seen, verdict_parts
+from advfeat.report.verdicts import (
+    claimed,
+    judged,
+    predicted,
+    seen,
+    verdict_label,
+    verdict_parts,
+    verdict_summary,
+)
 
 
 @dataclass(frozen=True)
@@ -81,4 +89,5 @@ def templates() -> Environment:
     environment.filters |= {"claimed": claimed, "predicted": predicted, "seen": seen, "control": control}
     environment.filters |= {"otherwise": otherwise, "published_note": published_note}
     environment.filters |= {"judged": judged, "verdict_parts": verdict_parts}
+    environment.filters |= {"verdict_label": verdict_label, "verdict_summary": verdict_summary}
     return environment
