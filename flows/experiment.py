@@ -17,7 +17,7 @@ from advfeat.flows.telling import target_of_deployment, tell
 from advfeat.flows.walk.ray_cluster import configured_runner, has_gpus
 from advfeat.flows.walk.recording import recorded
 from advfeat.flows.walk.walk import Walk
-from advfeat.planning import Experiment, build_plan, outlook
+from advfeat.planning import Experiment, build_plan, changed_settings, outlook
 from advfeat.storage import Store
 from advfeat.storage.runs import LONGEST_NOTE
 
@@ -42,7 +42,10 @@ def learning_from_errors(
     place, target = Store(store), target_of_deployment()
     plan, run = build_plan(experiment, on_gpus=has_gpus()), str(flow_run.get_id())
     try:
-        with recorded(place, NAME, experiment.name, plan.stages, run=run, note=note) as recording:
+        changed = changed_settings(experiment)
+        with recorded(
+            place, NAME, experiment.name, plan.stages, run=run, note=note, changed=changed
+        ) as recording:
             outlooks = outlook(plan, place)
             with Display(outlooks) as display:
                 walk = Walk(place, display, watchers=(LongStages(),), timeout_seconds=stage_timeout_seconds)

@@ -14,11 +14,18 @@ from advfeat.storage import Stage, Store
 
 
 def from_store(
-    flow: str, title: str, stages: Iterable[Stage], report: Stage, store: Store, note: str | None
+    flow: str,
+    title: str,
+    stages: Iterable[Stage],
+    report: Stage,
+    store: Store,
+    *,
+    note: str | None,
+    changed: str = "",
 ) -> RunResult:
     """Return what a run of ``flow`` finds whose stages are all cached; raises what reading them raises."""
     stages = list(stages)
-    with recorded(store, flow, title, stages, run=str(uuid4()), note=note) as recording:
+    with recorded(store, flow, title, stages, run=str(uuid4()), note=note, changed=changed) as recording:
         say(f"{title}: {len(stages)} stages, all in the store")
         recording.results(report.digest, total=len(stages), computed=0)
         return RunResult.of(recording.ended("completed"), store)

@@ -28,6 +28,7 @@ from advfeat.planning import (
     RecipeName,
     build_grid_plan,
     build_plan,
+    changed_settings,
     grid_report,
     outlook,
     points,
@@ -65,7 +66,16 @@ def launch(
     }
     with read_once(), waiting("looking at what the store holds …"):
         plan = build_plan(experiment)
-        cached = partial(from_store, FLOW, experiment.name, plan.stages, plan.report, store, note)
+        cached = partial(
+            from_store,
+            FLOW,
+            experiment.name,
+            plan.stages,
+            plan.report,
+            store,
+            note=note,
+            changed=changed_settings(experiment),
+        )
         return _launch(main_job, arguments, outlook(plan, store), cached)
 
 
@@ -98,7 +108,7 @@ def launch_grid(
         plan, title = build_grid_plan(wanted), title_of(recipe, grid)
         report = grid_report(title, wanted, plan.made_of)
         stages = (*plan.stages, report)
-        cached = partial(from_store, plain_name(recipe), title, stages, report, store, note)
+        cached = partial(from_store, plain_name(recipe), title, stages, report, store, note=note)
         return _launch(recipes_flow, arguments, outlook(Plan(stages), store), cached)
 
 

@@ -46,9 +46,9 @@ class StageCounts(BaseModel):
 
 
 class RunRecord(BaseModel):
-    """One flow run; ``report`` is a digest, ``note`` what its user said of it.
+    """One flow run; ``report`` is a digest.
 
-    While it goes on its record is written again every minute. One that was killed stays ``running``, and
+    ``note`` is what its user said of it, ``changed`` names the settings that are not those of its preset. While it goes on its record is written again every minute. One that was killed stays ``running``, and
     its record grows old.
     """
 
@@ -58,6 +58,7 @@ class RunRecord(BaseModel):
     flow: Line
     title: Line
     note: Line = ""
+    changed: Line = ""
     state: RunState
     began: Time
     seconds: float | None = None

@@ -38,6 +38,7 @@ _WIDE_REPRODUCTION = 190
 _WIDE_STORE = 170
 """Where the output is no terminal."""
 _AS_IT_IS = 10_000
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 
 
 def print_grid(title: str, rows: Sequence[Row]) -> None:
@@ -219,7 +220,7 @@ def print_runs(runs: Sequence[RunDescription]) -> None:
     """Print one line a run on standard output."""
 
     def column(heading: str, rank: int, cell: Callable[[RunDescription], str], text: bool = False) -> Column:
-        return Column(heading, [cell(run) for run in runs], rank, text)
+        return Column(heading, [cell(run) for run in runs], rank, text, least=15)
 
     def count(name: str) -> Callable[[RunDescription], str]:
         return lambda run: "" if (stages := run.record.stages) is None else str(getattr(stages, name))
@@ -230,50 +231,61 @@ def print_runs(runs: Sequence[RunDescription]) -> None:
     columns = [
         column("run", 0, lambda run: run.record.run[:8]),
         column("state", 0, lambda run: run.record.state),
-        column("began (UTC)", 1, lambda run: _minute(run.record.began)),
-        column("recipe", 2, lambda run: run.recipe),
-        column("seeds", 6, lambda run: run.seeds),
-        column("data", 5, lambda run: run.data),
-        column("attack", 7, lambda run: f"{run.norm} {run.eps}".strip()),
-        column("source", 8, lambda run: run.source_model),
-        column("target", 9, lambda run: run.target_model),
-        column("seconds", 10, seconds),
-        column("stages", 11, count("total")),
-        column("cached", 12, count("cached")),
-        column("what", 4, lambda run: run.record.title, text=True),
-        column("report", 3, lambda run: (run.record.report or "")[:12]),
+        column("note", 1, lambda run: run.record.note, text=True),
+        column("recipe", 2, lambda run: run.recipe, text=True),
+        column("changed", 3, lambda run: run.record.changed, text=True),
+        column("began (UTC)", 5, lambda run: _minute(run.record.began)),
+        column("seeds", 7, lambda run: run.seeds),
+        column("data", 6, lambda run: run.data),
+        column("attack", 9, lambda run: f"{run.norm} {run.eps}".strip()),
+        column("source", 10, lambda run: run.source_model),
+        column("target", 11, lambda run: run.target_model),
+        column("seconds", 12, seconds),
+        column("stages", 13, count("total")),
+        column("cached", 14, count("cached")),
+        column("what", 8, lambda run: run.record.title, text=True),
+        column("report", 4, lambda run: (run.record.report or "")[:12]),
     ]
+    columns = [each for each in columns if each.rank == 0 or any(each.cells)]
     print_table(console_of(_WIDE_STORE), columns, "runs of this store")
 
 
 def print_comparison(comparison: "Comparison") -> None:
     """Print the parameters that differ, then one line a place, on standard output."""
     console = console_of(_WIDE)
-    changes = comparison.changes
+    changes, places = comparison.changes, comparison.places
+    names = [_ORDINALS[number] for number in range(1 + len(places[0].others))]
     parameters = [
         Column("parameter", [change.field for change in changes]),
-        Column("first", [", ".join(change.first) for change in changes], is_text=True),
-        Column("second", [", ".join(change.second) for change in changes], is_text=True),
+        *(
+            Column(name, [", ".join(change.values[number]) for change in changes], is_text=True, least=12)
+            for number, name in enumerate(names)
+        ),
     ]
     if changes:
         print_table(console, parameters, "parameters that differ")
     else:
         console.print("no parameter differs")
-    entries = comparison.differences
     results = [
-        Column("recipe", [entry.recipe for entry in entries]),
+        Column("recipe", [entry.recipe for entry in places]),
         *(
-            Column(axis.replace("_", " "), [str(entry.place[axis]) for entry in entries])
-            for axis in entries[0].place
+            Column(axis.replace("_", " "), [str(entry.place[axis]) for entry in places])
+            for axis in places[0].place
         ),
-        Column("first", [percent(entry.first.mean if entry.first else None) for entry in entries], 2),
-        Column("second", [percent(entry.second.mean if entry.second else None) for entry in entries], 2),
-        Column("difference", [points(entry.difference) for entry in entries]),
-        Column("95 % interval", [_points_interval(entry.ci95) for entry in entries], 1),
+        Column(names[0], [percent(entry.first.mean if entry.first else None) for entry in places], 2),
     ]
+    for number, name in enumerate(names[1:]):
+        found = [entry.others[number] for entry in places]
+        accuracies = [percent(each.side.mean if each.side else None) for each in found]
+        results += [
+            Column(name, accuracies, 2),
+            Column("difference", [points(each.difference) for each in found]),
+            Column("95 % interval", [_points_interval(each.ci95) for each in found], 3 if names[2:] else 1),
+        ]
     print_table(console, results, "test accuracy on clean images")
+    other = "second minus first" if len(names) == 2 else "each minus first"
     console.print(
-        "Difference: second minus first, in points. Interval: Student's t over paired seeds where both have "
+        f"Difference: {other}, in points. Interval: Student's t over paired seeds where both have "
         "the same, else Welch's."
     )
 

@@ -49,7 +49,7 @@ def can_move(console: Console) -> bool:
 
 
 class Waiting:
-    """What is waited for, where nothing can be counted: in a terminal it moves, else it is told now and then."""
+    """What is waited for, where nothing can be counted; in a terminal it moves."""
 
     def __init__(self) -> None:
         self._console = console_of_lines()

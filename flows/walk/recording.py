@@ -48,15 +48,24 @@ class Recording:
 
 @contextmanager
 def recorded(
-    store: Store, flow: str, title: str, stages: Iterable[Stage], *, run: str, note: str | None = None
+    store: Store,
+    flow: str,
+    title: str,
+    stages: Iterable[Stage],
+    *,
+    run: str,
+    note: str | None = None,
+    changed: str = "",
 ) -> Iterator[Recording]:
     """Keep a record of a run: which stages it needs, that it goes on, and how it ended.
 
-    ``run`` is its id, ``note`` what the user says of it. What the store holds of the stages is looked up
-    inside: only there nobody deletes it.
+    ``run`` is its id, ``note`` what the user says of it, ``changed`` what differs from its preset. What the
+    store holds of the stages is looked up inside: only there nobody deletes it.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    record = RunRecord(run=run, flow=flow, title=title, note=note or "", state="running", began=now)
+    record = RunRecord(
+        run=run, flow=flow, title=title, note=note or "", changed=changed, state="running", began=now
+    )
     recording = Recording(store, record, stages)
     patiently(lambda: keep_record(store, record))
     patiently(lambda: wait_while_collected(store, tell=say))
