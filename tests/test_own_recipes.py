@@ -211,7 +211,7 @@ def test_runs_are_compared_where_the_file_lies_as_it_was(
     for stage in (*of_grid.stages, report, *of_run.stages):
         compute(stage, local_store)
     found = compare(local_store, of_run.report.digest, report.digest)
-    assert {line.place["share"] for line in found.differences} >= {"none", 0.5, 1.0}
+    assert {line.place["share"] for line in found.places} >= {"none", 0.5, 1.0}
     functions._PROVIDED.clear()
     with (
         chdir(tmp_path.parent),

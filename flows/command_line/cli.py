@@ -24,6 +24,8 @@ from advfeat.flows.command_line.options import (
     DEFAULT_STORE,
     AsJSON,
     Assignments,
+    Note,
+    Quiet,
     RayAddress,
     Source,
     StageTimeout,
@@ -76,6 +78,8 @@ def run(
     ray: RayAddress = None,
     stage_timeout: StageTimeout = None,
     track: Track = None,
+    note: Note = None,
+    quiet: Quiet = False,
     as_json: AsJSON = False,
 ) -> None:
     """Run an experiment: make a data set per recipe, train and test target models, write a report."""
@@ -84,7 +88,7 @@ def run(
     with standard_output_kept_for_result():
         experiment = load_experiment(source, assignments or [])
     target = target_named(track)
-    result, place = _run(experiment, store, ray, stage_timeout)
+    result, place = _run(experiment, store, ray, stage_timeout, note, quiet)
     from advfeat.flows.command_line.table import print_rows
 
     _print_result(result, place, experiment.name, as_json, print_rows)
@@ -101,6 +105,8 @@ def reproduce(
     ray: RayAddress = None,
     stage_timeout: StageTimeout = None,
     track: Track = None,
+    note: Note = None,
+    quiet: Quiet = False,
     as_json: AsJSON = False,
 ) -> None:
     """Run all experiments of the discussion and compare the results with the published ones."""
@@ -109,7 +115,7 @@ def reproduce(
     with standard_output_kept_for_result():
         experiment = load_reproduction(setting, assignments or [])
     target = target_named(track)
-    result, place = _run(experiment, store, ray, stage_timeout)
+    result, place = _run(experiment, store, ray, stage_timeout, note, quiet)
     from advfeat.flows.command_line.table import print_reproduction
 
     _print_result(result, place, experiment.name, as_json, print_reproduction)
@@ -135,6 +141,8 @@ def grid(
     ] = None,
     stage_timeout: StageTimeout = None,
     track: Track = None,
+    note: Note = None,
+    quiet: Quiet = False,
     as_json: AsJSON = False,
 ) -> None:
     """Run one recipe with all combinations of the given values; shared stages are computed once."""
@@ -150,10 +158,10 @@ def grid(
     target = target_named(track)
     place = Store(store)
     place.check_writable()
-    with standard_output_kept_for_result():
+    with standard_output_kept_for_result(), _quiet(quiet):
         from advfeat.flows.launch import launch_grid
 
-        result = launch_grid(name, form, place, at_once, stage_timeout)
+        result = launch_grid(name, form, place, at_once, stage_timeout, note)
     from advfeat.flows.command_line.table import print_grid
 
     _print_result(
@@ -295,7 +303,12 @@ def _run_command(output: Output) -> None:
 
 
 def _run(
-    experiment: "Experiment", store: str, ray: str | None, stage_timeout: float | None
+    experiment: "Experiment",
+    store: str,
+    ray: str | None,
+    stage_timeout: float | None,
+    note: str | None,
+    quiet: bool,
 ) -> "tuple[RunResult, Store]":
     """Run an experiment, after all checks; return its result and its store."""
     from advfeat.data import fetch
@@ -307,10 +320,16 @@ def _run(
     place.check_writable()
     for spec in experiment.data_specs:
         fetch(spec)
-    with standard_output_kept_for_result():
+    with standard_output_kept_for_result(), _quiet(quiet):
         from advfeat.flows.launch import launch
 
-        return launch(experiment, place, stage_timeout), place
+        return launch(experiment, place, stage_timeout, note), place
+
+
+def _quiet(wanted: bool) -> contextlib.AbstractContextManager[None]:
+    from advfeat.flows.display.lines import quiet
+
+    return quiet(wanted)
 
 
 def _tell(target: "Target | None", place: "Store", result: "RunResult", as_json: bool) -> None:

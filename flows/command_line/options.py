@@ -31,6 +31,11 @@ Track = Annotated[
         help="log the finished run to mlflow:URI, wandb:PROJECT or tensorboard:FOLDER",
     ),
 ]
+Note = Annotated[
+    str | None,
+    typer.Option("--note", metavar="TEXT", help="a note about the run, shown by `advfeat runs`"),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print only the result and problems")]
 Digest = Annotated[str, typer.Argument(metavar="DIGEST", help="digest, or its first digits")]
 Run = Annotated[
     str,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from advfeat.errors import InputError
 from advfeat.flows.command_line.options import DEFAULT_STORE, AsJSON, Digest, Run, StoreURI
 from advfeat.flows.command_line.output import print_model
 
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 RecipeFilter = Annotated[
     str | None, typer.Option("--recipe", metavar="RECIPE", help="only this recipe, such as d_det")
 ]
+
+Runs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN RUN …", help="starts of two to eight runs' ids, or of their reports' digests"
+    ),
+]
+_MOST_COMPARED = 8
 
 
 def ls(
@@ -80,13 +89,15 @@ def report(
         raise typer.Exit(1)
 
 
-def compare(first: Run, second: Run, store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:
-    """Show in which parameters two runs differ, and what came of it."""
+def compare(runs: Runs, store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:
+    """Show in which parameters runs differ, and what came of it: each against the first."""
     from advfeat.report.comparison import compare as compared
     from advfeat.storage.runs import report_named
 
+    if not 2 <= len(runs) <= _MOST_COMPARED:
+        raise InputError("run", ", ".join(runs), "cannot be compared", f"name two to {_MOST_COMPARED} runs")
     place = readable_store(store)
-    comparison = compared(place, *(report_named(place, run) for run in (first, second)))
+    comparison = compared(place, *(report_named(place, run) for run in runs))
     if as_json:
         print_model(comparison)
         return
