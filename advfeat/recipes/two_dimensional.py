@@ -44,9 +44,9 @@ def in_words(settings: Settings) -> str:
 
 RECIPE = Recipe(
     name="two_dimensional",
-    summary="adversarial points of the plane under flipped labels; accuracy: agreement with the old net",
+    summary="adversarial points in the plane with flipped labels; accuracy: agreement with the old network",
     paper="Wallace 2019",
-    claim=Claim(teaches=True, because="the adversarial points outline the old network's boundary"),
+    claim=Claim(teaches=True, because="the adversarial points trace the old network's boundary"),
     published=None,  # a picture, and 23 of 32 points right: ``points_right`` of the stage
     settings=Settings,
     beyond_dataset=("two_dimensional",),
