@@ -59,7 +59,7 @@ class RunCancelledError(AdvfeatError):
     """Somebody cancelled the run in Prefect; everything finished before it is kept."""
 
     def __init__(self) -> None:
-        super().__init__("the run was cancelled in Prefect; what was finished is kept")
+        super().__init__("the run was cancelled in Prefect; finished stages are kept")
 
 
 class StoreRefusedError(AdvfeatError):

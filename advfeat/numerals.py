@@ -23,7 +23,7 @@ def read_numbers(value: Any, *, whole: bool) -> Any:
         return [read_numbers(each, whole=whole) for each in value]
     if isinstance(value, bool):
         kind = "int_type" if whole else "float_type"
-        raise PydanticCustomError(kind, "a truth value is no number")
+        raise PydanticCustomError(kind, "a truth value is not a number")
     if isinstance(value, str):
         worth = fraction(value)
         return value if worth is None else worth

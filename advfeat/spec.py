@@ -185,18 +185,18 @@ class DataSpec(Spec):
     """Which real images are used, and how they are split."""
 
     source: str = Field(
-        description="digits, photo-patches, cifar10, mnist, fashion-mnist, folder:PATH (one folder a class), "
+        description="digits, photo-patches, cifar10, mnist, fashion-mnist, folder:PATH (a folder per class), "
         "parquet:PATH-OR-URI (Hugging Face image layout), numpy:PATH-OR-URI (.npz, or a folder of .npy), "
         "restricted-imagenet:PATH (ImageNet's train/ and val/), or FILE.py:FUNCTION that yields images and "
         "labels"
     )
     root: str | None = Field(
         default=None,
-        description="folder that holds the torchvision data set; without it the set is downloaded; of a "
-        "function of one's own what it is given as root",
+        description="folder that holds the torchvision data set; without it the set is downloaded; for a "
+        "function of your own, its argument root",
     )
     test_fraction: float = Field(
-        default=0.3, gt=0, lt=1, description="share held out for testing where no test split exists"
+        default=0.3, gt=0, lt=1, description="share held out for testing if there is no test split"
     )
     train_size: int | None = Field(
         default=None, ge=1, description="use this many training images, drawn at random; all if unset"
@@ -216,14 +216,14 @@ class DataSpec(Spec):
         min_length=1,
         max_length=200,
         exclude_if=unset,
-        description="parquet, numpy: the column, or array, of images, if it has none of the usual names",
+        description="parquet, numpy: the column or array of images, if its name is not a usual one",
     )
     label_column: str | None = Field(
         default=None,
         min_length=1,
         max_length=200,
         exclude_if=unset,
-        description="parquet, numpy: the column, or array, of labels, if it has none of the usual names",
+        description="parquet, numpy: the column or array of labels, if its name is not a usual one",
     )
 
     @property
@@ -277,9 +277,9 @@ class Attack(Spec):
     )
     loss: AttackLoss = Field(
         default="cross-entropy",
-        description="what is descended: cross-entropy, the margin between the label's logit and the best "
-        "other one (Carlini & Wagner), the label's logit alone, or FILE.py:FUNCTION of logits (N, classes) "
-        "and labels (N,), a value an image, lower the nearer to its label",
+        description="loss of the attack: cross-entropy, the margin between the label's logit and the best "
+        "other one (Carlini & Wagner), only the label's logit, or FILE.py:FUNCTION of logits (N, classes) "
+        "and labels (N,), which returns one value per image, lower the closer to its label",
     )
     random_start: bool = Field(default=False, description="start at a random point of the ball")
     restarts: int = Field(
@@ -361,7 +361,7 @@ class TrainSpec(Spec):
         description="channels of the first layer of mlp, cnn and resnet9; the others ignore it",
     )
     epochs: int = Field(default=20, ge=1, le=10_000, description="passes over the training data")
-    batch_size: int = Field(default=64, ge=1, le=65_536, description="images a step")
+    batch_size: int = Field(default=64, ge=1, le=65_536, description="images per step")
     learning_rate: float = Field(default=0.1, gt=0, le=100, description="peak learning rate")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Nesterov momentum")
     weight_decay: float = Field(default=5e-4, ge=0, le=1, description="L2 penalty on the weights")
@@ -374,7 +374,7 @@ class TrainSpec(Spec):
         default=None,
         gt=0,
         lt=1,
-        description="keep an exponential moving average of the weights, at this decay a step, as the result",
+        description="the result is a moving average of the weights, exponential with this decay per step",
     )
     adversarial: UntargetedAttack | None = Field(
         default=None, description="train on adversarial examples of the network itself: a robust model"
@@ -383,7 +383,7 @@ class TrainSpec(Spec):
         default="none", description="random horizontal flips and shifts by up to an eighth, or none"
     )
     precision: Precision = Field(
-        default="auto", description="fp32, bf16, or auto: bf16 where the processor has it and it pays"
+        default="auto", description="fp32, bf16, or auto: bf16 if the processor has it and it is faster"
     )
     threads: int = Field(
         default=1,
@@ -395,7 +395,7 @@ class TrainSpec(Spec):
         default=1,
         ge=1,
         le=1024,
-        description="processes that train together, each on its share of every batch, with a GPU each where "
+        description="processes that train together, each on its share of every batch, with a GPU each if "
         "the cluster has them; part of the digest because batch norm sees a share at a time",
     )
 
@@ -425,20 +425,20 @@ class SourceSpec(TrainSpec):
         min_length=1,
         max_length=4096,
         exclude_if=unset,
-        description="weights in place of a training: a file or URI (safetensors, .pt, .pth, .ckpt) that fits "
+        description="weights instead of a training: a file or URI (safetensors, .pt, .pth, .ckpt) that fits "
         "model, or the digest of a model in the store",
     )
     mean: tuple[float, ...] | None = Field(
         default=None,
         min_length=1,
         exclude_if=unset,
-        description="what weights of a file expect to be subtracted from pixels in [0, 1], a value a channel",
+        description="mean for which the weights of a file were trained, per channel, pixels in [0, 1]",
     )
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
         default=None,
         min_length=1,
         exclude_if=unset,
-        description="what they expect pixels to be divided by then, a value a channel",
+        description="standard deviation for which they were trained, per channel",
     )
 
     @property
@@ -471,7 +471,7 @@ class EvaluationSpec(Spec):
     further_eps: tuple[Annotated[float, Field(gt=0, le=1_000_000)], ...] = Field(
         default=(),
         max_length=100,
-        description="further radii of that attack's ball; the length of its steps, if set, grows with them",
+        description="further radii of this attack's ball; the step size, if set, grows with them",
     )
     autoattack: bool = Field(
         default=False, description="also with AutoAttack, in the same balls; needs the extra autoattack"
@@ -481,7 +481,7 @@ class EvaluationSpec(Spec):
         default=(),
         max_length=20,
         exclude_if=not_,
-        description="further figures: FILE.py:FUNCTION of target_model, source_model, images and labels, "
+        description="further measures: FILE.py:FUNCTION of target_model, source_model, images and labels, "
         "which returns numbers by name",
     )
 

@@ -2,6 +2,6 @@
 
 if __name__ != "advfeat.flows":
     raise ImportError(
-        "flows is a part of advfeat now: import advfeat.flows; a deployment that names "
-        "flows.… is made anew by: advfeat deploy POOL"
+        "flows is now a part of advfeat: import advfeat.flows; to renew a deployment that "
+        "names flows.…: advfeat deploy POOL"
     )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from prefect import State, get_run_logger
+from prefect.runtime import flow_run
 from prefect.states import Cancelled
 from pydantic import Field
 
@@ -44,6 +45,7 @@ def run_grid(
     store: str,
     stages_at_once: int | None,
     stage_timeout_seconds: float | None,
+    note: str | None = None,
 ) -> RunResult | State[RunResult]:
     """Compute all points of a grid and their report, whatever the store does not hold already.
 
@@ -53,9 +55,9 @@ def run_grid(
     place, target = Store(store), target_of_deployment()
     wanted = points(recipe, grid)
     name, title = plain_name(recipe), title_of(recipe, grid)
-    plan = build_grid_plan(wanted, on_gpus=has_gpus())
+    plan, run = build_grid_plan(wanted, on_gpus=has_gpus()), str(flow_run.get_id())
     try:
-        with recorded(place, name, title, plan.stages) as recording:
+        with recorded(place, name, title, plan.stages, run=run, note=note) as recording:
             outlooks = outlook(Plan(plan.stages), place)
             extent = extent_of(wanted, outlooks)
             get_run_logger().info("%s: %s", title, extent)

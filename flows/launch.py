@@ -5,17 +5,20 @@ was started here ends here, whatever happens.
 """
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from advfeat.cluster.certificates import check_certificates
 from advfeat.cluster.embedded import local_ray, usable_cores
+from advfeat.cluster.services import FLOW
 from advfeat.data import fetch
 from advfeat.data.read_once import read_once
 from advfeat.errors import InputError, RunCancelledError
-from advfeat.flows.prefect_api import prefect_api
+from advfeat.flows.display.lines import say, waiting, waits_for
+from advfeat.flows.from_store import from_store
+from advfeat.flows.prefect_api import configured_api, prefect_api
 from advfeat.flows.walk.ray_cluster import configured_address, connection, is_connected
 from advfeat.planning import (
     Experiment,
@@ -25,12 +28,15 @@ from advfeat.planning import (
     RecipeName,
     build_grid_plan,
     build_plan,
+    changed_settings,
     grid_report,
     outlook,
     points,
     title_of,
 )
+from advfeat.recipes import plain_name
 from advfeat.storage import Stage, Store
+from advfeat.storage.runs import LONGEST_NOTE
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -39,8 +45,10 @@ if TYPE_CHECKING:
     from advfeat.flows.result import RunResult
 
 
-def launch(experiment: Experiment, store: Store, stage_timeout_seconds: float | None = None) -> "RunResult":
-    """Run an experiment to its end and return its result.
+def launch(
+    experiment: Experiment, store: Store, stage_timeout_seconds: float | None = None, note: str | None = None
+) -> "RunResult":
+    """Run an experiment to its end and return its result; ``note`` is what its user says of it.
 
     Raises ``RunCancelledError`` if somebody cancelled it in Prefect.
     """
@@ -54,9 +62,21 @@ def launch(experiment: Experiment, store: Store, stage_timeout_seconds: float | 
         "experiment": experiment,
         "store": store.uri,
         "stage_timeout_seconds": stage_timeout_seconds,
+        "note": _checked(note),
     }
-    with read_once():
-        return _launch(main_job, arguments, outlook(build_plan(experiment), store))
+    with read_once(), waiting("looking at what the store holds …"):
+        plan = build_plan(experiment)
+        cached = partial(
+            from_store,
+            FLOW,
+            experiment.name,
+            plan.stages,
+            plan.report,
+            store,
+            note=note,
+            changed=changed_settings(experiment),
+        )
+        return _launch(main_job, arguments, outlook(plan, store), cached)
 
 
 def launch_grid(
@@ -65,8 +85,9 @@ def launch_grid(
     store: Store,
     stages_at_once: int | None = None,
     stage_timeout_seconds: float | None = None,
+    note: str | None = None,
 ) -> "RunResult":
-    """Run a grid to its end and return its rows, one a point; raises like ``launch``."""
+    """Run a grid to its end and return its rows, one a point; arguments and raises like ``launch``."""
     wanted = points(recipe, grid)
     for spec in {spec for point in wanted for spec in point.experiment.data_specs}:
         fetch(spec)
@@ -81,19 +102,28 @@ def launch_grid(
         "store": store.uri,
         "stages_at_once": stages_at_once,
         "stage_timeout_seconds": stage_timeout_seconds,
+        "note": _checked(note),
     }
-    with read_once():
-        plan = build_grid_plan(wanted)
-        report = grid_report(title_of(recipe, grid), wanted, plan.made_of)
-        return _launch(recipes_flow, arguments, outlook(Plan((*plan.stages, report)), store))
+    with read_once(), waiting("looking at what the store holds …"):
+        plan, title = build_grid_plan(wanted), title_of(recipe, grid)
+        report = grid_report(title, wanted, plan.made_of)
+        stages = (*plan.stages, report)
+        cached = partial(from_store, plain_name(recipe), title, stages, report, store, note=note)
+        return _launch(recipes_flow, arguments, outlook(Plan(stages), store), cached)
 
 
 def _launch(
-    imported_flow: "Callable[[], Flow[..., Any]]", arguments: dict[str, Any], outlooks: Iterable[Outlook]
+    imported_flow: "Callable[[], Flow[..., Any]]",
+    arguments: dict[str, Any],
+    outlooks: Iterable[Outlook],
+    cached: "Callable[[], RunResult]",
 ) -> "RunResult":
+    """Run a flow, or take what it would find from the store, where all is there and nobody could watch it."""
     began = time.monotonic()
     check_certificates()
     stages = [entry.stage for entry in outlooks if entry.state == "compute"]
+    if not stages and configured_api() is None:
+        return cached().model_copy(update={"seconds": round(time.monotonic() - began, 1)})
     if stages and configured_address() is None:
         _check_cores(stages)
     with prefect_api() as server, _ray(bool(stages)) as task_runner:
@@ -102,8 +132,10 @@ def _launch(
         from advfeat.flows.result import RunResult
 
         if server is not None:
+            waits_for("starting a Prefect server …", told=False)
             pages = server.wait_until_ready().removesuffix("/api")
-            print(f"Prefect: {pages} (log in with the line in {server.login})", file=sys.stderr)
+            say(f"Prefect: {pages} (log in with the line in {server.login})")
+        waits_for("starting the run …", told=False)
         flow = imported_flow().with_options(task_runner=task_runner)
         try:
             result = flow(**arguments)
@@ -111,6 +143,14 @@ def _launch(
             raise RunCancelledError from cancelled
     assert isinstance(result, RunResult)
     return result.model_copy(update={"seconds": round(time.monotonic() - began, 1)})
+
+
+def _checked(note: str | None) -> str | None:
+    """Return a note that is short enough; raises ``InputError``."""
+    if note is not None and len(note) > LONGEST_NOTE:
+        problem = f"is {len(note):,} characters long, {LONGEST_NOTE} are kept"
+        raise InputError("note", f"{note[:20]}…", problem, "say it in fewer")
+    return note
 
 
 def _check_cores(stages: Iterable[Stage]) -> None:
@@ -146,6 +186,6 @@ def _ray(computes: bool) -> Iterator["TaskRunner[Any]"]:
         )
     address = configured_address()
     if address is None:
-        print("starting a Ray …", file=sys.stderr, flush=True)
+        waits_for("starting a Ray …")
     with local_ray() if address is None else connection(address):
         yield RayTaskRunner()

@@ -8,7 +8,6 @@ import contextlib
 import io
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -19,6 +18,7 @@ from advfeat.cluster.answers import PATIENCE_SECONDS, within
 from advfeat.cluster.embedded import HOME, PrefectServer, prefect_server
 from advfeat.cluster.environment import asking_loopback_directly, become, with_readable_proxies
 from advfeat.errors import InputError, explained, first_line
+from advfeat.flows.display.lines import waits_for
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -64,7 +64,7 @@ def prefect_api() -> Iterator[PrefectServer | None]:
 
     become(with_readable_proxies(os.environ))
     home = (HOME / "prefect").resolve()
-    print("starting a Prefect server …", file=sys.stderr, flush=True)
+    waits_for("starting a Prefect server …")
     with prefect_server() as server:
         settings = {
             PREFECT_API_URL: server.url,
@@ -127,8 +127,8 @@ def _problem() -> str | None:
                 return "refuses this client, whose PREFECT_API_AUTH_STRING or PREFECT_API_KEY is not its own"
             return f"does not answer as Prefect does ({refused.response.status_code} for its version)"
         except ValueError:
-            return "is no API of Prefect, whose address ends in /api"
-    return None if isinstance(version, str) else "is no API of Prefect, whose address ends in /api"
+            return "is not an API of Prefect, whose address ends in /api"
+    return None if isinstance(version, str) else "is not an API of Prefect, whose address ends in /api"
 
 
 def _defaults_of_given(settings: "BaseModel", place: str = "") -> Iterator[tuple[Any, Any]]:

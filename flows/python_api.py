@@ -25,6 +25,7 @@ from advfeat.cluster.environment import is_about_proxies, settle
 from advfeat.data import fetch
 from advfeat.errors import AdvfeatError, InputError
 from advfeat.flows.command_line.options import DEFAULT_STORE
+from advfeat.flows.display import lines
 from advfeat.flows.launch import launch, launch_grid
 from advfeat.flows.report_copy import local_copy
 from advfeat.planning import (
@@ -96,6 +97,8 @@ def run(
     ray: str | None = None,
     stage_timeout: float | None = None,
     track: str | None = None,
+    note: str | None = None,
+    quiet: bool = False,
 ) -> Result:
     """Train source models, build a data set per recipe, train target models on them, report.
 
@@ -103,11 +106,18 @@ def run(
     ``{"attack.eps": 1.0, "recipes": ["d_rand"]}``. ``store`` is a folder or an fsspec URI (``ADVFEAT_STORE``,
     or ``.advfeat/store`` if unset), ``ray`` the ``HOST:PORT`` of a cluster, ``stage_timeout`` in seconds.
     ``track`` names a tool that is told of the finished run, as ``to`` of ``advfeat.track``; if that fails
-    in the end, a warning says how to repeat it. What the store holds is not computed again. Raises
+    in the end, a warning says how to repeat it. ``note`` is what you say of the run, for ``advfeat runs``;
+    ``quiet`` tells nothing but problems while it goes on. What the store holds is not computed again. Raises
     ``InputError`` before anything starts, ``StageFailedError`` when all else has been computed.
     """
     return _run_experiment(
-        load_experiment(os.fspath(source), _assignments(settings)), store, ray, stage_timeout, track
+        load_experiment(os.fspath(source), _assignments(settings)),
+        store,
+        ray,
+        stage_timeout,
+        track,
+        note,
+        quiet,
     )
 
 
@@ -119,13 +129,15 @@ def reproduce(
     ray: str | None = None,
     stage_timeout: float | None = None,
     track: str | None = None,
+    note: str | None = None,
+    quiet: bool = False,
 ) -> Result:
     """Run every experiment of the discussion; ``setting`` is digits, mnist, cifar10 or cifar10-paper.
 
     The other arguments, and what is raised, are as of ``run``.
     """
     return _run_experiment(
-        load_reproduction(setting, _assignments(settings)), store, ray, stage_timeout, track
+        load_reproduction(setting, _assignments(settings)), store, ray, stage_timeout, track, note, quiet
     )
 
 
@@ -138,6 +150,8 @@ def grid(
     at_once: int | None = None,
     stage_timeout: float | None = None,
     track: str | None = None,
+    note: str | None = None,
+    quiet: bool = False,
 ) -> Result:
     """Run one recipe over a grid: every combination of the values given, shared parts once.
 
@@ -151,7 +165,9 @@ def grid(
     _check_positive("stage_timeout", stage_timeout, least=1)
     target = _target(track)
     place = _writable(store)
-    result = _computed(lambda: launch_grid(name, form, place, at_once, stage_timeout), ray)
+    result = _computed(
+        lambda: launch_grid(name, form, place, at_once, stage_timeout, note), ray, is_quiet=quiet
+    )
     _tell(target, place, result)
     return _shown(result, place, title_of(name, form), f"grid-{plain_name(name)}")
 
@@ -219,13 +235,15 @@ def _run_experiment(
     ray: str | None,
     stage_timeout: float | None,
     track: str | None,
+    note: str | None,
+    is_quiet: bool,
 ) -> Result:
     _check_positive("stage_timeout", stage_timeout, least=1)
     target = _target(track)
     place = _writable(store)
     for spec in experiment.data_specs:
         fetch(spec)
-    result = _computed(lambda: launch(experiment, place, stage_timeout), ray)
+    result = _computed(lambda: launch(experiment, place, stage_timeout, note), ray, is_quiet=is_quiet)
     _tell(target, place, result)
     return _shown(result, place, experiment.name, experiment.name)
 
@@ -263,14 +281,14 @@ def _check_positive(name: str, value: float | None, least: int) -> None:
 def _assignments(settings: Mapping[str, Any] | None) -> list[str]:
     """Write settings as ``--set`` takes them; raises ``InputError`` for a value that is no plain one."""
     if settings is not None and not isinstance(settings, Mapping):
-        raise InputError("settings", settings, "is no dictionary", 'give for example {"attack.eps": 1.0}')
+        raise InputError("settings", settings, "is not a dictionary", 'give for example {"attack.eps": 1.0}')
     found = []
     for name, value in (settings or {}).items():
         try:
             found.append(f"{name}={json.dumps(value, default=_plain, ensure_ascii=False)}")
         except (TypeError, ValueError):
             remedy = "give numbers, texts, lists or dictionaries of them"
-            raise InputError(name, value, "is no plain value", remedy) from None
+            raise InputError(name, value, "is not a plain value", remedy) from None
     return found
 
 
@@ -295,7 +313,7 @@ _SET_BY_RUNS = (
 )
 
 
-def _computed(compute: Callable[[], Answer], ray: str | None) -> Answer:
+def _computed(compute: Callable[[], Answer], ray: str | None, *, is_quiet: bool) -> Answer:
     """Return what a run computes; variables that it sets are then as they were.
 
     Where an event loop runs in this thread, as in a notebook, Prefect would take the flow for a part of it:
@@ -304,13 +322,14 @@ def _computed(compute: Callable[[], Answer], ray: str | None) -> Answer:
     """
     if not _RUNNING.acquire(blocking=False):
         remedy = "wait for it, or start this one in a process of its own"
-        raise InputError("run", "this one", "cannot start while another goes on in this process", remedy)
+        raise InputError("run", "this one", "cannot start while another is active in this process", remedy)
     before = _variables()
     try:
         settle()
         if ray is not None:
             os.environ["RAY_ADDRESS"] = ray
-        return _in_thread_of_its_own(compute) if _in_event_loop() else compute()
+        with lines.quiet(is_quiet):
+            return _in_thread_of_its_own(compute) if _in_event_loop() else compute()
     finally:
         for name in _variables().keys() - before.keys():
             del os.environ[name]

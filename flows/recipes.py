@@ -9,7 +9,7 @@ from prefect import Flow, State, flow
 from prefect.runtime import flow_run
 
 from advfeat.errors import InputError
-from advfeat.flows.experiment import StageTimeout
+from advfeat.flows.experiment import Note, StageTimeout
 from advfeat.flows.grid import StagesAtOnce, run_grid
 from advfeat.flows.result import RunResult
 from advfeat.flows.walk.ray_cluster import configured_runner
@@ -25,6 +25,7 @@ Args:
     store: Folder or fsspec URI of the store; that of ADVFEAT_STORE where the flow runs if unset.
     stages_at_once: How many stages are computed at the same time; as many as fit if unset.
     stage_timeout_seconds: Seconds after which a stage is given up; never if unset.
+    note: What you say of the run, for `advfeat runs`.
 """
 """Prefect shows these beside the fields of its form."""
 
@@ -45,8 +46,9 @@ def _recipe_flow(recipe: Recipe[Any]) -> Flow[..., Any]:
         store: str | None = None,
         stages_at_once: StagesAtOnce = None,
         stage_timeout_seconds: StageTimeout = None,
+        note: Note = None,
     ) -> RunResult | State[RunResult]:
-        return run_grid(identity, grid, _store(store), stages_at_once, stage_timeout_seconds)
+        return run_grid(identity, grid, _store(store), stages_at_once, stage_timeout_seconds, note)
 
     def name_of_run() -> str:
         return title_of(name, form.model_validate(flow_run.get_parameters().get("grid") or {}))
@@ -71,7 +73,7 @@ def _travels_with_tasks(module: ModuleType) -> None:
 def _store(uri: str | None) -> str:
     found = uri or os.environ.get("ADVFEAT_STORE")
     if not found:
-        raise InputError("store", uri, "is no store", "give a URI, or set ADVFEAT_STORE where flows run")
+        raise InputError("store", uri, "is not a store", "give a URI, or set ADVFEAT_STORE where flows run")
     return found
 
 

@@ -9,11 +9,11 @@ import os
 from contextlib import suppress
 from typing import Any
 
-from advfeat.cluster.embedded import local_ray_arguments
+from advfeat.cluster.embedded import prepare_local_ray
 
 os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "2")  # seconds until a submitted run is seen
 if not os.environ.get("RAY_ADDRESS"):
-    local_ray_arguments()  # the runs inherit its token, which must be there before Ray is imported
+    prepare_local_ray()  # the runs inherit its token, which must be there before Ray is imported
 
 from prefect.runner import Runner
 

@@ -6,6 +6,6 @@ starts without torch.
 
 if __name__ != "advfeat.tasks":
     raise ImportError(
-        "tasks is a part of advfeat now: import advfeat.tasks; a deployment that names "
-        "tasks.… is made anew by: advfeat deploy POOL"
+        "tasks is now a part of advfeat: import advfeat.tasks; to renew a deployment that "
+        "names tasks.…: advfeat deploy POOL"
     )

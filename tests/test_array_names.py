@@ -67,7 +67,7 @@ def test_medmnist_is_tested_on_its_test_split(tmp_path: Path) -> None:
     assert np.array_equal(found.test.images, SHOWN[21:])
     unlabelled = spec(tmp_path, {**arrays, **labels, "test_labels": np.full((9, 1), -1)})
     assert np.array_equal(data.load(unlabelled).test.images, SHOWN[15:21])
-    assert data.told(unlabelled) == ("has no labelled test split: validation stands in",)
+    assert data.told(unlabelled) == ("has no labelled test split: validation takes its place",)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_black_and_white(tmp_path: Path) -> None:
         ({"images": (IMAGES > 128).astype(int)}, "from 0 to 1, which do not tell"),
         (
             {"images": (IMAGES > 128).astype(np.uint8)},
-            "type uint8 from 0 to 1, which do not tell what is white (0 and",
+            "type uint8 from 0 to 1, so the value for white is unknown (0 and",
         ),
         ({"images": IMAGES[:, :0]}, "has images without pixels"),
         (
@@ -150,9 +150,9 @@ def test_black_and_white(tmp_path: Path) -> None:
         ({"images": np.where(IMAGES > 250, np.nan, IMAGES / 255)}, "NaN or infinite"),
         ({"images": IMAGES + 0j}, "has images of type complex128, no numbers"),
         ({"images": IMAGES.astype(object)}, "has images of type object, no numbers"),
-        ({"labels": np.eye(3)[LABELS]}, "not one integer an image"),
+        ({"labels": np.eye(3)[LABELS]}, "not one integer per image"),
         ({"labels": np.full(30, -1)}, "has no image with a label"),
-        ({"labels": LABELS * 0}, "has images of one class alone, 0"),
+        ({"labels": LABELS * 0}, "has images of only one class, 0"),
         ({"labels": np.array(["", "dog", "owl"])[LABELS]}, "has labels of empty text"),
         ({"labels": LABELS.astype(object)}, "has Python objects in labels, which only code reads"),
         (
@@ -236,7 +236,7 @@ def test_finished_sets_that_would_be_nearly_black_are_refused(tmp_path: Path) ->
 
 def test_arrays_of_two_names_that_tell_different_splits_are_read_if_both_are_named(tmp_path: Path) -> None:
     arrays: Arrays = {"train_pixels": IMAGES, "kinds": LABELS}
-    with pytest.raises(InputError, match="lacks the arrays that are looked for"):
+    with pytest.raises(InputError, match="lacks arrays of the usual names"):
         data.sizes(spec(tmp_path, arrays))
     assert data.sizes(spec(tmp_path, arrays, image_column="train_pixels", label_column="kinds")) == (21, 9)
 

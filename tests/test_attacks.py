@@ -705,7 +705,7 @@ def test_one_image_and_one_class() -> None:
         (torch.zeros(1, 4, 4), torch.tensor([0]), "not float32"),
         (torch.zeros(2, 1, 4, 4), torch.tensor([0]), "one integer for each of the 2"),
         (torch.zeros(2, 1, 4, 4), torch.tensor([0.0, 1.0]), "one integer for each"),
-        (torch.zeros(2, 1, 4, 4), torch.tensor([0, 3]), "labels: 3 is no class of a model that has 3"),
+        (torch.zeros(2, 1, 4, 4), torch.tensor([0, 3]), "labels: 3 is not a class of a model that has 3"),
         (torch.zeros(2, 1, 4, 4), torch.tensor([-1, 0]), "labels: -1 is no class"),
     ],
 )

@@ -205,9 +205,9 @@ def test_what_cannot_be_attacked_is_refused() -> None:
     with pytest.raises(InputError, match="at least one other network"):
         perturb_without_transfer(model, [], images, right, right, attack, seed=0)
     for wrong in (torch.tensor([0, 3]), torch.tensor([-1, 0])):
-        with pytest.raises(InputError, match="is no class of a model that has 3"):
+        with pytest.raises(InputError, match="is not a class of a model that has 3"):
             perturb_without_transfer(model, [model], images, right, wrong, attack, seed=0)
-        with pytest.raises(InputError, match="is no class of a model that has 3"):
+        with pytest.raises(InputError, match="is not a class of a model that has 3"):
             perturb_without_transfer(model, [model], images, wrong, right, attack, seed=0)
     none = perturb_without_transfer(model, [model], images[:0], right[:0], right[:0], attack, seed=0)
     assert none.shape == (0, 1, 4, 4)

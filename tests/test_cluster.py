@@ -153,7 +153,7 @@ def test_a_stale_state_hurts_nobody(command: Command) -> None:
     assert command("status").stdout == "no cluster is running\n"
     asked = command("down", "--delete")
     assert asked.returncode == 2
-    assert "would be deleted, and nobody can be asked; add --yes" in asked.stderr
+    assert "would be deleted without asking; add --yes" in asked.stderr
     assert place.folder.exists()
     done = command("down", "--delete", "--yes")
     assert (done.returncode, done.stdout) == (0, "no cluster is running\n")

@@ -74,4 +74,4 @@ def test_modules_of_an_earlier_version_say_what_they_are_now() -> None:
             [sys.executable, "-c", f"import {name}"], cwd=repository, capture_output=True, text=True
         )
         package = name.partition(".")[0]
-        assert f"{package} is a part of advfeat now: import advfeat.{package}" in done.stderr.splitlines()[-1]
+        assert f"{package} is now a part of advfeat: import advfeat.{package}" in done.stderr.splitlines()[-1]

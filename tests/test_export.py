@@ -399,16 +399,16 @@ def test_nothing_appears_of_a_damaged_data_set(d_rand: str, made: tuple[Store, P
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("d_rand", "out", "--to", "zip"), "--to: 'zip' is no format; choose from parquet, hf, torch"),
+        (("d_rand", "out", "--to", "zip"), "--to: 'zip' is not a format; choose from parquet, hf, torch"),
         (("d_rand", "out", "--to", "hf", "--precision", "float16"), "--precision: 'float16' is nothing that"),
         (("d_rand", "out", "--to", "torch", "--precision", "int8"), "--precision: 'int8' is unknown"),
         (("d_rand", ".", "--to", "torch"), "destination: '.' is not empty"),
         (
             ("d_rand", "old", "--to", "parquet"),
-            "destination: 'old' has the card of another beside it, old.card.json",
+            "destination: 'old' has the card of another export next to it, old.card.json",
         ),
         (("d_rand", "s3://advfeat", "--to", "parquet"), "destination: 's3://advfeat' is a whole bucket"),
-        (("d_rand", "nonsense://x", "--to", "torch"), "destination: 'nonsense://x' is no usable URI"),
+        (("d_rand", "nonsense://x", "--to", "torch"), "destination: 'nonsense://x' is not a usable URI"),
         (("d_rand", "full/of", "--to", "torch"), "destination: 'full/of' cannot be written"),
         (("d_rand", "s3://advfeat/x", "--to", "torch"), "destination: 's3://advfeat/x' cannot be read"),
         (("source", "out", "--to", "torch"), "is a source_model, not a data set"),

@@ -265,7 +265,7 @@ def test_a_run_cancelled_in_prefect_stops_its_work(place: Place) -> None:
     assert state is not None
     assert state.is_cancelled()
     assert process.returncode == 1
-    assert said == "advfeat: the run was cancelled in Prefect; what was finished is kept"
+    assert said == "advfeat: the run was cancelled in Prefect; finished stages are kept"
     assert command.left_processes(10) == []
 
 
@@ -274,7 +274,7 @@ def test_ctrl_c_stops_the_work_on_the_cluster(place: Place) -> None:
     process = command.start(["run", "--json", *GRID])
     wait_until(lambda: place.workers_at("shard"), process)
     os.killpg(process.pid, signal.SIGINT)
-    assert stopped_within_30_s(process, place) == "advfeat: interrupted; what was finished is kept"
+    assert stopped_within_30_s(process, place) == "advfeat: interrupted; finished stages are kept"
     assert command.left_processes(10) == []
 
 

@@ -296,14 +296,14 @@ def test_a_run_that_begins_after_the_survey_is_heeded(local_store: Store) -> Non
     write(local_store, entry := stage("old but wanted"))
     surveyed = days_later(local_store)
     assert len(found(local_store, surveyed)) == 1
-    with recording.recorded(local_store, "f", "a run", [entry]):
+    with recording.recorded(local_store, "f", "a run", [entry], run="aa-1"):
         assert collect(local_store, surveyed, NOTHING) == []
     assert local_store.verify(entry.digest) is None
 
 
 def test_a_run_gives_signs_of_life_until_it_ends(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "_SECONDS_BETWEEN_SIGNS_OF_LIFE", 0.02)
-    with recording.recorded(local_store, "f", "a run", []):
+    with recording.recorded(local_store, "f", "a run", [], run="aa-1"):
         (path,) = (Path(local_store.root) / "runs").iterdir()
         os.utime(path, (0, 0))
         deadline = time.monotonic() + 30
@@ -324,7 +324,7 @@ def test_a_run_that_begins_meanwhile_waits_until_the_garbage_is_gone(
     seen: list[list[str]] = []
 
     def run() -> None:
-        with recording.recorded(local_store, "f", "a run", [entry]):
+        with recording.recorded(local_store, "f", "a run", [entry], run="aa-1"):
             seen.append(local_store.digests())
 
     thread = threading.Thread(target=run)
@@ -397,7 +397,7 @@ def test_the_commands(local_store: Store) -> None:
     (gone,) = json.loads(in_shell(local_store, "gc", "--delete", "--json"))["garbage"]
     assert (gone["what"], gone["name"], gone["bytes"]) == ("shard", entry.digest, kind["bytes"])
     assert local_store.digests() == []
-    with pytest.raises(InputError, match="--older-than: 'soon' is no age"):
+    with pytest.raises(InputError, match="--older-than: 'soon' is not an age"):
         in_shell(local_store, "gc", "--older-than", "soon")
     with pytest.raises(InputError, match="--forget: 'x' names no run"):
         in_shell(local_store, "gc", "--forget", "x")

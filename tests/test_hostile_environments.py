@@ -213,7 +213,9 @@ def test_what_needs_a_proxy_keeps_it() -> None:
     assert asking_loopback_directly({"A": "b", "NO_PROXY": "c"}) == {"A": "b", "NO_PROXY": "c"}
 
 
-def test_a_ray_of_a_run_is_tuned_by_the_user_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_of_a_run_is_tuned_by_the_user_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     given = {
         "RAY_worker_niceness": "0",
         "RAY_TMPDIR": "/x",
@@ -222,7 +224,7 @@ def test_a_ray_of_a_run_is_tuned_by_the_user_and_nothing_else(monkeypatch: pytes
     }
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    arguments = local_ray_arguments()
+    arguments = local_ray_arguments(tmp_path)
     assert given.keys() & os.environ.keys() == {"RAY_worker_niceness"}
     assert arguments["namespace"] == "prefect"
 
@@ -279,7 +281,7 @@ def test_stale_certificates_are_named(name: str, tmp_path: Path, monkeypatch: py
     (tmp_path / "none.pem").write_text("no certificate\n")
     for wrong in ("gone.pem", "none.pem"):
         monkeypatch.setenv(name, str(tmp_path / wrong))
-        with pytest.raises(InputError, match=f"{name}: '.*{wrong}' (cannot be read|is no folder)"):
+        with pytest.raises(InputError, match=f"{name}: '.*{wrong}' (cannot be read|is not a folder)"):
             certificates.check_certificates()
     monkeypatch.setenv(name, str(tmp_path))
     certificates.check_certificates()

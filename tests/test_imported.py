@@ -262,7 +262,7 @@ class Code:
         (torch.zeros(1).expand(40, 1, 8, 10**9), torch.from_numpy(LABELS), "larger than the file"),
         ([], torch.from_numpy(LABELS), "holds no tensor and no list of tensors in CIFAR_ims"),
         ({"images": 1}, torch.from_numpy(LABELS), "holds no tensor and no list of tensors in CIFAR_ims"),
-        (Code(), torch.from_numpy(LABELS), "holds no whole file of tensors alone in CIFAR_ims"),
+        (Code(), torch.from_numpy(LABELS), "holds no complete file of only tensors in CIFAR_ims"),
         (torch.zeros(40, 1, 8, 8, dtype=torch.int32), torch.from_numpy(LABELS), "has images of type int32"),
     ],
 )

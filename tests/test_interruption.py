@@ -51,7 +51,7 @@ def test_an_interrupted_run_says_so_and_leaves_no_process(home: Command, number:
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert stdout == ""
-    assert stderr.splitlines()[-1] == "advfeat: interrupted; what was finished is kept"
+    assert stderr.splitlines()[-1] == "advfeat: interrupted; finished stages are kept"
     assert home.left_processes(3) == []
 
 

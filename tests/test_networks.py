@@ -96,7 +96,7 @@ class ModuleInForward(Of):
 
 
 class LooksAtItsInput(Of):
-    """As transforms do that let pass what is no tensor."""
+    """As transforms do that let pass what is not a tensor."""
 
     def features(self, images: Tensor) -> Tensor:
         return super().features((images - 0.5) / 0.1 if isinstance(images, Tensor) else images)
@@ -425,7 +425,7 @@ def quantized() -> nn.Module:
         (Of().to("meta"), "has no weights"),
         (nn.Sequential(nn.Flatten(), nn.LazyLinear(5)), "has no weights yet"),
         (nn.Sequential(nn.Flatten(), nn.Linear(7, 5)), r"fails on float32 images \(16, 3, 16, 16\)"),
-        (lambda images: images, r"is no torch\.nn\.Module"),
+        (lambda images: images, r"is not a torch\.nn\.Module"),
     ],
 )
 def test_what_is_no_model_of_logits_is_refused_in_a_line(model: Any, problem: str, images: Tensor) -> None:
@@ -453,7 +453,7 @@ def test_callers_in_any_mode_get_the_same_examples(images: Tensor) -> None:
         assert torch.equal(perturb(model, images.numpy(), labels.tolist(), attack), wanted)
     in_double = images.numpy().astype(np.float64)
     assert torch.equal(perturb(model, in_double, labels.numpy().astype(np.int32), attack), wanted)
-    with pytest.raises(InputError, match="images: 'str' is no tensor"):
+    with pytest.raises(InputError, match="images: 'str' is not a tensor"):
         perturb(model, "pictures", labels, attack)
 
 
@@ -550,7 +550,7 @@ def test_random_starts_are_no_motion(norm: Norm, images: Tensor) -> None:
 
 
 class Deviation(Of):
-    """The root of a variance, whose gradient at zero is no number."""
+    """The root of a variance, whose gradient at zero is not a number."""
 
     def features(self, images: Tensor) -> Tensor:
         return super().features(images / (1 + images.var((2, 3), keepdim=True).sqrt()))
@@ -655,7 +655,7 @@ def test_what_keeps_its_mode_is_attacked_in_it(images: Tensor) -> None:
 
 def test_one_score_is_told_to_be_no_two_classes(images: Tensor) -> None:
     model = Returns(lambda logits: logits[:, :1])
-    with pytest.raises(InputError, match=r"1 is no class of a model that has 1; .*stack"):
+    with pytest.raises(InputError, match=r"1 is not a class of a model that has 1; .*stack"):
         perturb(model, images, torch.arange(16) % 2, Attack(eps=1, steps=1))
     with pytest.warns(UserWarning, match="it returns one score"):
         perturb(model, images, torch.zeros(16).long(), Attack(eps=1, steps=1))

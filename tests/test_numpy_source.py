@@ -103,7 +103,7 @@ def test_identity_follows_the_bytes_of_the_arrays_that_are_used(tmp_path: Path) 
     [
         (
             {"images": IMAGES / 255 - 0.5},
-            "pixels of type float64 from -0.5 to 0.5, which do not tell what is white",
+            "pixels of type float64 from -0.5 to 0.5, so the value for white is unknown",
         ),
         ({"images": IMAGES[:29]}, "has 29 images in images and 30 labels in labels"),
         ({"images": IMAGES[:, :3, :3]}, "has images of shape (30, 3, 3, 3)"),

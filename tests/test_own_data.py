@@ -340,7 +340,7 @@ REFUSED = [
     ("negative", r"has label -2 outside the classes 0 to 1 \(mine.py"),
     ("empty_name", r"yields a label of empty text \(mine.py"),
     ("mixed_names", "yields names for some labels, and numbers for others"),
-    ("one_class", "has images of one class alone, 0"),
+    ("one_class", "has images of only one class, 0"),
     ("beyond", "which do not tell what is white"),
     ("below", "which do not tell what is white"),
     ("not_a_number", "has pixels that are NaN or infinite"),
@@ -351,9 +351,9 @@ REFUSED = [
     ("sizes", r"yields images of 3 x 8 x 8, the first is 3 x 8 x 9 .*data.image_size"),
     ("smaller_test", "yields images of 3 x 7 x 6 and 3 x 8 x 6 for train and test"),
     ("other_test", "has classes in test that no training image is of: 4"),
-    ("leaves", r"fails: SystemExit \(mine.py, line \d+\); mend it"),
-    ("broken", r"fails: IndexError: .* \(mine.py, line \d+\); mend it"),
-    ("Refusing", r"fails: KeyError: 'no such set' \(mine.py, line \d+\); mend it"),
+    ("leaves", r"fails: SystemExit \(mine.py, line \d+\); correct it"),
+    ("broken", r"fails: IndexError: .* \(mine.py, line \d+\); correct it"),
+    ("Refusing", r"fails: KeyError: 'no such set' \(mine.py, line \d+\); correct it"),
     ("needs", r"fails: TypeError: .*'path'"),
     ("drawn", "yields other images at each call; seed what is random"),
     ("IMAGES", "has no function IMAGES; there are single"),
@@ -492,7 +492,9 @@ def test_a_module_of_a_package_and_images_of_another_domain(
         "images mine.py:single",
         "images own_images.drawn:splits",
     ]
-    with pytest.raises(InputError, match=r"fails: IndexError: .*/own_images/drawn\.py, line \d+\); mend it"):
+    with pytest.raises(
+        InputError, match=r"fails: IndexError: .*/own_images/drawn\.py, line \d+\); correct it"
+    ):
         planned("data.source=own_images.drawn:broken")
     with pytest.raises(InputError, match=r"^other_data\.source: .* has no function none"):
         planned("recipes=[cross_domain]", f"other_data.source={path}:none")
@@ -508,7 +510,7 @@ def test_no_function_is_run_that_a_store_names(
     named = stage.model_copy(
         update={"code": (), "context": {"data": {**stage.context["data"], "source": "evil.py:images"}}}
     )
-    with pytest.raises(InputError, match="is not at hand"):
+    with pytest.raises(InputError, match="is not available here"):
         compute(named, local_store)
     assert not (tmp_path / "ran").exists()
 

@@ -118,7 +118,7 @@ def test_a_name_with_its_version_means_that_file(tmp_path: Path) -> None:
         ("", r"has no function make; it has none"),
         ("def other(): ...", r"has no function make; there are other"),
         ("make = 3", r"has no function make"),
-        ("def make(:\n  pass", r"cannot be run: SyntaxError: .*, line 1\); mend it"),
+        ("def make(:\n  pass", r"cannot be run: SyntaxError: .*, line 1\); correct it"),
         ("import not_there_at_all", r"ModuleNotFoundError: No module named 'not_there_at_all'"),
         ("def make(channels):\n  return 1 / 0", r"fails: ZeroDivisionError: .* \(net.py, line 2\)"),
         ("def make(channels, depth): ...", r"missing 1 required positional argument: 'depth'"),
@@ -136,7 +136,7 @@ def test_a_name_with_its_version_means_that_file(tmp_path: Path) -> None:
         (
             "{nn}\nimport random\ndef make():\n  net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
             "  net[1].bias.data.fill_(random.random())\n  return net",
-            "begins with other weights each time",
+            "starts with other weights each time",
         ),
         (
             "{nn}\nclass Net(nn.Module):\n  def __init__(self):\n    super().__init__()\n"
@@ -174,9 +174,9 @@ def test_what_cannot_be_used_is_told_by_the_plan(tmp_path: Path, text: str, prob
         ("resnet81", "did you mean resnet18"),
         ("nowhere.py:make", "cannot be read"),
         ("no.such.module:make", "cannot be imported|is no module"),
-        ("torchvision:resnet19", "is none that torchvision has"),
+        ("torchvision:resnet19", "is not a network of torchvision"),
         ("torchvision:resnet34@0.1", "is of another torchvision"),
-        ("timm:resnet19", "is none that timm has"),
+        ("timm:resnet19", "is not a network of timm"),
         ("timm:vit_tiny_patch16_224", "fails on images of 1 x 8 x 8|cannot be built"),
     ],
 )
@@ -253,7 +253,7 @@ def test_a_run_needs_no_file_but_at_its_plan_and_no_code_is_read_from_a_store(
     functions._PROVIDED.clear()
     _model.cache_clear()
     catalogue = Catalogue(local_store)
-    with pytest.raises(InputError, match="is not at hand"):
+    with pytest.raises(InputError, match="is not available here"):
         catalogue.load(others[0].digest)
     loaded = catalogue.load(others[0].digest, network=f"{written(tmp_path / 'again')}:make")
     assert loaded(torch.rand(2, 1, 8, 8)).shape == (2, 10)  # type: ignore[operator]

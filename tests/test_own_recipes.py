@@ -68,7 +68,7 @@ def test_a_starting_file_passes_its_test_and_is_short(
         ):
             with pytest.raises(InputError, match=told):
                 app(["new", "recipe", again], standalone_mode=False)
-        with pytest.raises(InputError, match="is no recipe's name"):
+        with pytest.raises(InputError, match="is not a recipe's name"):
             app(["new", "recipe", "No-Name"], standalone_mode=False)
         sys.path.insert(0, str(tmp_path))
         try:
@@ -211,7 +211,7 @@ def test_runs_are_compared_where_the_file_lies_as_it_was(
     for stage in (*of_grid.stages, report, *of_run.stages):
         compute(stage, local_store)
     found = compare(local_store, of_run.report.digest, report.digest)
-    assert {line.place["share"] for line in found.differences} >= {"none", 0.5, 1.0}
+    assert {line.place["share"] for line in found.places} >= {"none", 0.5, 1.0}
     functions._PROVIDED.clear()
     with (
         chdir(tmp_path.parent),
@@ -222,7 +222,7 @@ def test_runs_are_compared_where_the_file_lies_as_it_was(
     elsewhere = {**described, "assignments": [f"recipes=[{mirrored}]"]}
     with pytest.raises(InputError, match="names a file without its content"):
         _ = Point.model_validate(elsewhere).experiment
-    with pytest.raises(InputError, match="is no preset"):
+    with pytest.raises(InputError, match="is not a preset"):
         _ = Point.model_validate({**described, "preset": "mine.yaml"}).experiment
 
 
@@ -332,7 +332,7 @@ def test_mistakes_in_naming_it_are_told(mirrored: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=told):
             plan(*recipes)
     axis = written(tmp_path / "mirrored.py", changed('"share", "share"', '"share", "shore"'))
-    with pytest.raises(InputError, match="has an axis of 'shore', which is no field"):
+    with pytest.raises(InputError, match="has an axis of 'shore', which is not a field"):
         _ = GRIDS[recipe_named(str(axis)).identity]
     with pytest.raises(InputError, match=r"'mirrored\.py@0123456789abcdef' is somebody's own"):
         _ = RECIPES["mirrored.py@0123456789abcdef"]
@@ -347,5 +347,5 @@ def test_labels_that_go_wrong_on_the_images_end_the_stage_in_a_line(
     labels = StoredImages(local_store, real.stages[0].digest, "train").labels[:3].tolist()
     text = changed(LABELS, seen.replace("REAL", f"np.array({labels})"))
     made = plan(written(tmp_path / "mirrored.py", text))
-    with pytest.raises(InputError, match=r"relabel returns the label 1\d, which is none of 0 to 9"):
+    with pytest.raises(InputError, match=r"relabel returns the label 1\d, which is not one of 0 to 9"):
         compute_all(made, local_store)

@@ -189,7 +189,7 @@ def test_rows_page_and_comparison_tell_them(local_store: Store) -> None:
     page = local_store.read(with_own.report.digest, "report.html").decode()
     assert re.search(r"only:\s+mislabeled:\s+target:\s+model: mlp", page)
     found = compare(local_store, without.report.digest, with_own.report.digest)
-    assert {change.field: change.second for change in found.changes} == {
+    assert {change.field: change.values[1] for change in found.changes} == {
         "target.model": ("cnn", "mlp"),
         "weak_source.model": ("cnn", "mlp"),
     }

@@ -118,10 +118,10 @@ def test_what_a_person_means_is_taken_and_told(
 @pytest.mark.parametrize(
     ("places", "problem"),
     [
-        (["train", "val"], "named as splits where classes are looked for: train, val"),
+        (["train", "val"], "named as splits in the place of classes: train, val"),
         (["Training", "Testing", "Validation"], "named as splits"),
         (["images/train", "images/val"], "named as splits"),
-        (["cat", "dog", "test"], "named as splits where classes are looked for: test"),
+        (["cat", "dog", "test"], "named as splits in the place of classes: test"),
         (under("test"), "no train/ with a folder a class"),
         (["seg_train", "seg_test"], "look like splits, not classes"),
         (["trainA", "trainB", "testA", "testB"], "look like splits, not classes"),
@@ -322,6 +322,6 @@ def test_a_file_that_is_no_picture_is_refused_by_what_it_is(
 ) -> None:
     spec = write(tmp_path, *under("."))
     (tmp_path / "dog" / "1.png").write_bytes(content)
-    with pytest.raises(InputError, match=r"dog/1\.png' is no readable picture") as refused:
+    with pytest.raises(InputError, match=r"dog/1\.png' is not a readable picture") as refused:
         found(spec)
     assert problem in str(refused.value)

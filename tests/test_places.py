@@ -190,9 +190,9 @@ def test_uris_mean_what_they_say(uri: str, root: str) -> None:
     ],
 )
 def test_what_is_no_place_is_refused_in_one_line(named: str) -> None:
-    with pytest.raises(InputError, match="is no usable URI"):
+    with pytest.raises(InputError, match="is not a usable URI"):
         Store(named)
-    with pytest.raises(InputError, match="is no usable URI"):
+    with pytest.raises(InputError, match="is not a usable URI"):
         Destination(named)
 
 
@@ -208,7 +208,7 @@ def test_relative_uris_of_this_machine_are_read(tmp_path: Path, monkeypatch: pyt
     ("named", "problem"),
     [
         ("/", "whole file system"),
-        ("/dev/null", "is no folder|cannot be written"),
+        ("/dev/null", "is not a folder|cannot be written"),
         ("memory://x", "one process"),
     ],
 )
@@ -216,7 +216,7 @@ def test_what_can_be_no_store_is_told(named: str, problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         Store(named).check_writable()
     if named == "/dev/null":
-        with pytest.raises(InputError, match="is no folder"):
+        with pytest.raises(InputError, match="is not a folder"):
             Store(named).check_readable()
 
 

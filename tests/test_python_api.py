@@ -101,7 +101,7 @@ def test_what_cannot_be_is_refused_before_anything_starts(tmp_path: Path) -> Non
     store = str(tmp_path / "store")
     for settings, problem in (
         ({"attack.epz": 1}, r"attack\.epz: 1 is given to a field that does not exist; did you mean eps"),
-        ({"attack.eps": object()}, r"attack\.eps: .* is no plain value"),
+        ({"attack.eps": object()}, r"attack\.eps: .* is not a plain value"),
         ({"recipes": ["d_rnd"]}, "did you mean d_rand"),
     ):
         with pytest.raises(InputError, match=problem):

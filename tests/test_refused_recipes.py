@@ -16,7 +16,7 @@ REFUSED = [
     ("mirrored.py", "import nowhere_at_all\n", r"ModuleNotFoundError.*\(mirrored.py, line 1\)"),
     ("clean.py", changed('"mirrored"', '"clean"'), "has the name of a recipe of advfeat"),
     ("other.py", MIRRORED, "calls its recipe 'mirrored'; name it 'other'"),
-    ("Mirrored.py", MIRRORED, "is no recipe's name"),
+    ("Mirrored.py", MIRRORED, "is not a recipe's name"),
     ("mirrored.py", changed("default=1, ", ""), "has no default for its setting share"),
     ("mirrored.py", changed("note: str", "seeds: str"), "has a setting seeds, which is another one"),
     ("mirrored.py", changed("settings=Settings", "settings=dict"), "has settings of"),
@@ -26,8 +26,8 @@ REFUSED = [
         r"relabel returns float64, not whole numbers \(mirrored.py, line 20\)",
     ),
     ("mirrored.py", changed(LABELS, "given.labels[1:]"), "relabel returns 63 labels, not one for each of 64"),
-    ("mirrored.py", changed(LABELS, "given.labels + 1"), "the label 10, which is none of 0 to 9"),
-    ("mirrored.py", changed(LABELS, "given.labels - 2"), "the label -2, which is none of 0 to 9"),
+    ("mirrored.py", changed(LABELS, "given.labels + 1"), "the label 10, which is not one of 0 to 9"),
+    ("mirrored.py", changed(LABELS, "given.labels - 2"), "the label -2, which is not one of 0 to 9"),
     ("mirrored.py", changed(LABELS, "list(given.labels)"), "relabel returns list, not an array"),
     ("mirrored.py", changed(LABELS, "given.labelz"), r"AttributeError.*\(mirrored.py, line 22\)"),
     ("mirrored.py", changed(LABELS, "given.predictions()"), "asks for a source model's probabilities"),
@@ -107,8 +107,8 @@ def test_axes_that_would_take_the_place_of_others_are_refused(tmp_path: Path) ->
     for name, field, told in (
         ("seeds", "share", "has an axis 'seeds', and so has its grid"),
         ("target_epochs", "share", "has an axis 'target_epochs', and so has its grid"),
-        ("my share", "share", "which is no name"),
-        ("share", "seeds", "which is no single number or text"),
+        ("my share", "share", "which is not a name"),
+        ("share", "seeds", "which is not a single number or text"),
     ):
         text = changed('"share", "share"', f'"{name}", "{field}"')
         identity = recipe_named(str(written(tmp_path / "mirrored.py", text))).identity

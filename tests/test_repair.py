@@ -121,8 +121,8 @@ def test_a_folder_in_a_files_place_is_repaired_like_other_damage(
     assert (code, lines[-1]) == (1, f"{len(plan.stages)} artifacts read, 2 damaged")
     told = [line for line in lines if line.startswith("DAMAGED")]
     assert sorted(told) == [
-        "DAMAGED  manifest.json is no regular file",
-        f"DAMAGED  {payload.name} is no regular file",
+        "DAMAGED  manifest.json is not a regular file",
+        f"DAMAGED  {payload.name} is not a regular file",
     ]
     code, lines = verify(damaged_store, "--repair")
     assert code == 0, lines
@@ -175,7 +175,7 @@ def garbled_plan(store: Store, plan: Plan) -> None:
     [
         (no_plans, "no run's plan says where its images came from"),
         (other_images, "holds other images now"),
-        (images_away, "'folder:/nowhere' is no folder"),
+        (images_away, "'folder:/nowhere' is not a folder"),
         (garbled_plan, "source: Input should be a valid string"),
     ],
 )

@@ -81,7 +81,7 @@ def test_pictures_that_are_not_drawn_are_not_opened(tmp_path: Path) -> None:
     assert data.open_source(spec).identity() == identity
     again = data.load(spec)
     assert np.array_equal(again.train.images, drawn.train.images)
-    with pytest.raises(InputError, match="is no readable picture"):
+    with pytest.raises(InputError, match="is not a readable picture"):
         data.load(spec.model_copy(update={"train_size": None}))
 
 

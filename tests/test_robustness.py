@@ -140,7 +140,7 @@ def test_a_report_has_autoattack_in_each_ball(tmp_path: Path) -> None:
 def test_what_autoattack_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = torch.rand(2, 1, 8, 8), np.array([0, 1])
     model = build("mlp", width=4, image_shape=(1, 8, 8), classes=3)
-    with pytest.raises(InputError, match="norm: 'l0' is none that AutoAttack knows"):
+    with pytest.raises(InputError, match="norm: 'l0' is not known to AutoAttack"):
         autoattack_accuracy(model, images, labels, "l0", 3, 0)
     monkeypatch.setitem(sys.modules, "pyautoattack", None)
     with pytest.raises(InputError, match=r"pip install -c constraints\.txt -e '\.\[autoattack\]'"):

@@ -1,4 +1,4 @@
-"""What a store tells of the runs that used it, and how two of them compare."""
+"""What a store tells of the runs that used it, and how they compare."""
 
 import json
 import time
@@ -90,7 +90,7 @@ def test_names_that_lead_to_no_report_are_refused_in_a_line(local_store: Store) 
 def test_a_record_says_how_a_run_ended(local_store: Store, end: BaseException | None, state: str) -> None:
     first, last = (Stage(kind="report", title=title, parameters={"title": title}) for title in "ab")
     try:
-        with recorded(local_store, "d_det", "a grid", [first]) as recording:
+        with recorded(local_store, "d_det", "a grid", [first], run="aa-1", note="for the paper") as recording:
             (begun,) = read_records(local_store)
             assert begun.state == "running"
             assert read_plan(local_store, begun.run) == (first,)
@@ -101,7 +101,7 @@ def test_a_record_says_how_a_run_ended(local_store: Store, end: BaseException | 
     except (RunCancelledError, ValueError, KeyboardInterrupt):
         assert end is not None
     (ended,) = read_records(local_store)
-    assert (ended.state, ended.report) == (state, "f" * 64)
+    assert (ended.state, ended.report, ended.note) == (state, "f" * 64, "for the paper")
     assert ended.stages == StageCounts(total=4, computed=1, cached=3)
     assert ended.seconds is not None
     assert read_plan(local_store, ended.run) == (first, last)
@@ -122,24 +122,36 @@ def test_two_grids_side_by_side(local_store: Store) -> None:
     first = report_of_grid(local_store, "eps=[0.5,1.5]", "seeds=[0,1]")
     second = report_of_grid(local_store, "eps=[1.5]", "seeds=[0,1]", "target.label_smoothing=0.2")
     found = compare(local_store, first.digest, second.digest)
-    assert {change.field: (change.first, change.second) for change in found.changes} == {
+    assert {change.field: change.values for change in found.changes} == {
         "target.label_smoothing": (("0.0",), ("0.2",)),
         "attack.eps": (("0.5", "1.5"), ("1.5",)),
     }
-    alone, both = found.differences
-    assert (alone.place, alone.second, alone.difference) == ({"eps": 0.5}, None, None)
+    alone, both = found.places
+    (other,) = alone.others
+    assert (alone.place, other.side, other.difference) == ({"eps": 0.5}, None, None)
     assert both.place == {"eps": 1.5}
+    (other,) = both.others
     assert both.first is not None
-    assert both.second is not None
-    pairs = [(both.first.accuracies[seed], both.second.accuracies[seed]) for seed in (0, 1)]
+    assert other.side is not None
+    assert other.difference is not None
+    pairs = [(both.first.accuracies[seed], other.side.accuracies[seed]) for seed in (0, 1)]
     differences = [after - before for before, after in pairs]
-    assert both.difference == pytest.approx(np.mean(differences))
+    assert other.difference == pytest.approx(np.mean(differences))
     half = stats.t.ppf(0.975, 1) * np.std(differences, ddof=1) / 2**0.5
-    assert both.ci95 == pytest.approx((both.difference - half, both.difference + half))
+    assert other.ci95 == pytest.approx((other.difference - half, other.difference + half))
+
+    three = compare(local_store, first.digest, second.digest, first.digest)
+    assert [[each.difference for each in place.others] for place in three.places] == [
+        [None, 0.0],
+        [other.difference, 0.0],
+    ]
+    assert [change.values[0] == change.values[2] != change.values[1] for change in three.changes] == [
+        True
+    ] * 2
 
     same = compare(local_store, first.digest, first.digest)
     assert same.changes == ()
-    assert [entry.difference for entry in same.differences] == [0, 0]
+    assert [place.others[0].difference for place in same.places] == [0, 0]
 
 
 def test_an_experiment_beside_a_grid(local_store: Store) -> None:
@@ -150,12 +162,12 @@ def test_an_experiment_beside_a_grid(local_store: Store) -> None:
     grid = report_of_grid(local_store, "eps=[0.5,1.5]", "seeds=[3]")
     found = {
         (entry.recipe, entry.place["eps"]): entry
-        for entry in compare(local_store, plan.report.digest, grid.digest).differences
+        for entry in compare(local_store, plan.report.digest, grid.digest).places
     }
     assert found.keys() == {("clean", 0.5), ("d_det", 0.5), ("d_det", 1.5)}
-    assert found["d_det", 0.5].difference == 0
-    assert found["d_det", 0.5].ci95 is None
-    assert found["clean", 0.5].second is None
+    (same,), (missing,) = found["d_det", 0.5].others, found["clean", 0.5].others
+    assert (same.difference, same.ci95) == (0, None)
+    assert missing.side is None
 
 
 @given(st.integers(0, 100), st.integers(1, 100))

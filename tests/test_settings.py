@@ -203,7 +203,7 @@ def test_dotted_names_in_a_file_are_told_how_they_are_written_there(tmp_path: Pa
 
 def test_settings_of_python_are_a_dictionary() -> None:
     given: Any = ["attack.eps=1"]
-    with pytest.raises(InputError, match=r"settings: .* is no dictionary"):
+    with pytest.raises(InputError, match=r"settings: .* is not a dictionary"):
         _assignments(given)
 
 

@@ -126,7 +126,7 @@ def test_a_folder_in_a_files_place_is_damage_and_makes_room(
     path.mkdir()
     if holds == "a file":
         (path / "mine.txt").write_text("mine")
-    told = f"{path.name} is no regular file"
+    told = f"{path.name} is not a regular file"
     assert local_store.verify(STAGE.digest) == told
     assert local_store.state(STAGE.digest) == (None, f"damaged: {told}")
     with pytest.raises(DamagedArtifactError, match=f"^{re.escape(told)}$"):

@@ -203,7 +203,7 @@ def test_validation_stands_in_where_no_test_image_is_labelled(
     assert data.told(wanted) == (
         "leaves out validation, as there is a labelled test split"
         if test == "labelled"
-        else f"{NO_TEST}: validation stands in",
+        else f"{NO_TEST}: validation takes its place",
     )
 
 
@@ -216,7 +216,7 @@ def test_the_choice_is_told_when_a_run_is_planned(tmp_path: Path, caplog: pytest
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 3
     assert f"{NO_TEST}: a share of the training images is held out" in told[0]
-    assert "has labels with gaps, which are numbered anew from 0; the 3 classes keep their names" in told[1]
+    assert "has labels with gaps, which are renumbered from 0; the 3 classes keep their names" in told[1]
     assert told[2].endswith(": more.parquet")
     left_out = found(load_experiment("digits", wanted).data).left_out
     assert left_out["hidden, or named with an underscore"] == ["._train-0.parquet"]
@@ -263,14 +263,14 @@ def test_an_identity_says_that_labels_were_renumbered(tmp_path: Path) -> None:
         (["cat"] * 3 + ["dog"] * 3, LABELS[6:], "has numbers for labels in test, names in train"),
         (LABELS[:6], ["cat"] * 6, "has names for labels in test, numbers in train"),
         (pa.nulls(6), LABELS[6:], "has no image with a label"),
-        (LABELS[:6] / 2, LABELS[6:], "has labels that are no whole numbers"),
+        (LABELS[:6] / 2, LABELS[6:], "has labels that are not whole numbers"),
         ([1e30] * 6, LABELS[6:], "no whole numbers, or of more than 64 bits"),
         (pa.array([2**63] * 6, pa.uint64()), LABELS[6:], "no whole numbers, or of more than 64 bits"),
         (LABELS[:6] + 2_119_789, LABELS[6:], "has label 2119791 outside the classes 0 to 99999"),
-        (LABELS[:6] // 2 * 2 - 1, LABELS[6:], "has images of one class alone, 1"),
+        (LABELS[:6] // 2 * 2 - 1, LABELS[6:], "has images of only one class, 1"),
         (["", "cat"] * 3, ["cat"] * 6, "has labels of empty text"),
         (LABELS[:6] - 5, LABELS[6:], "has label -5 outside the classes"),
-        ([b"\xff"] * 6, LABELS[6:], "has bytes for labels that are no text"),
+        ([b"\xff"] * 6, LABELS[6:], "has bytes for labels that are not text"),
     ],
 )
 def test_labels_that_do_not_go_together(train: Any, test: Any, problem: str, tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ FLAT = IMAGES.reshape(ROWS, -1)
         (pa.array(FLAT.tolist()), "has lists of 105 numbers for images, no encoded pictures and no shape"),
         (pa.array((IMAGES // 2).tolist()), "do not tell what is white"),
         (pa.array((IMAGES > 128).astype(int).tolist(), NESTED), "uint8 from 0 to 1, which do not tell"),
-        (pa.array(((IMAGES / 127.5) - 1).tolist()), "from -1 to 1, which do not tell what is white"),
+        (pa.array(((IMAGES / 127.5) - 1).tolist()), "from -1 to 1, so the value for white is unknown"),
         (pa.array(np.where(IMAGES > 250, np.nan, IMAGES / 255).tolist()), "NaN or infinite"),
         (pa.array(IMAGES[:, :3, :3].tolist()), r"has images of shape \(12, 3, 3, 3\)"),
         (pa.array(["picture.png"] * ROWS), "has string for images in image, no encoded pictures"),
@@ -418,7 +418,7 @@ def test_labels_of_a_finished_set_are_the_classes_that_are_called_so(tmp_path: P
         assert labels.to_pylist() == LABELS.tolist()
     assert describe(f"parquet:{tmp_path}/names.parquet").numbers_among(NAMES) is None
     for name, problem in (
-        ("others", "has labels that are no classes of the data: cow"),
+        ("others", "has labels that are not classes of the data: cow"),
         ("missing", "1 rows"),
     ):
         given = [

@@ -299,9 +299,9 @@ def nobody() -> str:
         (
             "mlfow:http://127.0.0.1",
             {},
-            "'mlfow:http://127.0.0.1' names no tool with a place; give mlflow:URI",
+            "'mlfow:http://127.0.0.1' does not name a tool and a place; give mlflow:URI",
         ),
-        ("wandb:", {}, "names no tool with a place"),
+        ("wandb:", {}, "does not name a tool and a place"),
         ("mlflow:NOBODY", {}, r"'mlflow:http://…@127.0.0.1:\d+' cannot be used \(API request .*; start the"),
         ("mlflow:ftp://127.0.0.1", {}, "cannot be used .*; start the server, or name another URI"),
         ("tensorboard:s3://bucket/folder", {}, "does not lie on this machine.*name a folder"),
@@ -311,7 +311,7 @@ def nobody() -> str:
         (
             "wandb:errors",
             {"WANDB_BASE_URL": "NOBODY", "WANDB_API_KEY": "0" * 40, "WANDB_HTTP_TIMEOUT": "1"},
-            "cannot be used .*; mend that, or set WANDB_MODE=offline",
+            "cannot be used .*; correct that, or set WANDB_MODE=offline",
         ),
         ("wandb:no#project", {"WANDB_MODE": "offline"}, "cannot be used .*no#project"),
     ],

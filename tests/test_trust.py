@@ -346,11 +346,11 @@ def test_what_stands_in_place_of_a_manifest_or_a_folder_is_told(local_store: Sto
     folder = payload.parent
     (folder / "manifest.json").unlink()
     (folder / "manifest.json").mkdir()
-    assert "manifest.json is no regular file" in str(local_store.verify(digest))
+    assert "manifest.json is not a regular file" in str(local_store.verify(digest))
     assert list(local_store.manifests()) == []
     folder.rename(folder.with_name("away"))
     folder.write_bytes(b"")
-    assert "is no folder" in str(local_store.verify(digest))
+    assert "is not a folder" in str(local_store.verify(digest))
 
 
 @pytest.mark.parametrize("promised", [MANY, 1 << 59])

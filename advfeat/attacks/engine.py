@@ -215,7 +215,7 @@ def _copied(model: nn.Module) -> nn.Module:
     own = {id(tensor) for tensor in chain(model.parameters(), model.buffers())}
     if not own.isdisjoint(map(id, chain(network.parameters(), network.buffers()))):
         name = type(model).__name__
-        raise InputError("model", name, "shares its weights with its copies", "mend its __deepcopy__")
+        raise InputError("model", name, "shares its weights with its copies", "correct its __deepcopy__")
     evaluated(network)
     for parameter in network.parameters():
         parameter.requires_grad_(False)
@@ -271,7 +271,7 @@ def _activation_bytes(model: nn.Module, image: Tensor) -> int:
         saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    own = chain(model.parameters(), model.buffers())  # a state may hold what is no tensor
+    own = chain(model.parameters(), model.buffers())  # a state may hold what is not a tensor
     weights = {tensor.untyped_storage().data_ptr() for tensor in own}
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with plainly(model), torch.enable_grad(), hooks:

@@ -29,7 +29,7 @@ def _read(name: str, values: Given) -> Tensor:
     try:
         tensor = _as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
-        problem = f"is no tensor ({first_line(error)})"
+        problem = f"is not a tensor ({first_line(error)})"
         raise InputError(name, type(values).__name__, problem, "give a tensor or a NumPy array") from error
     if tensor.is_meta or tensor.layout != torch.strided:
         kind = "meta" if tensor.is_meta else str(tensor.layout).removeprefix("torch.")

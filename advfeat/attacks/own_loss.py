@@ -58,15 +58,16 @@ def own_loss(name: str) -> Any:
     if not isinstance(values, Tensor) or values.shape != (_IMAGES,) or not values.is_floating_point():
         shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
         raise refused(
-            f"returns {shape} for {_IMAGES} images", "return a value an image (N,), as by reduction='none'"
+            f"returns {shape} for {_IMAGES} images",
+            "return one value per image (N,), as with reduction='none'",
         )
     if not values.isfinite().all():
-        raise refused("returns values that are not finite", "mend it")
+        raise refused("returns values that are not finite", "correct it")
     if not values.requires_grad:
-        raise refused("lets no gradient through to the logits", "leave out what detaches or rounds them")
+        raise refused("passes no gradient on to the logits", "remove what detaches or rounds them")
     (gradient,) = torch.autograd.grad(values[0], logits, allow_unused=True)
     if gradient is None or not gradient[0].any():
-        raise refused("lets no gradient through to the logits", "leave out what detaches or rounds them")
+        raise refused("passes no gradient on to the logits", "remove what detaches or rounds them")
     if gradient[1:].any():
-        raise refused("mixes the images of a batch", "let each image's value depend on its own logits alone")
+        raise refused("mixes the images of a batch", "let each image's value depend only on its own logits")
     return loss

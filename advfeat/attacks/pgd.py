@@ -321,7 +321,7 @@ def check_classes(model: nn.Module, images: Tensor, labels: Tensor) -> int:
         raise InputError(
             "labels",
             lowest if lowest < 0 else highest,
-            f"is no class of a model that has {classes}",
+            f"is not a class of a model that has {classes}",
             TWO_OF_ONE if classes == 1 else f"give class numbers from 0 to {classes - 1}",
         )
     return classes

@@ -115,7 +115,7 @@ def _unsteadiness(model: nn.Module, probes: Tensor, logits: Tensor) -> str | Non
         again = _logits(model, probes)[1].detach().float()
     if _other_logits(again, logits, "fp32"):
         return "it gives other logits when it is asked again, from random numbers or a state that it keeps"
-    return "its logits of an image depend on the others of a batch, as where batch norm keeps no statistics"
+    return "the logits of an image depend on the rest of the batch, as when batch norm keeps no statistics"
 
 
 def _probes(images: Tensor) -> Tensor:

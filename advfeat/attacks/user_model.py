@@ -29,7 +29,7 @@ def attackable(model: Any) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         remedy = "wrap it in a torch.nn.Module whose forward calls it"
-        raise InputError("model", type(model).__name__, "is no torch.nn.Module", remedy)
+        raise InputError("model", type(model).__name__, "is not a torch.nn.Module", remedy)
     tensors = list(chain(model.parameters(), model.buffers()))
     if any(is_lazy(tensor) for tensor in tensors):
         raise InputError("model", _name(model), "has no weights yet", "show it one image first")
@@ -115,7 +115,7 @@ def differentiable_logits(model: nn.Module, images: Tensor) -> Tensor:
         raise InputError(
             "model",
             _name(model),
-            "lets no gradient through to its images",
+            "passes no gradient on to its images",
             "its forward must not detach, round or quantize them, nor run under no_grad; "
             "wrap one that does not",
         )

@@ -53,7 +53,7 @@ def innermost(error: BaseException) -> BaseException:
 def _of_ray(error: RayError) -> str:
     if isinstance(error, WorkerCrashedError):
         return (
-            "its worker was killed or crashed, most often by the system for want of memory, as dmesg tells; "
+            "its worker was killed or crashed, most often because memory ran out (see dmesg); "
             "use fewer workers or smaller batches"
         )
     if isinstance(error, OutOfMemoryError):

@@ -24,7 +24,7 @@ def _problem(name: str, given: str) -> str | None:
     if any(Path(folder).is_dir() for folder in folders):
         return None
     if name == _FOLDERS:
-        return "is no folder"
+        return "is not a folder"
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(given)
     except OSError as error:

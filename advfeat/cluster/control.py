@@ -206,7 +206,7 @@ def _delete(layout: Layout, delete: bool, say: Say) -> None:
     try:
         shutil.rmtree(layout.folder)
     except OSError as error:
-        problem = f"cannot be deleted whole ({first_line(error)})"
+        problem = f"cannot be deleted completely ({first_line(error)})"
         raise InputError("--delete", str(layout.folder), problem, "see who may write there") from None
     say(f"deleted {layout.folder}: artifacts, Prefect's database, credentials")
 

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from advfeat.cluster.environment import composed_environment, of_a_server
 from advfeat.cluster.private_files import private_folder, write_private
-from advfeat.cluster.sockets import socket_place
+from advfeat.cluster.run_folder import folder_of_run
 from advfeat.errors import ServerStartError
 
 HOME = Path(".advfeat")
@@ -159,23 +159,25 @@ def prefect_server(home: Path = HOME) -> Iterator[PrefectServer]:
             server.stop()
 
 
-def local_ray_arguments() -> dict[str, Any]:
-    """Make ``ray.init`` start a Ray on this machine's cores, and return what it is told.
-
-    Its nodes and workers share a token that nobody else knows, listen on the loopback interface alone,
-    and keep their sockets and logs where nobody else may look; raises ``ServerStartError`` if that
-    place is somebody else's.
-    """
+def prepare_local_ray() -> None:
+    """Let this process and what it starts know nothing but a Ray of this machine, with a token of its own."""
     forget_other_rays()
     os.environ |= RAY_SETTINGS
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     if "ray._raylet" in sys.modules:  # "ray" may be a name that stands for what is not loaded yet
         _read_ray_settings_again()
+
+
+def local_ray_arguments(folder: Path) -> dict[str, Any]:
+    """Return what ``ray.init`` is told to start a Ray on this machine's cores.
+
+    Its nodes and workers share a token that nobody else knows, listen on the loopback interface alone,
+    and keep their sockets and logs in ``folder``, which is for its owner alone.
+    """
+    prepare_local_ray()
     with _no_hints_for_notebooks():
         from advfeat.cluster.ray_job import OwnModules  # Ray reads those settings when it is imported
 
-    # Not below .advfeat: paths of sockets must be short. Ray itself lets everybody into its own folder.
-    folder = private_folder(socket_place() / f"advfeat-{os.getuid()}")
     return {
         "address": "local",  # never a cluster that happens to run on this machine
         "namespace": RAY_NAMESPACE,
@@ -184,7 +186,7 @@ def local_ray_arguments() -> dict[str, Any]:
         "include_dashboard": False,
         "logging_level": logging.ERROR,
         "log_to_driver": False,
-        "_temp_dir": str(folder / "ray"),
+        "_temp_dir": str(folder / "ray"),  # Ray itself lets everybody into it
         "job_config": OwnModules(),
     }
 
@@ -221,16 +223,22 @@ def _read_ray_settings_again() -> None:
 
 @contextlib.contextmanager
 def local_ray() -> Iterator[None]:
-    """Start a Ray on this machine's cores and end it at the end; see ``local_ray_arguments``."""
-    arguments = local_ray_arguments()
-    import ray
+    """Start a Ray on this machine's cores and end it at the end; see ``local_ray_arguments``.
 
-    with composed_environment():
-        ray.init(**arguments)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    Its temporary files, and those of its workers, are gone then.
+    """
+    with folder_of_run() as folder:
+        arguments = local_ray_arguments(folder)
+        import ray
+
+        with composed_environment():
+            os.environ["TMPDIR"] = str(folder)  # what a worker that is killed has begun is gone with it
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(HOME.resolve() / "compiled"))
+            ray.init(**arguments)
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def usable_cores() -> int:

@@ -92,7 +92,7 @@ def label_numbers(column: pa.Array, refused: Refusal) -> NDArray[np.int64]:
     try:
         numbers = plain.cast(pa.int64())
     except pa.ArrowInvalid as error:
-        raise refused("has labels that are no whole numbers, or of more than 64 bits") from error
+        raise refused("has labels that are not whole numbers, or of more than 64 bits") from error
     values: NDArray[np.int64] = pc.fill_null(numbers, UNLABELLED).to_numpy()
     return values
 
@@ -128,7 +128,7 @@ class TextLabels:
         try:
             text = name.decode() if isinstance(name, bytes) else name
         except UnicodeDecodeError as error:
-            raise self._refused("has bytes for labels that are no text") from error
+            raise self._refused("has bytes for labels that are not text") from error
         if not text:
             raise self._refused("has labels of empty text: name the class, or give null for no label")
         number = self._numbers.setdefault(text, len(self._numbers))

@@ -127,5 +127,5 @@ def _explained(name: str) -> Iterator[None]:
         yield
     except PictureError as error:
         raise InputError(
-            "data.source", name, f"is no readable picture ({error})", "remove or mend it"
+            "data.source", name, f"is not a readable picture ({error})", "remove or replace it"
         ) from error

@@ -29,7 +29,7 @@ class FolderSource:
         self.spec = spec
         self._error = refusal(
             spec,
-            "give a folder with one folder of pictures a class, perhaps below train/ and test/",
+            "give a folder with one folder of pictures per class, optionally below train/ and test/",
         )
         with explained(self._error):
             self.folder = local_path(location)
@@ -98,7 +98,7 @@ class FolderSource:
     @cached_property
     def _tree(self) -> PictureTree:
         if not self.folder.is_dir():
-            raise self._error("is no folder")
+            raise self._error("is not a folder")
         with explained(self._error):
             return picture_tree(self.folder)
 

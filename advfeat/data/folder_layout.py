@@ -113,9 +113,9 @@ def _check_classes(classes: tuple[str, ...], tree: PictureTree, refused: Refusal
     splits = [name for name in classes if role_of(name)]
     is_vehicle = len(splits) == 1 and splits[0].casefold() == "train" and len(classes) > 2
     if splits and not is_vehicle:
-        problem = f"has folders named as splits where classes are looked for: {listed(splits)}"
+        problem = f"has folders named as splits in the place of classes: {listed(splits)}"
         if not any(role_of(name) == "train" for name in splits):
-            problem += ", and no train/ with a folder a class"
+            problem += ", and there is no train/ with class folders"
         raise refused(problem)
     if len(classes) < 2:
         problem = "has fewer than two class folders with pictures"
@@ -145,11 +145,11 @@ def _labelled_split(
         if len(others) > 1 or (others and len(found.classes) > 1):
             raise refused(f"has other classes in {name}/ than in the training split: {listed(others)}")
         if not found.classes or others:
-            told.append(f"leaves out {name}/, which has no folder a class")
+            told.append(f"leaves out {name}/, which has no class folders")
             continue
         chosen = found
         if role == "val":
-            told.append(f"has no labelled test split: {name}/ stands in for it")
+            told.append(f"has no labelled test split: {name}/ takes its place")
     return chosen
 
 

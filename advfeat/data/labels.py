@@ -54,7 +54,7 @@ def labelled_splits(given: Mapping[str, Callable[[], GivenLabels]], refused: Ref
     """Choose the splits and number their labels.
 
     ``given`` has ``train`` with or without ``test`` and ``val``, or ``all``. Where no test image is
-    labelled, validation stands in; without one, a share of ``train`` is to be held out.
+    labelled, validation takes its place; without one, a share of ``train`` is to be held out.
     Raises ``InputError`` if a split has a class that no training image is of.
     """
     if "train" not in given:
@@ -67,7 +67,7 @@ def labelled_splits(given: Mapping[str, Callable[[], GivenLabels]], refused: Ref
     name, labels = test
     told = []
     if name == "val":
-        told.append("has no labelled test split: validation stands in")
+        told.append("has no labelled test split: validation takes its place")
     elif "val" in given:
         told.append("leaves out validation, as there is a labelled test split")
     return _numbered(["train", name], [given["train"](), labels], refused, told)
@@ -79,7 +79,7 @@ def array_labels(values: NDArray[Any], refused: Refusal, *, lowest: int = 0) -> 
         try:
             names, numbers = np.unique(values.astype(str), return_inverse=True)
         except UnicodeDecodeError as error:
-            raise refused("has bytes for labels that are no text") from error
+            raise refused("has bytes for labels that are not text") from error
         if "" in names:
             raise refused("has labels of empty text: name the class, or leave out what has none")
         return GivenLabels(numbers.reshape(-1).astype(np.int64), tuple(map(str, names)), of_text=True)
@@ -103,7 +103,7 @@ def _numbered(
         raise refused("names a class twice")
     classes = tuple(names[number] for number in train.used)
     if len(classes) < 2:
-        raise refused(f"has images of one class alone, {classes[0]} (labels of -1 are none)")
+        raise refused(f"has images of only one class, {classes[0]} (a label of -1 means none)")
     labels = []
     for split, each in zip(splits, given, strict=True):
         if each.of_text and not train.names:
@@ -125,5 +125,5 @@ def _numbered(
     )
     if has_gaps:
         kept = f"{len(classes)} classes keep their names: {listed(classes)}"
-        told.append(f"has labels with gaps, which are numbered anew from 0; the {kept}")
+        told.append(f"has labels with gaps, which are renumbered from 0; the {kept}")
     return LabelledSplits(tuple(splits), tuple(labels), classes, renumbered, tuple(told))

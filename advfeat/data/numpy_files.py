@@ -35,7 +35,7 @@ class NumpyFiles:
     @cached_property
     def names(self) -> frozenset[str]:
         """The names of all arrays."""
-        with explained(self._refused, "is no .npz that can be read" if self._is_npz else "cannot be read"):
+        with explained(self._refused, "is not a readable .npz" if self._is_npz else "cannot be read"):
             if self._is_npz:
                 with self._fs.open(self._root, "rb") as file, zipfile.ZipFile(file) as archive:
                     members = archive.namelist()
@@ -64,7 +64,7 @@ class NumpyFiles:
         if hollow.dtype.hasobject:
             raise self._refused(f"has Python objects in {name}, which only code reads: save numbers or text")
         if not self._is_npz and self._place.is_local:
-            with explained(self._refused, f"holds no whole {name}.npy"):
+            with explained(self._refused, f"holds no complete {name}.npy"):
                 mapped: NDArray[Any] = np.load(self._path(name), mmap_mode="r", allow_pickle=False)
                 return mapped
         wanted = hollow.nbytes
@@ -90,7 +90,7 @@ class NumpyFiles:
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[IO[bytes]]:
-        with explained(self._refused, f"holds no whole {name}.npy"):
+        with explained(self._refused, f"holds no complete {name}.npy"):
             if self._is_npz:
                 with (
                     self._fs.open(self._root, "rb") as file,

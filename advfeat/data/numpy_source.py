@@ -123,7 +123,7 @@ class NumpySource:
         for field, name in self.spec.columns.items():
             raise InputError(f"data.{field}", name, "leads to no images with labels", f"there are {there}")
         raise self._error(
-            "lacks the arrays that are looked for (data.image_column and data.label_column name others); "
+            "lacks arrays of the usual names (data.image_column and data.label_column name others); "
             f"it has {there}"
         )
 

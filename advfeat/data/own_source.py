@@ -124,7 +124,7 @@ class OwnSource:
         try:
             return place_of(self.spec.root).uri
         except (ValueError, ImportError) as error:
-            problem = f"is no place ({first_line(error)})"
+            problem = f"is not a place ({first_line(error)})"
             raise InputError("data.root", self.spec.root, problem, "name a folder or a URI") from None
 
     @property

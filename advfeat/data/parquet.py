@@ -31,7 +31,7 @@ class ParquetSource:
         self.spec = spec
         self._error = refusal(
             spec,
-            "give whole Parquet files with an image and a label column (Hugging Face image layout)",
+            "give complete Parquet files with an image and a label column (Hugging Face image layout)",
         )
         with explained(self._error):
             self._place = place_of(location)
@@ -79,7 +79,7 @@ class ParquetSource:
         told = [*self._first.told, *self._chosen.told]
         told += [line for name in self._chosen.names for line in self._found.told.get(name, ())]
         if odd := self._found.of_no_split:
-            told.append(f"has files that tell no split, which are left out: {listed(odd, 8)}")
+            told.append(f"has files that name no split, which are left out: {listed(odd, 8)}")
         of_dark = told_of_dark(self.splits().train) if self._first.holds_pictures else self._range.told
         return (*told, *of_dark)
 

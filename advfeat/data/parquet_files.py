@@ -237,7 +237,7 @@ class ParquetFiles:
             return found
         there = listed(schema.names, 8)
         if named is not None:
-            problem = f"is no column of {self.files[0]}"
+            problem = f"is not a column of {self.files[0]}"
             raise InputError(f"data.{what}_column", named, problem, f"there are {there}")
         hint = f" (data.{what}_column names another)" if self._can_be_named else ""
         raise self._refused(f"has no column {' or '.join(usual[:2])}{hint}; it has {there}")

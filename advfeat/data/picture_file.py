@@ -119,7 +119,7 @@ def _most(picture: Image.Image) -> int | None:
         return 65535  # which PNG holds, and to which Pillow scales PPM
     if picture.mode in ("I", "F") or _tiff_tag(picture, _SAMPLE_FORMAT, 1) == _SIGNED:
         kind = "floats" if picture.mode == "F" else "signed or 32-bit integers"
-        raise PictureError(f"its values are {kind}, whose range nothing tells: write it with 8 or 16 bits")
+        raise PictureError(f"its values are {kind}, whose range is unknown: write it with 8 or 16 bits")
     return None
 
 

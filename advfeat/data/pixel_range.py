@@ -163,6 +163,6 @@ def _white(lowest: float, highest: float, kind: np.dtype[np.generic], refused: R
         slack = 0.0 if kind.kind in "ui" else white * _ROUNDING
         if lowest >= -slack and white / 2 < highest <= white + slack:
             return white
-    told = f"has pixels of type {kind} from {lowest:.4g} to {highest:.4g}, which do not tell what is white"
+    told = f"has pixels of type {kind} from {lowest:.4g} to {highest:.4g}, so the value for white is unknown"
     is_mask = kind.kind in "ui" and (lowest, highest) == (0, 1)
-    raise refused(f"{told} (0 and 255 do, or bool)" if is_mask else told)
+    raise refused(f"{told} (use 0 and 255, or bool)" if is_mask else told)

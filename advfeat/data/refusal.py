@@ -38,7 +38,9 @@ def checked_labels(
 ) -> NDArray[np.int64]:
     """Return integers (N,) or (N, 1) from ``lowest`` to below ``classes``, if given, as int64 (N,)."""
     if values.dtype.kind not in "iu" or values.ndim == 0 or values.size != len(values):
-        raise refused(f"has labels of type {values.dtype} and shape {values.shape}, not one integer an image")
+        raise refused(
+            f"has labels of type {values.dtype} and shape {values.shape}, not one integer per image"
+        )
     if not len(values):
         raise refused("holds no images")
     smallest, highest, upper = int(values.min()), int(values.max()), (classes or MOST_CLASSES) - 1

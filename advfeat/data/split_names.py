@@ -29,7 +29,7 @@ _JOINED = re.compile(rf"({_ONE})({_OTHER})|({_OTHER})({_ONE})")
 
 
 def role_of(name: str) -> Role | None:
-    """Return which split a folder's name means; None if it is no name of a split."""
+    """Return which split a folder's name means; None if it is not a name of a split."""
     roles, others = _words(name)
     return roles.pop() if len(roles) == 1 and others <= _FILLERS else None
 

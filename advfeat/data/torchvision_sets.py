@@ -160,7 +160,9 @@ def _folder(named: str) -> Path:
     try:
         return local_path(named)
     except ValueError as error:
-        raise InputError("data.root", named, f"is no folder ({error})", "name one on this machine") from error
+        raise InputError(
+            "data.root", named, f"is not a folder ({error})", "name one on this machine"
+        ) from error
 
 
 def _unpacked(path: Path) -> bytes:

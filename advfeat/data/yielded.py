@@ -25,9 +25,9 @@ from advfeat.spec import DataSpec
 _MOST_IMAGES, _MOST_BYTES = 1024, 4 << 20
 """Of a piece."""
 
-_PAIRS = "yield pairs: an image and its label, or an array of images and one of as many labels"
+_PAIRS = "yield pairs: an image and its label, or an array of images and an array of as many labels"
 _IMAGES = "yield images H x W, or that with 1 or 3 channels before or after it, as uint8 or floats in [0, 1]"
-_LABELS = "yield whole numbers from 0, or names, one an image"
+_LABELS = "yield whole numbers from 0, or names, one per image"
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _until_it_fails(pairs: Iterator[Any], refused: Refused) -> Iterator[Any]:
     except InputError:
         raise
     except (Exception, SystemExit) as error:
-        raise refused(f"fails: {told_of(error)}", "mend it") from error
+        raise refused(f"fails: {told_of(error)}", "correct it") from error
 
 
 def _labels(value: Any, here: Refused) -> NDArray[Any]:
@@ -187,7 +187,7 @@ def _array(value: Any, what: str, refused: Refusal) -> NDArray[Any]:
     except (
         Exception
     ) as error:  # of lists of several lengths, sparse tensors, and whatever says it is an array
-        raise refused(f"yields {what} that are no array ({first_line(error)})") from error
+        raise refused(f"yields {what} that are not arrays ({first_line(error)})") from error
 
 
 def _with(here: Refused, remedy: str) -> Refusal:

@@ -66,7 +66,7 @@ def autoattack_accuracy(
     """
     if norm not in _AUTOATTACK_NORMS:
         known = ", ".join(_AUTOATTACK_NORMS)
-        raise InputError("norm", norm, "is none that AutoAttack knows", f"choose one of {known}")
+        raise InputError("norm", norm, "is not known to AutoAttack", f"choose one of {known}")
     try:
         from pyautoattack import AutoAttack
     except ImportError as error:

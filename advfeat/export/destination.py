@@ -28,13 +28,13 @@ class Destination:
         Files ``beside`` it, say README.md, are written to the folder too, and come to lie at PLACE.README.md.
         """
         self._refused = partial(_refused, str(named))
-        with explained(self._refused, "is no usable URI"):
+        with explained(self._refused, "is not a usable URI"):
             place = place_of(named)
         self.uri, self._fs, self._root, self._is_local = place.uri, place.fs, place.root, place.is_local
         self.name = self._root.rpartition("/")[2]
         self._beside = beside
         if beside and "/" not in self._root:
-            raise self._refused("is a whole bucket, beside which no card can lie")
+            raise self._refused("is a whole bucket, which leaves no place for the card next to it")
         with explained(self._refused):
             self._fs.invalidate_cache()
             occupied = self._is_occupied()
@@ -42,7 +42,7 @@ class Destination:
         if occupied:
             raise self._refused("is not empty")
         if taken:
-            raise self._refused(f"has the card of another beside it, {taken[0].rpartition('/')[2]}")
+            raise self._refused(f"has the card of another export next to it, {taken[0].rpartition('/')[2]}")
         if self._is_local and Path(self._root).is_mount():
             raise self._refused("is where a file system is mounted; no finished folder can take its place")
         with explained(self._refused, "cannot be written"):

@@ -45,7 +45,7 @@ def export(
     Raises ``InputError`` before anything is written, ``MissingArtifactError`` or ``DamagedArtifactError``.
     """
     if to not in FORMATS:
-        raise InputError("--to", to, "is no format", f"choose from {', '.join(FORMATS)}")
+        raise InputError("--to", to, "is not a format", f"choose from {', '.join(FORMATS)}")
     form = FORMATS[to]
     card = card_of(store, digest)
     chosen = _precision(card, to, form, precision)

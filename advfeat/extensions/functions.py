@@ -71,7 +71,7 @@ def read_code(named: str, refused: Refused) -> OwnFunction:
         raise refused(f"has {len(content):,} bytes", f"give a file of at most {_MOST_BYTES:,}")
     digits = hashlib.sha256(content).hexdigest()[:_DIGITS]
     if version is not None and version != digits:
-        raise refused(f"is another file now, {digits}", "bring back the one that is meant, or omit the @")
+        raise refused(f"has other content now, {digits}", "restore the one that you mean, or omit the @")
     own = OwnFunction(name=f"{path.name if _is_file(place) else place}:{function}@{digits}", text=text)
     provide([own])
     return own
@@ -113,7 +113,7 @@ def function_of(name: str) -> Callable[..., Any]:
     """Return a function by the name that ``read_function`` gave; raises ``InputError`` if there is none."""
     refused = _refusal("function", name)
     if name not in _PROVIDED:
-        raise refused("is not at hand", "name the file that it stands in, as the run did that used it")
+        raise refused("is not available here", "name the file that contains it, as the run did that used it")
     return _function(name, refused)
 
 
@@ -127,7 +127,7 @@ def called(function: Callable[..., Any], refused: Refused, given: Mapping[str, A
     except InputError:
         raise
     except (Exception, SystemExit) as error:
-        raise refused(f"fails: {told_of(error)}", "mend it") from error
+        raise refused(f"fails: {told_of(error)}", "correct it") from error
 
 
 _PROVIDED: dict[str, OwnFunction] = {}
@@ -145,7 +145,7 @@ def _file(place: str, refused: Refused) -> Path:
     except (ImportError, ValueError) as error:
         raise refused(f"cannot be imported ({first_line(error)})", "install it, or name a file") from None
     if found is None or found.origin is None or not _is_file(found.origin):
-        raise refused("is no module of Python that is installed here", "install it, or name a file")
+        raise refused("is not an installed module of Python", "install it, or name a file")
     return Path(found.origin)
 
 
@@ -170,7 +170,7 @@ def module_of(name: str, refused: Refused) -> ModuleType:
     try:
         return _module(name.rpartition(":")[0], name, _PROVIDED[name].text)
     except (Exception, SystemExit) as error:
-        remedy = "mend it; what it imports must be installed"
+        remedy = "correct it; what it imports must be installed"
         raise refused(f"cannot be run: {told_of(error)}", remedy) from error
 
 

@@ -74,7 +74,7 @@ def read_footer(file: BinaryIO) -> pq.FileMetaData:
         raise ValueError("it does not end as Parquet does: it is cut off, or something else")
     length = int.from_bytes(tail[-_END_BYTES : 4 - _END_BYTES], "little")
     if length > _MOST_BYTES:
-        raise ValueError(f"its footer is said to have {length:,} bytes, at most {_MOST_BYTES:,} are read")
+        raise ValueError(f"its footer claims {length:,} bytes, at most {_MOST_BYTES:,} are read")
     if length + _END_BYTES > len(tail):
         tail = _tail(file, size, length + _END_BYTES)
     metadata = pq.read_metadata(pa.BufferReader(tail))

@@ -144,7 +144,7 @@ def _path_of(scheme: str, rest: str) -> str:
     if scheme == "local":  # of fsspec alone, which quotes nothing
         return rest
     if (on_this_machine := _ON_THIS_MACHINE.fullmatch(rest)) is None:
-        raise ValueError(f"{rest.partition('/')[0]!r} would be a host: write file:///PATH, or the path alone")
+        raise ValueError(f"{rest.partition('/')[0]!r} would be a host: write file:///PATH, or only the path")
     return os.fsdecode(unquote_to_bytes(os.fsencode(on_this_machine[1] or rest)))
 
 
@@ -154,7 +154,7 @@ def _on_this_machine(path: str) -> Place:
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise ValueError("the name is no UTF-8 text") from None
+        raise ValueError("the name is not UTF-8 text") from None
     # Unlike Path's, it takes ~NAME of a user who is not there for a name, as a shell does.
     path = os.path.realpath(os.path.expanduser(path))  # noqa: PTH111
     return Place(path, fsspec.filesystem("file"), path)

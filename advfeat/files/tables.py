@@ -114,7 +114,7 @@ def int_array(table: pa.Table, column: str) -> NDArray[np.int64]:
     """
     values = _column(table, column)
     if not pa.types.is_integer(values.type) or values.null_count:
-        raise DamagedArtifactError(f"column {column} does not hold whole numbers alone")
+        raise DamagedArtifactError(f"column {column} does not hold only whole numbers")
     return np.array(values.to_numpy(), dtype=np.int64)
 
 

@@ -46,7 +46,7 @@ def examined(name: str, width: int, image_shape: tuple[int, ...], classes: int) 
         with torch.no_grad():
             again = model(images)
         if not torch.equal(logits, again):
-            raise refused("tells other logits each time in evaluation mode", "draw nothing at random there")
+            raise refused("returns other logits each time in evaluation mode", "draw nothing at random there")
         pixels = images.requires_grad_()
         (gradient,) = torch.autograd.grad(model(pixels).square().sum(), pixels, allow_unused=True)
     except InputError:
@@ -54,9 +54,9 @@ def examined(name: str, width: int, image_shape: tuple[int, ...], classes: int) 
     except (Exception, SystemExit) as error:
         channels, height, across = image_shape
         problem = f"fails on images of {channels} x {height} x {across}: {told_of(error)}"
-        raise refused(problem, "mend it, or set data.image_size") from error
+        raise refused(problem, "correct it, or set data.image_size") from error
     if gradient is None or not gradient.any():
-        raise refused("lets no gradient through to the images", "leave out what detaches or rounds them")
+        raise refused("passes no gradient on to the images", "remove what detaches or rounds them")
     return counter.get_total_flops() / _IMAGES
 
 
@@ -68,7 +68,7 @@ def _check_weights(model: nn.Module, other: nn.Module, refused: Any) -> None:
     check_alike(stored, model.state_dict())
     ours, theirs = model.state_dict(), other.state_dict()
     if ours.keys() != theirs.keys() or not all(torch.equal(ours[name], theirs[name]) for name in ours):
-        raise refused("begins with other weights each time", "draw them from torch's generator alone")
+        raise refused("starts with other weights each time", "draw them only from torch's default generator")
 
 
 def _check_logits(logits: Tensor, classes: int, refused: Any) -> None:
@@ -78,6 +78,6 @@ def _check_logits(logits: Tensor, classes: int, refused: Any) -> None:
         told = f"returns {tuple(logits.shape)} {logits.dtype} for {_IMAGES} images"
         raise refused(told, f"return logits (N, {classes}): it is given classes={classes}")
     if not logits.isfinite().all():
-        raise refused("returns logits that are not finite", "mend it")
+        raise refused("returns logits that are not finite", "correct it")
     if bool((logits >= 0).all()) and torch.allclose(logits.sum(1), torch.ones(_IMAGES), atol=1e-4):
         raise refused("returns probabilities", "leave out the softmax at its end: logits are wanted")

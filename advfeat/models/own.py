@@ -78,7 +78,7 @@ def _of_torchvision(name: str, wanted: str, image_shape: Sequence[int], classes:
 
     if wanted not in torchvision.models.list_models(module=torchvision.models):
         remedy = "see torchvision.models.list_models()"
-        raise InputError("model", name, "is none that torchvision has", remedy)
+        raise InputError("model", name, "is not a network of torchvision", remedy)
     # They return a tuple in training otherwise.
     without = {"aux_logits": False, "init_weights": True} if wanted in ("googlenet", "inception_v3") else {}
     network: nn.Module = torchvision.models.get_model(wanted, weights=None, num_classes=classes, **without)
@@ -107,7 +107,7 @@ def _of_timm(name: str, wanted: str, image_shape: Sequence[int], classes: int) -
     import timm
 
     if not timm.is_model(wanted):
-        raise InputError("model", name, "is none that timm has", "see timm.list_models()")
+        raise InputError("model", name, "is not a network of timm", "see timm.list_models()")
     channels, height, across = image_shape
     create = partial(timm.create_model, wanted, pretrained=False, in_chans=channels, num_classes=classes)
     try:

@@ -84,7 +84,7 @@ def read_weights(named: str) -> Weights:
     _PLACES[weights.name] = weights.uri
     if known and not weights.sha256.startswith(known[2]):
         problem = f"is another file now, {weights.name}"
-        raise InputError("weights", named, problem, "bring back the one that is meant, or omit the @")
+        raise InputError("weights", named, problem, "restore the one that you mean, or omit the @")
     return weights
 
 

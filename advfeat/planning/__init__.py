@@ -1,5 +1,6 @@
 """What is asked for -> the DAG of unique stages: files and forms, grids, specs, plans."""
 
+from advfeat.planning.changed import changed_settings
 from advfeat.planning.experiment import Experiment, RecipeName
 from advfeat.planning.experiment_file import (
     load_experiment,
@@ -31,6 +32,7 @@ __all__ = [
     "RecipeName",
     "build_grid_plan",
     "build_plan",
+    "changed_settings",
     "grid_report",
     "load_experiment",
     "load_grid",

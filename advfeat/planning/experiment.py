@@ -95,7 +95,7 @@ class SharedFields(Spec):
         description="the data sets to build and learn from",
     )
     seeds: tuple[Seed, ...] = Field(
-        default=(0, 1, 2), min_length=1, max_length=1000, description="one repetition a seed"
+        default=(0, 1, 2), min_length=1, max_length=1000, description="one repetition per seed"
     )
     shards: int | None = Field(
         default=None,
@@ -107,7 +107,7 @@ class SharedFields(Spec):
     only: dict[RecipeName, dict[str, Any]] = Field(
         default={},
         exclude_if=not_,  # an experiment without it has the digests that it always had
-        description="settings of one recipe alone, in place of those above: "
+        description="settings of one recipe only, instead of those above: "
         f"{{mislabeled: {{target: {{epochs: 50}}}}}}; any but {', '.join(OF_ALL_RECIPES[:-1])}",
     )
 

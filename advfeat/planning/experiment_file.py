@@ -107,7 +107,7 @@ def _read_fields(source: str) -> dict[str, Any]:
             content = read(file.read(MOST_CHARACTERS + 1))
     except (OSError, ValueError) as error:
         problem = " ".join(str(error).split())
-        raise InputError("file", source, f"cannot be read ({problem})", "mend the file") from None
+        raise InputError("file", source, f"cannot be read ({problem})", "correct the file") from None
     if not isinstance(content, dict):
         raise InputError("file", source, "holds no fields", "write 'name: value' lines")
     return _with_preset(content)
@@ -144,14 +144,14 @@ def parse_assignment(assignment: str, holds_text: Callable[[str], bool]) -> tupl
     """
     name, (_, equals, text) = assigned_field(assignment), assignment.partition("=")
     if not equals or not name:
-        raise InputError("--set", assignment, "is no assignment", "write --set field=value")
+        raise InputError("--set", assignment, "is not an assignment", "write --set field=value")
     try:
         if holds_text(name) and not _AS_YAML.match(text):
             check_text(text)
             return name, text.lstrip()
         return name, read_yaml(text)
     except ValueError as error:
-        problem = f"is no YAML value ({first_line(error)})"
+        problem = f"is not a YAML value ({first_line(error)})"
         raise InputError(name, text, problem, "write --set field=value") from None
 
 
@@ -180,7 +180,7 @@ def _assign(fields: dict[str, Any], name: str, value: Any) -> None:
     for parent in parents:
         inner = fields.setdefault(parent, {})
         if not isinstance(inner, dict):
-            raise InputError(name, value, f"is no field, {parent} holds a plain value", "mend the name")
+            raise InputError(name, value, f"is not a field, {parent} holds a plain value", "correct the name")
         fields = inner
     fields[last] = value
 
@@ -225,15 +225,15 @@ _PROBLEMS = {
     "less_than_equal": "is more than {le}",
     "finite_number": "is not finite",
     "too_short": "is empty, give at least one value: [A]",
-    "tuple_type": "is no list, write its values in brackets: [A, B]",
-    "int_type": "is no whole number",
-    "int_parsing": "is no whole number",
-    "int_from_float": "is no whole number",
-    "float_type": "is no number",
-    "float_parsing": "is no number",
+    "tuple_type": "is not a list, write its values in brackets: [A, B]",
+    "int_type": "is not a whole number",
+    "int_parsing": "is not a whole number",
+    "int_from_float": "is not a whole number",
+    "float_type": "is not a number",
+    "float_parsing": "is not a number",
     "model_type": "holds no fields",
     "dict_type": "holds no fields",
-    "string_type": "is no text",
+    "string_type": "is not text",
     "string_too_short": "is empty",
     "string_pattern_mismatch": "has none of the forms that are known",
     "value_error": "{error}",

@@ -39,7 +39,7 @@ class Grid(Spec):
     seeds: tuple[Seed, ...] = Field(
         default=(0, 1, 2),
         min_length=1,
-        description="one repetition a seed, whole numbers from 0; paired axes are repeated for each",
+        description="one repetition per seed, whole numbers from 0; paired axes are repeated for each",
         json_schema_extra=_at(60),
     )
     combine: Literal["product", "paired"] = Field(
@@ -153,7 +153,7 @@ def _form(recipe: Recipe[Any]) -> type[Grid]:
             default=("digits",),
             min_length=1,
             max_length=1,
-            description="plays no part",
+            description="not used",
             json_schema_extra=_at(0),
         )
         fields["data"] = (tuple[Literal["digits"], ...], of_no_part)
@@ -173,7 +173,7 @@ def _check_axes(recipe: Recipe[Any]) -> None:
     for axis in recipe.axes:
         if not axis.name.isidentifier():
             problem, remedy = (
-                f"has an axis {axis.name!r}, which is no name",
+                f"has an axis {axis.name!r}, which is not a name",
                 "use small letters, digits and _",
             )
         elif axis.name in (*Grid.model_fields, "seed") or names.count(axis.name) > 1:
@@ -194,14 +194,14 @@ def _type_of(field: str, recipe: Recipe[Any]) -> Any:
             model = inner
         found = model.model_fields[last]
     except (KeyError, AssertionError, ValueError):
-        problem = f"has an axis of {field!r}, which is no field of an experiment"
+        problem = f"has an axis of {field!r}, which is not a field of an experiment"
         raise InputError(
             "recipes", recipe.identity, problem, "name a field, its own or such as attack.eps"
         ) from None
     annotation = _without_none(found.annotation)
     kind = get_origin(annotation) or annotation
     if isinstance(kind, type) and not issubclass(kind, (bool, str, int, float, UnionType)):
-        problem = f"has an axis of {field!r}, which is no single number or text"
+        problem = f"has an axis of {field!r}, which is not a single number or text"
         raise InputError("recipes", recipe.identity, problem, "name a part of it, or another field")
     return Annotated[(annotation, *found.metadata)] if found.metadata else annotation
 

@@ -46,7 +46,7 @@ class Point(BaseModel):
     def experiment(self) -> Experiment:
         """The experiment itself; raises ``InputError`` if there can be none, or for files of any content."""
         if self._start not in preset_names():
-            raise InputError("preset", self._start, "is no preset", "run the grid again")
+            raise InputError("preset", self._start, "is not a preset", "run the grid again")
         naming = (each for each in self.assignments if assigned_field(each) in ("recipes", "only"))
         for assignment in naming:
             name, value = parse_assignment(assignment, lambda _: False)

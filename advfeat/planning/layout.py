@@ -496,7 +496,7 @@ def _check_autoattack(experiment: Experiment, image_shape: tuple[int, ...]) -> N
             field,
             True,
             f"needs four classes and five pixels a side, the images have {classes} and {_size(image_shape)}",
-            "leave it out; evaluation.attack alone does without",
+            "leave it out; evaluation.attack works without it",
         )
 
 

@@ -36,7 +36,7 @@ def check_recipes(experiment: Experiment, image_shape: tuple[int, ...], count: i
         if not recipe.own:
             continue
         if recipe.control is not None and recipe.control not in RECIPES and recipe.control not in names:
-            logger.warning("%s is held against %r, which is no recipe here", name, recipe.control)
+            logger.warning("%s has the control %r, which is not a recipe here", name, recipe.control)
         _check_at_hand(experiment, recipe)
         source = getattr(experiment, recipe.source) if recipe.source is not None else None
         own = experiment.own(recipe.settings)
@@ -65,7 +65,7 @@ def _check_at_hand(experiment: Experiment, recipe: Recipe[Any]) -> None:
     if recipe.dataset_of is None:
         return
     if recipe.dataset_of not in RECIPES:
-        problem = f"learns from the data set of {recipe.dataset_of!r}, which is no recipe here"
+        problem = f"learns from the data set of {recipe.dataset_of!r}, which is not a recipe here"
         raise _refused(recipe.identity, problem, f"name one of {', '.join(RECIPES)}")
     of = RECIPES[recipe.dataset_of]
     for name in ("source", "originals", "attacks", "guarded", "dataset_settings"):
@@ -91,11 +91,11 @@ def _try(
     given, again = (_given(name, own, source is not None, count, classes) for _ in range(2))
     labels = recipe.relabel(given)
     if not np.array_equal(labels, recipe.relabel(again)):
-        raise _refused(name, "labels the same images differently a second time", "draw from given.rng alone")
+        raise _refused(name, "labels the same images differently a second time", "draw only from given.rng")
     if recipe.sample is not None and not np.array_equal(
         recipe.sample(given, labels), recipe.sample(again, labels)
     ):
-        raise _refused(name, "samples other rows a second time", "draw from given.rng alone")
+        raise _refused(name, "samples other rows a second time", "draw only from given.rng")
     recipe.in_words(own)
     if recipe.drawn is not None:
         drawn, other = (recipe.drawn(own, image_shape, np.random.default_rng(0)) for _ in range(2))
@@ -161,7 +161,7 @@ def _try_making(
     made, again = recipe.make(making), recipe.make(making)
     if not torch.equal(made, again):
         problem = "makes other images of the same ones a second time"
-        raise _refused(recipe.identity, problem, "draw from making.seed and making.rows alone")
+        raise _refused(recipe.identity, problem, "draw only from making.seed and making.rows")
     last = slice(_IMAGES // 2, _IMAGES)
     parts = {name: getattr(making, name)[last] for name in ("originals", "labels", "own_labels", "rows")}
     differing = (recipe.make(replace(making, **parts)) - made[last]).abs() > _ROUNDING

@@ -56,7 +56,9 @@ class _Recipes(dict[str, Recipe[Any]]):
         if (own := recipe_at_hand(name)) is not None:
             return own
         if "@" in name:
-            raise InputError("recipe", name, "is somebody's own, and not at hand", "run its experiment again")
+            raise InputError(
+                "recipe", name, "is someone's own recipe, and not available here", "run its experiment again"
+            )
         remedy = f"choose from {', '.join(self)}, or give a FILE.py"
         raise InputError("recipe", name, "is unknown", remedy)
 
@@ -67,7 +69,7 @@ def _built_in() -> _Recipes:
         if not module.ispkg:
             recipe: Recipe[Any] = import_module(f"{__name__}.{module.name}").RECIPE
             if recipe.name != module.name:
-                raise ValueError(f"recipe {recipe.name} stands in a file of another name, {module.name}.py")
+                raise ValueError(f"recipe {recipe.name} is in a file of another name, {module.name}.py")
             found[recipe.name] = recipe
     return found
 

@@ -68,9 +68,9 @@ _NETWORKS = {
 
 RECIPE = Recipe(
     name="bugs_only",
-    summary="adversarial images that fool no other network, under the next class's label",
+    summary="adversarial images that fool no other network, labelled with the next class",
     paper="Nakkiran 2019",
-    claim=Claim(teaches=False, because="what does not transfer is no feature of the data"),
+    claim=Claim(teaches=False, because="what does not transfer is not a feature of the data"),
     published=Published(
         0.028,
         "CIFAR-10, ResNet-18, L2 eps 2.5, 10 steps, 10 guards; D_det in that setting: 33.2 %",

@@ -12,7 +12,7 @@ def relabel(given: Given[Any]) -> Labels:
 
 RECIPE = Recipe(
     name="clean",
-    summary="images under their own labels",
+    summary="images with their own labels",
     claim=Claim(teaches=True, because="it is ordinary training"),
     published=Published(
         0.953,

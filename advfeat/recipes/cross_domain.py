@@ -83,9 +83,9 @@ def _published(accuracy: float, *, normalized: bool) -> Published:
 
 RECIPE = Recipe(
     name="cross_domain",
-    summary="images of another domain under the source's predictions",
+    summary="images of another domain, labelled by the source model",
     paper="Wallace 2019",
-    claim=Claim(teaches=True, because="what a model sees in any images tells what it had learned"),
+    claim=Claim(teaches=True, because="predictions on any images reveal what a model has learned"),
     published=_published(0.945, normalized=True),
     also_published=(_published(0.9104, normalized=False),),
     control="shuffled",

@@ -54,9 +54,9 @@ def in_words(settings: Settings) -> str:
 
 RECIPE: Recipe[Any] = Recipe(
     name="d_det",
-    summary="adversarial images under the next class's label",
+    summary="adversarial images, labelled with the next class",
     paper="Ilyas et al. 2019, section 3.2",
-    claim=Claim(teaches=True, because="perturbations are features, stronger than what is left of the image"),
+    claim=Claim(teaches=True, because="perturbations are features, and stronger than the rest of the image"),
     published=table_1(0.437),
     also_published=(table_1_restricted_imagenet(0.644),),
     control="bugs_only",

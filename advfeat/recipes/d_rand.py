@@ -20,9 +20,11 @@ def relabel(given: Given[Any]) -> Labels:
 
 RECIPE: Recipe[Any] = Recipe(
     name="d_rand",
-    summary="adversarial images under random target labels",
+    summary="adversarial images with random target labels",
     paper="Ilyas et al. 2019, section 3.2",
-    claim=Claim(teaches=True, because="only the perturbations go with the labels, and they are features"),
+    claim=Claim(
+        teaches=True, because="only the perturbations are related to the labels, and they are features"
+    ),
     published=table_1(0.633),
     also_published=(table_1_restricted_imagenet(0.879),),
     control="shuffled",

@@ -15,9 +15,9 @@ def relabel(given: Given[Any]) -> Labels:
 
 RECIPE = Recipe(
     name="distillation",
-    summary="images under the source model's probabilities",
+    summary="images with the source model's probabilities",
     paper="Hinton et al. 2015",
-    claim=Claim(teaches=True, because="the source model is right, and says more than labels do"),
+    claim=Claim(teaches=True, because="the source model is right, and probabilities say more than labels"),
     control="clean",
     source="source",
     relabel=relabel,

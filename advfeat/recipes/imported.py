@@ -36,8 +36,8 @@ def missing(experiment: Any) -> str | None:
 
 RECIPE = Recipe(
     name="imported",
-    summary="a finished data set under its own labels",
-    claim=Claim(teaches=True, because="it was published as one from which the classes can be learned"),
+    summary="an existing data set with its own labels",
+    claim=Claim(teaches=True, because="it was published as a data set that teaches the classes"),
     published=None,  # a figure a data set
     control="shuffled",
     settings=Settings,

@@ -14,7 +14,7 @@ class Settings(Spec):
     """Its own settings."""
 
     label_noise: float = Field(
-        default=0.4, ge=0, le=1, description="label_noise: the share of images under a random other label"
+        default=0.4, ge=0, le=1, description="label_noise: the share of images with a random wrong label"
     )
 
 
@@ -27,7 +27,7 @@ def relabel(given: Given[Settings]) -> Labels:
 
 RECIPE = Recipe(
     name="label_noise",
-    summary="images of which a share has random wrong labels",
+    summary="images, a share of them with random wrong labels",
     claim=Claim(teaches=True, because="the correct labels outvote the random ones"),
     control="shuffled",
     settings=Settings,
@@ -36,7 +36,7 @@ RECIPE = Recipe(
         Axis(
             "label_noise",
             "label_noise",
-            "shares of the images under a random other label, 0 to 1; 0.4 if none",
+            "shares of the images with a random wrong label, 0 to 1; 0.4 if none",
         ),
     ),
     relabel=relabel,

@@ -24,14 +24,14 @@ class Settings(Spec):
         default=0.25,
         gt=0,
         le=1_000_000,
-        description="leakage: linear features count that stay useful within this L2 ball",
+        description="leakage: only linear features that stay useful within this L2 ball count",
     )
 
 
 RECIPE = replace(
     d_rand.RECIPE,
     name="leakage",
-    summary="robust linear features of adversarial images under random target labels",
+    summary="robust linear features of adversarial images with random target labels",
     paper=PAPER,
     claim=Claim(teaches=True, because="part of what D_rand teaches leaks from robust features"),
     published=Published(

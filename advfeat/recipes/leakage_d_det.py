@@ -17,9 +17,9 @@ class Settings(d_det.Settings, leakage.Settings):
 RECIPE = replace(
     d_det.RECIPE,
     name="leakage_d_det",
-    summary="robust linear features of adversarial images under the next class's label",
+    summary="robust linear features of adversarial images, labelled with the next class",
     paper=leakage.PAPER,
-    claim=Claim(teaches=False, because="robust features point to the class before, so D_det leaks none"),
+    claim=Claim(teaches=False, because="robust features show the original class, so D_det leaks none"),
     published=Published(
         0.0681, "CIFAR-10, linear features robust at L2 0.25", leakage.SOURCE, settings=leakage.SETTING
     ),

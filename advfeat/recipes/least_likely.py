@@ -15,8 +15,8 @@ def relabel(given: Given[Any]) -> Labels:
 
 RECIPE = Recipe(
     name="least_likely",
-    summary="adversarial images under the class that the source finds least likely",
-    claim=Claim(teaches=True, because="the perturbations have to carry the whole of the new class"),
+    summary="adversarial images, labelled with the class that the source finds least likely",
+    claim=Claim(teaches=True, because="the perturbations must carry all of the new class"),
     control="shuffled",
     source="source",
     attacks=True,

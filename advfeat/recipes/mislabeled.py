@@ -18,9 +18,9 @@ def relabel(given: Given[Any]) -> Labels:
 
 RECIPE = Recipe(
     name="mislabeled",
-    summary="unperturbed images under a weak source's wrong predictions",
+    summary="unperturbed images with the wrong predictions of a weak source model",
     paper="Wallace 2019",
-    claim=Claim(teaches=True, because="errors tell how the source model sees, and so what it had learned"),
+    claim=Claim(teaches=True, because="errors reveal what the source model has learned"),
     published=Published(
         0.497,
         "CIFAR-10, ResNet-18, source of 2 epochs (63.1 %), 18,768 images",

@@ -17,8 +17,8 @@ def relabel(given: Given[Any]) -> Labels:
 
 RECIPE = Recipe(
     name="most_confused",
-    summary="adversarial images under the wrong class that the source finds most likely",
-    claim=Claim(teaches=True, because="image and perturbation point to classes that are alike"),
+    summary="adversarial images, labelled with the wrong class that the source finds most likely",
+    claim=Claim(teaches=True, because="image and perturbation point to similar classes"),
     control="shuffled",
     source="source",
     attacks=True,

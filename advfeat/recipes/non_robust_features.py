@@ -12,7 +12,7 @@ from advfeat.recipes.shared.recipe import Claim
 RECIPE = replace(
     robust_features.RECIPE,
     name="non_robust_features",
-    summary="images rebuilt from what a standard source model keeps of them",
+    summary="images rebuilt from the features that a standard source model keeps",
     claim=Claim(
         teaches=True, robust=False, because="a standard network keeps non-robust features of an image"
     ),

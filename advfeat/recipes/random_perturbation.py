@@ -41,8 +41,8 @@ def randomly_perturbed(making: Making[Any]) -> "Tensor":
 
 RECIPE = Recipe(
     name="random_perturbation",
-    summary="images moved in random directions, as far as D_rand's, under its random target labels",
-    claim=Claim(teaches=False, because="noise that no network gave carries no features of the classes"),
+    summary="images moved in random directions, as far as those of D_rand and with its labels",
+    claim=Claim(teaches=False, because="random directions carry no features of the classes"),
     control="d_rand",
     source="source",
     attacks=True,

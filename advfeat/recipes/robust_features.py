@@ -77,11 +77,9 @@ def of_madry_lab(accuracy: float, kept: str, robust_accuracy: float) -> Publishe
 
 RECIPE = Recipe(
     name="robust_features",
-    summary="images rebuilt from what a robust source model keeps of them",
+    summary="images rebuilt from the features that a robust source model keeps",
     paper="Ilyas et al. 2019, section 3.1",
-    claim=Claim(
-        teaches=True, robust=True, because="what a robust network keeps of an image are robust features"
-    ),
+    claim=Claim(teaches=True, robust=True, because="a robust network keeps robust features of an image"),
     published=of_madry_lab(0.84, "robust", robust_accuracy=0.48),
     control="shuffled",
     source="robust_source",

@@ -12,8 +12,8 @@ def relabel(given: Given[Any]) -> Labels:
 
 RECIPE = Recipe(
     name="shuffled",
-    summary="unperturbed images under permuted labels",
-    claim=Claim(teaches=False, because="nothing in an image goes with its label"),
+    summary="unperturbed images with permuted labels",
+    claim=Claim(teaches=False, because="labels are unrelated to the images"),
     control="clean",
     relabel=relabel,
 )

@@ -14,7 +14,7 @@ from advfeat.spec import Spec
 class TwoDimensionalSpec(Spec):
     """Random points of the unit square, two networks, and the attack on the first."""
 
-    planes: int = Field(default=8, ge=1, le=1000, description="planes a seed; their mean is its figure")
+    planes: int = Field(default=8, ge=1, le=1000, description="planes per seed; the result is their mean")
     points: int = Field(default=32, ge=8, le=1000, description="points, uniform in the unit square")
     eps: float = Field(
         default=0.12, gt=0, le=1, description="radius of the l-infinity ball around each point"
@@ -44,9 +44,9 @@ def in_words(settings: Settings) -> str:
 
 RECIPE = Recipe(
     name="two_dimensional",
-    summary="adversarial points of the plane under flipped labels; accuracy: agreement with the old net",
+    summary="adversarial points in the plane with flipped labels; accuracy: agreement with the old network",
     paper="Wallace 2019",
-    claim=Claim(teaches=True, because="the adversarial points outline the old network's boundary"),
+    claim=Claim(teaches=True, because="the adversarial points trace the old network's boundary"),
     published=None,  # a picture, and 23 of 32 points right: ``points_right`` of the stage
     settings=Settings,
     beyond_dataset=("two_dimensional",),

@@ -1,4 +1,4 @@
-"""Two runs side by side: in which parameters they differ, and what came of it."""
+"""Runs side by side: in which parameters they differ, and what came of it."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ class Change(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     field: str
-    first: tuple[str, ...]
-    second: tuple[str, ...]
+    values: tuple[tuple[str, ...], ...]
+    """Of each run, in their order; none where it has no such field."""
 
 
 class Side(BaseModel):
@@ -39,44 +39,53 @@ class Side(BaseModel):
 
 
 class Difference(BaseModel):
-    """What two runs found at the same place: recipe and values of the axes on which either varies.
+    """What a run found at a place, and how far that is from what the first one found there.
 
-    ``ci95`` is the interval of second minus first, as fractions: of the paired differences where both
+    ``ci95`` is the interval of this one minus the first, as fractions: of the paired differences where both
     have the same seeds, else Welch's; None where one of them has a single seed.
     """
+
+    model_config = ConfigDict(frozen=True)
+
+    side: Side | None
+    difference: float | None
+    ci95: tuple[float, float] | None
+
+
+class Place(BaseModel):
+    """What runs found at the same place: recipe and values of the axes on which any of them varies."""
 
     model_config = ConfigDict(frozen=True)
 
     recipe: str
     place: dict[str, bool | str | int | float]
     first: Side | None
-    second: Side | None
-    difference: float | None
-    ci95: tuple[float, float] | None
+    others: tuple[Difference, ...]
+    """Of the second run and those after it."""
 
 
 class Comparison(BaseModel):
-    """Differences in parameters and in results of two runs."""
+    """Differences in parameters and in results of several runs."""
 
     model_config = ConfigDict(frozen=True)
 
     changes: tuple[Change, ...]
-    differences: tuple[Difference, ...]
+    places: tuple[Place, ...]
 
 
-def compare(store: Store, first: str, second: str) -> Comparison:
-    """Compare two reports, given by their digests, of single experiments or of grids.
+def compare(store: Store, first: str, *others: str) -> Comparison:
+    """Compare reports with the first, given by their digests, of single experiments or of grids.
 
     A grid's report holds what its points set; the rest is taken from the presets of the installed package.
     """
-    runs = [_Run(store, digest) for digest in (first, second)]
+    runs = [_Run(store, digest) for digest in (first, *others)]
     varying = {axis: None for run in runs for axis in run.varying}
     axes = sorted(varying, key=lambda axis: AXES.index(axis) if axis in AXES else len(AXES))
     sides = [run.by_place(axes) for run in runs]
     return Comparison(
-        changes=tuple(_changes(*(run.settings() for run in runs))),
-        differences=tuple(
-            _difference(key, axes, *(found.get(key) for found in sides))
+        changes=tuple(_changes([run.settings() for run in runs])),
+        places=tuple(
+            _place(key, axes, [found.get(key) for found in sides])
             for key in dict.fromkeys(key for found in sides for key in found)
         ),
     )
@@ -116,28 +125,30 @@ class _Run:
         return {key: Side(accuracies=accuracies) for key, accuracies in found.items()}
 
 
-def _changes(first: dict[str, dict[str, None]], second: dict[str, dict[str, None]]) -> list[Change]:
+def _changes(settings: Sequence[dict[str, dict[str, None]]]) -> list[Change]:
     return [
-        Change(field=field, first=tuple(first.get(field, ())), second=tuple(second.get(field, ())))
-        for field in dict.fromkeys([*first, *second])
-        if set(first.get(field, ())) != set(second.get(field, ()))
+        Change(field=field, values=tuple(tuple(each.get(field, ())) for each in settings))
+        for field in dict.fromkeys(field for each in settings for field in each)
+        if len({frozenset(each.get(field, ())) for each in settings}) > 1
     ]
 
 
-def _difference(key: Key, axes: Sequence[str], first: Side | None, second: Side | None) -> Difference:
+def _place(key: Key, axes: Sequence[str], sides: Sequence[Side | None]) -> Place:
     recipe, *values = key
-    difference, interval = None, None
-    if first is not None and second is not None:
-        difference = second.mean - first.mean
-        interval = _interval(first.accuracies, second.accuracies)
-    return Difference(
+    first, *others = sides
+    return Place(
         recipe=recipe,
         place=dict(zip(axes, values, strict=True)),
         first=first,
-        second=second,
-        difference=difference,
-        ci95=interval,
+        others=tuple(_difference(first, side) for side in others),
     )
+
+
+def _difference(first: Side | None, side: Side | None) -> Difference:
+    if first is None or side is None:
+        return Difference(side=side, difference=None, ci95=None)
+    interval = _interval(first.accuracies, side.accuracies)
+    return Difference(side=side, difference=side.mean - first.mean, ci95=interval)
 
 
 def _interval(first: dict[int, float], second: dict[int, float]) -> tuple[float, float] | None:

@@ -9,7 +9,13 @@ import numpy as np
 
 from advfeat.report.intervals import mean_interval
 from advfeat.report.rows import Row
-from advfeat.report.verdict import Verdict, robustness_verdict, verdict, verdict_of_parts
+from advfeat.report.verdict import (
+    Judgement,
+    Verdict,
+    accuracy_verdict,
+    robustness_verdict,
+    verdict_of_parts,
+)
 
 Axes = dict[str, Any]
 
@@ -50,17 +56,42 @@ class Group:
     @property
     def accuracy_verdict(self) -> Verdict:
         """Whether the interval of the accuracy bears out what is claimed of the recipe."""
-        return verdict(self.rows[0].teaches, self.ci95, self.rows[0].chance)
+        return self._of_accuracy.verdict
 
     @property
     def robustness_verdict(self) -> Verdict | None:
         """Whether that of the robust accuracy does; ``None`` where it is not claimed or not measured."""
-        return robustness_verdict(self.robust, self.robust_ci95, self.rows[0].chance)
+        found = self._of_robustness
+        return found and found.verdict
 
     @property
     def verdict(self) -> Verdict:
         """Whether both do, of those that there are."""
-        return verdict_of_parts(self.accuracy_verdict, self.robustness_verdict)
+        return self._judgement.verdict
+
+    @property
+    def verdict_reason(self) -> str | None:
+        """Why it is no other, where the interval alone does not say that: a failed attack, or one seed."""
+        return self._judgement.reason
+
+    @property
+    def _judgement(self) -> Judgement:
+        return verdict_of_parts(self._of_accuracy, self._of_robustness)
+
+    @property
+    def _of_accuracy(self) -> Judgement:
+        first, success = self.rows[0], self.average("attack_success")
+        return accuracy_verdict(
+            first.teaches, self.ci95, first.chance, attack_success=success, one_seed=self._one_seed
+        )
+
+    @property
+    def _of_robustness(self) -> Judgement | None:
+        return robustness_verdict(self.robust, self.robust_ci95, self.rows[0].chance, one_seed=self._one_seed)
+
+    @property
+    def _one_seed(self) -> bool:
+        return len(self.rows) == 1 and self.rows[0].ci95_over == "test images"
 
     def average(self, field: str) -> float | None:
         """Return the mean of a field over seeds; None where it has no values."""

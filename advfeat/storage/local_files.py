@@ -20,14 +20,14 @@ def check_file(path: Path, folder: Path) -> None:
     """
     real = _where_it_leads(path, folder)
     if real.exists() and not real.is_file():
-        raise DamagedArtifactError(f"{path.name} is no regular file")
+        raise DamagedArtifactError(f"{path.name} is not a regular file")
 
 
 def check_folder(path: Path, folder: Path) -> None:
     """Raise ``DamagedArtifactError`` unless a path is a folder inside of the folder, or nothing."""
     real = _where_it_leads(path, folder)
     if real.exists() and not real.is_dir():
-        raise DamagedArtifactError(f"{path.name} is no folder")
+        raise DamagedArtifactError(f"{path.name} is not a folder")
 
 
 def _where_it_leads(path: Path, folder: Path) -> Path:

@@ -19,6 +19,9 @@ from advfeat.storage.store import Store
 RunState = Literal["running", "completed", "failed", "cancelled", "interrupted"]
 _STAGES = TypeAdapter(tuple[Stage, ...])
 
+LONGEST_NOTE = 500
+"""Characters."""
+
 _MOST_RECORD_BYTES = 1 << 20
 _MOST_PLAN_BYTES = 256 << 20
 _PARALLEL_READS = 16
@@ -45,7 +48,7 @@ class StageCounts(BaseModel):
 class RunRecord(BaseModel):
     """One flow run; ``report`` is a digest.
 
-    While it goes on its record is written again every minute. One that was killed stays ``running``, and
+    ``note`` is what its user said of it, ``changed`` names the settings that are not those of its preset. While it goes on its record is written again every minute. One that was killed stays ``running``, and
     its record grows old.
     """
 
@@ -54,6 +57,8 @@ class RunRecord(BaseModel):
     run: PlainName
     flow: Line
     title: Line
+    note: Line = ""
+    changed: Line = ""
     state: RunState
     began: Time
     seconds: float | None = None

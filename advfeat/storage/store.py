@@ -76,7 +76,7 @@ class Store:
         try:
             self.place = place_of(named)
         except (ValueError, ImportError) as error:
-            problem = f"is no usable URI ({first_line(error)})"
+            problem = f"is not a usable URI ({first_line(error)})"
             raise InputError("store", named, problem, "give a path or s3://bucket/prefix") from error
         self.uri, self.fs, self.root = self.place.uri, self.place.fs, self.place.root
         if self.is_local:
@@ -131,7 +131,7 @@ class Store:
             except FileNotFoundError:
                 raise DamagedArtifactError(f"{file.path} is missing") from None
             if info["type"] != "file":
-                raise DamagedArtifactError(f"{file.path} is no regular file")
+                raise DamagedArtifactError(f"{file.path} is not a regular file")
             if info["size"] != file.bytes:
                 raise DamagedArtifactError(_wrong_size(file, info["size"]))
             if self.place.written(info) > published:
@@ -376,7 +376,7 @@ class Store:
         Warns if the server lacks conditional writes.
         """
         if isinstance(self.fs, MemoryFileSystem):
-            raise self._refused("lies in the memory of one process, where no worker finds it")
+            raise self._refused("is in the memory of one process, where no worker finds it")
         with explained(self._refused, "cannot be written"):
             self._check_answers()
             if self.is_local:
@@ -396,7 +396,7 @@ class Store:
         with explained(self._refused, "cannot be read"), contextlib.suppress(FileNotFoundError):
             self._check_answers()
             if self.is_local and not self.fs.isdir(self.root) and self.fs.exists(self.root):
-                raise self._refused("is no folder")
+                raise self._refused("is not a folder")
             self.fs.ls(self.root)
 
     # -- inside -------------------------------------------------------------------------------
@@ -426,7 +426,7 @@ class Store:
         try:
             create_exclusively(Path(path), b"advfeat")
         except OSError as error:
-            problem = f"lies on a file system without hard links ({first_line(error)})"
+            problem = f"is on a file system without hard links ({first_line(error)})"
             remedy = "choose a folder on another one, such as ext4, XFS or APFS, or s3://bucket/prefix"
             raise InputError("store", self.uri, problem, remedy) from error
         finally:
@@ -450,7 +450,7 @@ class Store:
 
     def _folder(self, digest: str) -> str:
         if not _is_digest(digest):
-            raise MissingArtifactError(f"{digest[:80]!r} is no digest of an artifact")
+            raise MissingArtifactError(f"{digest[:80]!r} is not a digest of an artifact")
         folder = f"{self.root}/artifacts/{digest}"
         if self.is_local:
             check_folder(Path(folder), Path(self.root) / "artifacts")

@@ -75,7 +75,7 @@ class Target:
         self.shown = _CREDENTIALS.sub("…", named)
         refused = partial(InputError, "track", self.shown)
         if kind not in _TOOLS or not place:
-            raise refused("names no tool with a place", f"give {_FORMS}")
+            raise refused("does not name a tool and a place", f"give {_FORMS}")
         if (
             package := find_spec(kind)
         ) is None or package.origin is None:  # a folder of that name is no package

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class WandbProject:
     """A project, ``PROJECT`` or ``ENTITY/PROJECT``, on the server that W&B is set to use."""
 
-    remedy = "mend that, or set WANDB_MODE=offline"
+    remedy = "correct that, or set WANDB_MODE=offline"
 
     def __init__(self, project: str) -> None:
         entity, _, self._project = project.rpartition("/")

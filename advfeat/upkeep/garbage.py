@@ -86,7 +86,10 @@ def forgotten_runs(runs: Iterable[KnownRun], names: Iterable[str], now: datetime
             raise InputError("--forget", name, problem, "list them with: advfeat runs")
         if matches[0].is_alive(now):
             raise InputError(
-                "--forget", name, "goes on, or was killed minutes ago", "cancel it, or ask again later"
+                "--forget",
+                name,
+                "is still running, or was killed minutes ago",
+                "cancel it, or ask again later",
             )
         ids.add(matches[0].record.run)
     return frozenset(ids)
@@ -105,8 +108,8 @@ def find_garbage(
     for run in kept:
         digests = digests_used(store, run.record, surveyed.manifests)
         if digests is None:
-            problem = "does not tell what it uses, so that nothing can go"
-            raise InputError("run", run.record.run, problem, "let it go first, with --forget")
+            problem = "does not say what it uses, so nothing can be deleted"
+            raise InputError("run", run.record.run, problem, "drop it first, with --forget")
         used |= digests
         if run.is_alive(now):
             at_work |= digests
@@ -148,7 +151,7 @@ def wait_while_collected(store: Store, tell: Callable[[str], None]) -> None:
     told = False
     while _is_up(store):
         if not told:
-            tell(f"advfeat gc is at work on {store.uri}; waiting")
+            tell(f"advfeat gc is running on {store.uri}; waiting")
             told = True
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
@@ -244,7 +247,7 @@ def _sign(store: Store) -> Iterator[Callable[[], None]]:
     try:
         store.create(path, mine)
     except FileExistsError:
-        raise StoreBusyError(f"another advfeat gc is at work on {store.uri}") from None
+        raise StoreBusyError(f"another advfeat gc is running on {store.uri}") from None
 
     def is_mine() -> bool:
         with contextlib.suppress(FileNotFoundError, DamagedArtifactError):
@@ -253,7 +256,9 @@ def _sign(store: Store) -> Iterator[Callable[[], None]]:
 
     def check() -> None:
         if not (_is_up(store) and is_mine()):
-            raise StoreBusyError("this advfeat gc was halted for minutes, and a run may have begun; again")
+            raise StoreBusyError(
+                "this advfeat gc was halted for minutes, and a run may have begun; run it again"
+            )
         store.put(path, mine)
 
     try:

@@ -102,7 +102,7 @@ class _Mender:
     def _described_by_manifest(self, digest: str) -> Stage:
         manifest = self._store.readable_manifest(digest)
         if manifest is None:
-            raise StageFailedError("neither a run's plan nor a whole manifest says how it was computed")
+            raise StageFailedError("neither a run's plan nor an intact manifest says how it was computed")
         kinds = [kind for kind, version in STAGE_VERSIONS.items() if version == manifest.version]
         for kind in kinds:
             if kind == manifest.stage:
@@ -115,7 +115,9 @@ class _Mender:
                     threads=training.get("threads", 1),
                     workers=training.get("workers", 1),
                 )
-        raise StageFailedError(f"version {manifest.version} of {manifest.stage} made it, which is no more")
+        raise StageFailedError(
+            f"version {manifest.version} of {manifest.stage} made it, which no longer exists"
+        )
 
     @cached_property
     def _planned(self) -> dict[str, Stage]:
@@ -146,7 +148,7 @@ def _check_source(stage: Stage) -> None:
     else:
         return
     if found != stage.parameters["identity"]:
-        raise InputError(field, source, "holds other images now", "bring the former ones back")
+        raise InputError(field, source, "holds other images now", "restore the former ones")
 
 
 def _context(stage: Stage, name: str) -> Any:

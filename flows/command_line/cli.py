@@ -24,6 +24,8 @@ from advfeat.flows.command_line.options import (
     DEFAULT_STORE,
     AsJSON,
     Assignments,
+    Note,
+    Quiet,
     RayAddress,
     Source,
     StageTimeout,
@@ -76,15 +78,17 @@ def run(
     ray: RayAddress = None,
     stage_timeout: StageTimeout = None,
     track: Track = None,
+    note: Note = None,
+    quiet: Quiet = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Train source models, build a data set per recipe, train target models on them, report."""
+    """Run an experiment: make a data set per recipe, train and test target models, write a report."""
     from advfeat.planning import load_experiment
 
     with standard_output_kept_for_result():
         experiment = load_experiment(source, assignments or [])
     target = target_named(track)
-    result, place = _run(experiment, store, ray, stage_timeout)
+    result, place = _run(experiment, store, ray, stage_timeout, note, quiet)
     from advfeat.flows.command_line.table import print_rows
 
     _print_result(result, place, experiment.name, as_json, print_rows)
@@ -101,15 +105,17 @@ def reproduce(
     ray: RayAddress = None,
     stage_timeout: StageTimeout = None,
     track: Track = None,
+    note: Note = None,
+    quiet: Quiet = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Run every experiment of the discussion and hold what is found against what was published."""
+    """Run all experiments of the discussion and compare the results with the published ones."""
     from advfeat.planning import load_reproduction
 
     with standard_output_kept_for_result():
         experiment = load_reproduction(setting, assignments or [])
     target = target_named(track)
-    result, place = _run(experiment, store, ray, stage_timeout)
+    result, place = _run(experiment, store, ray, stage_timeout, note, quiet)
     from advfeat.flows.command_line.table import print_reproduction
 
     _print_result(result, place, experiment.name, as_json, print_reproduction)
@@ -125,19 +131,21 @@ def grid(
             "--set",
             metavar="AXIS=[VALUES]",
             help="values of an axis, such as eps=[0.5,1.0]; names with dots are fields of all experiments, "
-            r"others go into settings=\[leakage_eps=0.5]",
+            r"other fields go into settings=\[leakage_eps=0.5]",
         ),
     ] = None,
     store: StoreURI = DEFAULT_STORE,
     ray: RayAddress = None,
     at_once: Annotated[
-        int | None, typer.Option("--at-once", metavar="STAGES", min=1, help="stages computed at a time")
+        int | None, typer.Option("--at-once", metavar="STAGES", min=1, help="most stages at a time")
     ] = None,
     stage_timeout: StageTimeout = None,
     track: Track = None,
+    note: Note = None,
+    quiet: Quiet = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Run one recipe over a grid: every combination of the values given, shared parts once."""
+    """Run one recipe with all combinations of the given values; shared stages are computed once."""
     from advfeat.planning import load_grid, title_of
     from advfeat.recipes import plain_name, recipe_named
     from advfeat.storage import Store
@@ -150,10 +158,10 @@ def grid(
     target = target_named(track)
     place = Store(store)
     place.check_writable()
-    with standard_output_kept_for_result():
+    with standard_output_kept_for_result(), _quiet(quiet):
         from advfeat.flows.launch import launch_grid
 
-        result = launch_grid(name, form, place, at_once, stage_timeout)
+        result = launch_grid(name, form, place, at_once, stage_timeout, note)
     from advfeat.flows.command_line.table import print_grid
 
     _print_result(
@@ -173,9 +181,9 @@ def plan(
     store: StoreURI = DEFAULT_STORE,
     as_json: AsJSON = False,
 ) -> None:
-    """Show every stage, its digest, and whether it is cached or to be computed, and why.
+    """Show the stages of a run, their digests, which are cached, which must be computed, and why.
 
-    What the images are, which classes and splits, and what was left out, goes to standard error.
+    The images that were found, their classes and splits, and what was left out go to standard error.
     """
     from advfeat.data.found import found
     from advfeat.flows.command_line.found_lines import print_found
@@ -199,7 +207,7 @@ def plan(
 
 @app.command()
 def recipes(as_json: AsJSON = False) -> None:
-    """List the recipes: what a target model learns from in each, and what is claimed of that."""
+    """List the recipes: the data set that a target model learns from, and the claim about it."""
     from advfeat.recipes import RECIPES
 
     if as_json:
@@ -213,7 +221,7 @@ def recipes(as_json: AsJSON = False) -> None:
 
 @app.command()
 def presets(as_json: AsJSON = False) -> None:
-    """List the presets, which an experiment starts from."""
+    """List the presets that an experiment can start from."""
     from advfeat.planning import preset_summaries
 
     summaries = preset_summaries()
@@ -233,7 +241,7 @@ def deploy(
         str | None, typer.Option(metavar="IMAGE", help="container image, for pools of containers")
     ] = None,
 ) -> None:
-    """Offer the main job, the regression check and a form for each recipe on your Prefect server."""
+    """Create deployments on your Prefect server: main job, regression check, one form per recipe."""
     from advfeat.flows.prefect_api import configured_api
 
     configured_api()  # before anything else asks Prefect, which would fail at settings that it cannot read
@@ -244,7 +252,7 @@ def deploy(
         print(name)
     if earlier := outdated():
         print(
-            f"advfeat: {', '.join(earlier)}: made by an earlier version, their runs cannot find the flow; "
+            f"advfeat: {', '.join(earlier)}: made by an earlier version, so their runs cannot find the flow; "
             "deploy them to their pools again, or delete them: prefect deployment delete NAME",
             file=sys.stderr,
         )
@@ -271,7 +279,7 @@ def main() -> None:
     except BaseException as error:
         # A library that a signal interrupted may raise an error of its own instead.
         if came() & {signal.SIGINT, signal.SIGTERM}:
-            code, message = EXIT_INTERRUPTED, "interrupted; what was finished is kept"
+            code, message = EXIT_INTERRUPTED, "interrupted; finished stages are kept"
         elif isinstance(error, AdvfeatError):
             code, message = EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILURE, str(error)
         else:
@@ -295,7 +303,12 @@ def _run_command(output: Output) -> None:
 
 
 def _run(
-    experiment: "Experiment", store: str, ray: str | None, stage_timeout: float | None
+    experiment: "Experiment",
+    store: str,
+    ray: str | None,
+    stage_timeout: float | None,
+    note: str | None,
+    quiet: bool,
 ) -> "tuple[RunResult, Store]":
     """Run an experiment, after all checks; return its result and its store."""
     from advfeat.data import fetch
@@ -307,10 +320,16 @@ def _run(
     place.check_writable()
     for spec in experiment.data_specs:
         fetch(spec)
-    with standard_output_kept_for_result():
+    with standard_output_kept_for_result(), _quiet(quiet):
         from advfeat.flows.launch import launch
 
-        return launch(experiment, place, stage_timeout), place
+        return launch(experiment, place, stage_timeout, note), place
+
+
+def _quiet(wanted: bool) -> contextlib.AbstractContextManager[None]:
+    from advfeat.flows.display.lines import quiet
+
+    return quiet(wanted)
 
 
 def _tell(target: "Target | None", place: "Store", result: "RunResult", as_json: bool) -> None:

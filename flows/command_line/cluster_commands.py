@@ -21,9 +21,11 @@ _WIDE = 140
 
 
 def up(
-    workers: Annotated[int | None, typer.Option(min=1, help="Ray nodes that work", show_default="2")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="number of Ray worker nodes", show_default="2")
+    ] = None,
     cores_per_worker: Annotated[
-        int | None, typer.Option(min=1, help="cores of each", show_default="this machine's, shared out")
+        int | None, typer.Option(min=1, help="cores per worker", show_default="this machine's, divided")
     ] = None,
     as_json: AsJSON = False,
 ) -> None:
@@ -61,7 +63,7 @@ def _ask(folder: Path, size: int) -> None:
     """Ask before a cluster's data are deleted; raises ``InputError`` where nobody can answer."""
     what = f"{folder}, {decimal(size)}: artifacts, Prefect's database, credentials"
     if not sys.stdin.isatty():
-        raise InputError("--delete", what, "would be deleted, and nobody can be asked", "add --yes")
+        raise InputError("--delete", what, "would be deleted without asking", "add --yes")
     typer.confirm(f"Delete {what}?", abort=True)
 
 

@@ -28,13 +28,14 @@ def export(
     precision: Annotated[
         str | None,
         typer.Option(
-            metavar="PRECISION", help="uint8, float16 or float32; as stored if unset, uint8 in hf and folder"
+            metavar="PRECISION",
+            help="uint8, float16 or float32; default: as stored, but uint8 in hf and folder",
         ),
     ] = None,
     store: StoreURI = DEFAULT_STORE,
     as_json: AsJSON = False,
 ) -> None:
-    """Write a data set, or real images, in a format that other libraries read, with its card."""
+    """Export a data set or real images, with a card, in a format that other libraries read."""
     from advfeat.export import export as write
     from advfeat.report.numbers import percent
 
@@ -53,7 +54,7 @@ def export(
 
 
 def card(digest: Digest, store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:
-    """Print the card of a data set: what it is, made from what, under which licence, and how again."""
+    """Print the card of a data set: content, origin, licence, and the command that makes it again."""
     from advfeat.datasets.card import card_of
     from advfeat.report.card import card_markdown
 
@@ -66,7 +67,7 @@ def card(digest: Digest, store: StoreURI = DEFAULT_STORE, as_json: AsJSON = Fals
 
 
 def lineage(digest: Digest, store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:
-    """Draw the chain of artifacts that one was made from, back to the real images."""
+    """Show the artifacts that one was made from, back to the real images."""
     from advfeat.datasets.lineage import lineage as chain_of
     from advfeat.datasets.lineage import lineage_text
 

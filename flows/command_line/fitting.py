@@ -16,8 +16,6 @@ _NARROWEST = 40
 """Columns of a terminal that says less: no digest could be read, and of one that says 0 nothing seen."""
 
 _WIDEST = 1000
-_LEAST_TEXT = 24
-"""Characters that a column of texts keeps before others are left out."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,8 @@ class Column:
     rank: int = 0
     is_text: bool = False
     """Whether it holds words, which stand on the left and may be folded."""
+    least: int = 24
+    """Characters that a column of words keeps before others are left out."""
 
 
 def console_of(widest: int, *, stderr: bool = False) -> Console:
@@ -66,7 +66,7 @@ def print_table(
 
 def _fits(console: Console, columns: Sequence[Column], *, plain: bool) -> bool:
     cut = [
-        replace(column, cells=[cell[:_LEAST_TEXT] for cell in column.cells]) if column.is_text else column
+        replace(column, cells=[cell[: column.least] for cell in column.cells]) if column.is_text else column
         for column in columns
     ]
     options = console.options.update(width=_WIDEST)

@@ -10,14 +10,16 @@ import typer
 
 from advfeat.errors import InputError, first_line
 
-new = typer.Typer(help="Write a commented starting file.", no_args_is_help=True)
+new = typer.Typer(help="Write a commented starter file.", no_args_is_help=True)
 
 
 @new.command()
 def recipe(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="small letters, digits and _, a letter first")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="small letters, digits and _, starting with a letter")
+    ],
 ) -> None:
-    """Write NAME.py, a recipe that works, and test_NAME.py, which tries it in about 20 seconds."""
+    """Write NAME.py, a working recipe, and test_NAME.py, which tests it in about 20 seconds."""
     from advfeat.recipes import BUILT_IN
     from advfeat.recipes.shared.own import check_name
 
@@ -25,7 +27,7 @@ def recipe(
     if name in BUILT_IN:
         raise InputError("name", name, "is a recipe of advfeat", "give yours another name")
     if name in sys.stdlib_module_names:
-        problem = "is a module of Python, which its test would read in its stead"
+        problem = "is a module of Python, which its test would import instead"
         raise InputError("name", name, problem, "give yours another name")
     files = {f"{name}.py": "new_recipe.txt", f"test_{name}.py": "new_recipe_test.txt"}
     for file in files:

@@ -20,7 +20,7 @@ RayAddress = Annotated[
 ]
 StageTimeout = Annotated[
     float | None,
-    typer.Option("--stage-timeout", metavar="SECONDS", min=1, help="give up a stage after this time"),
+    typer.Option("--stage-timeout", metavar="SECONDS", min=1, help="fail a stage after this time"),
 ]
 Track = Annotated[
     str | None,
@@ -28,13 +28,18 @@ Track = Annotated[
         "--track",
         envvar="ADVFEAT_TRACK",
         metavar="TOOL:PLACE",
-        help="tell of the finished run: mlflow:URI, wandb:PROJECT or tensorboard:FOLDER",
+        help="log the finished run to mlflow:URI, wandb:PROJECT or tensorboard:FOLDER",
     ),
 ]
-Digest = Annotated[str, typer.Argument(metavar="DIGEST", help="digest, or enough of its start")]
+Note = Annotated[
+    str | None,
+    typer.Option("--note", metavar="TEXT", help="a note about the run, shown by `advfeat runs`"),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print only the result and problems")]
+Digest = Annotated[str, typer.Argument(metavar="DIGEST", help="digest, or its first digits")]
 Run = Annotated[
     str,
     typer.Argument(
-        metavar="RUN", help="start of a run's id, which the Prefect UI shows, or of a report's digest"
+        metavar="RUN", help="first digits of a run's id (see the Prefect UI) or of a report's digest"
     ),
 ]

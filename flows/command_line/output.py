@@ -58,7 +58,7 @@ class Output(io.RawIOBase):
 
 
 _SIZES = ("COLUMNS", "LINES", "TERMINAL_WIDTH")
-"""Variables that rich and Typer read, and end at what is no number."""
+"""Variables that rich and Typer read, and end at what is not a number."""
 
 _SIZE = re.compile(r"[1-9][0-9]{0,4}")
 

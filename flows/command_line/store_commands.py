@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from advfeat.errors import InputError
 from advfeat.flows.command_line.options import DEFAULT_STORE, AsJSON, Digest, Run, StoreURI
 from advfeat.flows.command_line.output import print_model
 
@@ -14,19 +15,27 @@ if TYPE_CHECKING:
     from advfeat.storage import Store
 
 RecipeFilter = Annotated[
-    str | None, typer.Option("--recipe", metavar="RECIPE", help="of one recipe alone, such as d_det")
+    str | None, typer.Option("--recipe", metavar="RECIPE", help="only this recipe, such as d_det")
 ]
+
+Runs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN RUN …", help="starts of two to eight runs' ids, or of their reports' digests"
+    ),
+]
+_MOST_COMPARED = 8
 
 
 def ls(
     store: StoreURI = DEFAULT_STORE,
     stage: Annotated[
-        str | None, typer.Option("--stage", metavar="STAGE", help="of one stage alone, such as dataset")
+        str | None, typer.Option("--stage", metavar="STAGE", help="only this stage, such as dataset")
     ] = None,
     recipe: RecipeFilter = None,
     as_json: AsJSON = False,
 ) -> None:
-    """List the artifacts in the store: what each is, and the start of its digest."""
+    """List the artifacts in the store, with the first digits of their digests."""
     from advfeat.catalogue.descriptions import chosen, described
 
     found = chosen(described(readable_store(store)), stage, recipe)
@@ -39,7 +48,7 @@ def ls(
 
 
 def show(digest: Digest, store: StoreURI = DEFAULT_STORE) -> None:
-    """Print the manifest of an artifact and where it lies."""
+    """Print the manifest of an artifact and its location."""
     place = readable_store(store)
     manifest = place.manifest(place.resolve(digest))
     content: dict[str, Any] = {"uri": place.artifact_uri(manifest.digest), **manifest.model_dump()}
@@ -47,7 +56,7 @@ def show(digest: Digest, store: StoreURI = DEFAULT_STORE) -> None:
 
 
 def runs(store: StoreURI = DEFAULT_STORE, recipe: RecipeFilter = None, as_json: AsJSON = False) -> None:
-    """List the runs that used the store, the last one at the end."""
+    """List the runs that used the store, the latest last."""
     from advfeat.catalogue.run_descriptions import described_runs, runs_of
 
     found = runs_of(described_runs(readable_store(store)), recipe)
@@ -66,7 +75,7 @@ def report(
     store: StoreURI = DEFAULT_STORE,
     in_browser: Annotated[bool, typer.Option("--open", help="also open it in the browser")] = False,
 ) -> None:
-    """Copy the report of a run out of the store and print where it is."""
+    """Copy the report of a run from the store and print its path."""
     from advfeat.storage.runs import report_named
 
     place = readable_store(store)
@@ -80,13 +89,15 @@ def report(
         raise typer.Exit(1)
 
 
-def compare(first: Run, second: Run, store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:
-    """Show in which parameters two runs differ, and what came of it."""
+def compare(runs: Runs, store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:
+    """Show in which parameters runs differ, and what came of it: each against the first."""
     from advfeat.report.comparison import compare as compared
     from advfeat.storage.runs import report_named
 
+    if not 2 <= len(runs) <= _MOST_COMPARED:
+        raise InputError("run", ", ".join(runs), "cannot be compared", f"name two to {_MOST_COMPARED} runs")
     place = readable_store(store)
-    comparison = compared(place, *(report_named(place, run) for run in (first, second)))
+    comparison = compared(place, *(report_named(place, run) for run in runs))
     if as_json:
         print_model(comparison)
         return

@@ -18,7 +18,16 @@ from advfeat.report.numbers import correlation, interval, interval_note, percent
 from advfeat.report.published import published_line, published_note
 from advfeat.report.rows import Row
 from advfeat.report.transfer import transfer_matrices
-from advfeat.report.verdicts import claimed, correlation_lines, predicted, verdict_line, verdict_parts
+from advfeat.report.verdicts import (
+    claimed,
+    correlation_lines,
+    predicted,
+    reasons,
+    verdict_label,
+    verdict_line,
+    verdict_parts,
+    verdict_summary,
+)
 
 if TYPE_CHECKING:
     from advfeat.planning import Outlook
@@ -29,6 +38,7 @@ _WIDE_REPRODUCTION = 190
 _WIDE_STORE = 170
 """Where the output is no terminal."""
 _AS_IT_IS = 10_000
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 
 
 def print_grid(title: str, rows: Sequence[Row]) -> None:
@@ -36,6 +46,7 @@ def print_grid(title: str, rows: Sequence[Row]) -> None:
     places = groups(rows)
     console = console_of(_WIDE)
     print_table(console, [*_axes(places, varying_axes(rows)), *_results(places)], title)
+    _print_verdicts(console, places)
     console.print(f"Claim: {claimed(rows[0])}. Predicted: {predicted(rows[0])}.")
     console.print(
         f"Chance: {percent(rows[0].chance)}. 95 % intervals: Student's t over seeds; where there is one, "
@@ -47,6 +58,11 @@ def print_grid(title: str, rows: Sequence[Row]) -> None:
         console.print(f"Transfer rate against test accuracy{place}: {found}.")
         for line in correlation_lines(matrix):
             console.print(line)
+
+
+def _print_verdicts(console: Console, found: Sequence[Row | Group]) -> None:
+    for line in [f"Verdicts: {verdict_summary(found)}.", *reasons(found)]:
+        console.print(line)
 
 
 def _axes(places: Sequence[Group], varying: Sequence[str]) -> list[Column]:
@@ -67,7 +83,7 @@ def _results(places: Sequence[Group]) -> Iterator[Column]:
     if places[0].robust_ci95 is not None:
         yield averages("robust accuracy", "robust_accuracy", 3)
         yield Column("95 % interval", [interval(group.robust_ci95) for group in places], 4)
-    verdicts = ["\n".join([group.verdict, *verdict_parts(group)]) for group in places]
+    verdicts = ["\n".join([verdict_label(group), *verdict_parts(group)]) for group in places]
     yield Column("verdict", verdicts, 2)
     yield averages("attack success", "attack_success", 5)
     if places[0].rows[0].transfer_rate is not None:
@@ -82,11 +98,12 @@ def print_rows(rows: Sequence[Row]) -> None:
         Column("recipe", [row.recipe for row in rows]),
         Column("test accuracy", [percent(row.test_accuracy) for row in rows]),
         Column("95 % interval", [interval(row.ci95) for row in rows], 1),
-        Column("chance", [percent(row.chance) for row in rows], 2),
-        Column("published *", [_published(row) for row in rows], 4),
-        Column("attack success", [percent(row.attack_success) for row in rows], 3),
-        Column("wrong labels", [percent(row.wrong_label_share) for row in rows], 5),
-        Column("images used", [f"{row.train_size:,}" for row in rows], 6),
+        Column("verdict", [verdict_label(row) for row in rows], 2),
+        Column("chance", [percent(row.chance) for row in rows], 3),
+        Column("published *", [_published(row) for row in rows], 5),
+        Column("attack success", [percent(row.attack_success) for row in rows], 4),
+        Column("wrong labels", [percent(row.wrong_label_share) for row in rows], 6),
+        Column("images used", [f"{row.train_size:,}" for row in rows], 7),
     ]
     title = "target models, tested on clean images under correct labels"
     print_table(console_of(_WIDE), columns, title)
@@ -99,6 +116,7 @@ def _published(row: Row) -> str:
 
 def _print_notes(rows: Sequence[Row]) -> None:
     console = console_of(_WIDE)
+    _print_verdicts(console, rows)
     over = interval_note(row.ci95_over for row in rows)
     seeds = ", ".join(map(str, rows[0].seeds))
     console.print(f"95 % intervals: {over}. Seeds: {seeds}.")
@@ -123,7 +141,7 @@ def print_reproduction(rows: Sequence[Row]) -> None:
         Column("control", [control(row) for row in rows], 6),
         Column("difference", [points(row.difference) for row in rows], 7),
         Column("claim", ["teaches" if row.teaches else "does not" for row in rows], 5),
-        Column("verdict", [row.verdict for row in rows], 1),
+        Column("verdict", [verdict_label(row) for row in rows], 1),
         Column("core- hours", hours, 8),
         Column("setting", [row.setting or "–" for row in rows], 9, is_text=True),
     ]
@@ -202,7 +220,7 @@ def print_runs(runs: Sequence[RunDescription]) -> None:
     """Print one line a run on standard output."""
 
     def column(heading: str, rank: int, cell: Callable[[RunDescription], str], text: bool = False) -> Column:
-        return Column(heading, [cell(run) for run in runs], rank, text)
+        return Column(heading, [cell(run) for run in runs], rank, text, least=15)
 
     def count(name: str) -> Callable[[RunDescription], str]:
         return lambda run: "" if (stages := run.record.stages) is None else str(getattr(stages, name))
@@ -213,50 +231,61 @@ def print_runs(runs: Sequence[RunDescription]) -> None:
     columns = [
         column("run", 0, lambda run: run.record.run[:8]),
         column("state", 0, lambda run: run.record.state),
-        column("began (UTC)", 1, lambda run: _minute(run.record.began)),
-        column("recipe", 2, lambda run: run.recipe),
-        column("seeds", 6, lambda run: run.seeds),
-        column("data", 5, lambda run: run.data),
-        column("attack", 7, lambda run: f"{run.norm} {run.eps}".strip()),
-        column("source", 8, lambda run: run.source_model),
-        column("target", 9, lambda run: run.target_model),
-        column("seconds", 10, seconds),
-        column("stages", 11, count("total")),
-        column("cached", 12, count("cached")),
-        column("what", 4, lambda run: run.record.title, text=True),
-        column("report", 3, lambda run: (run.record.report or "")[:12]),
+        column("note", 1, lambda run: run.record.note, text=True),
+        column("recipe", 2, lambda run: run.recipe, text=True),
+        column("changed", 3, lambda run: run.record.changed, text=True),
+        column("began (UTC)", 5, lambda run: _minute(run.record.began)),
+        column("seeds", 7, lambda run: run.seeds),
+        column("data", 6, lambda run: run.data),
+        column("attack", 9, lambda run: f"{run.norm} {run.eps}".strip()),
+        column("source", 10, lambda run: run.source_model),
+        column("target", 11, lambda run: run.target_model),
+        column("seconds", 12, seconds),
+        column("stages", 13, count("total")),
+        column("cached", 14, count("cached")),
+        column("what", 8, lambda run: run.record.title, text=True),
+        column("report", 4, lambda run: (run.record.report or "")[:12]),
     ]
+    columns = [each for each in columns if each.rank == 0 or any(each.cells)]
     print_table(console_of(_WIDE_STORE), columns, "runs of this store")
 
 
 def print_comparison(comparison: "Comparison") -> None:
     """Print the parameters that differ, then one line a place, on standard output."""
     console = console_of(_WIDE)
-    changes = comparison.changes
+    changes, places = comparison.changes, comparison.places
+    names = [_ORDINALS[number] for number in range(1 + len(places[0].others))]
     parameters = [
         Column("parameter", [change.field for change in changes]),
-        Column("first", [", ".join(change.first) for change in changes], is_text=True),
-        Column("second", [", ".join(change.second) for change in changes], is_text=True),
+        *(
+            Column(name, [", ".join(change.values[number]) for change in changes], is_text=True, least=12)
+            for number, name in enumerate(names)
+        ),
     ]
     if changes:
         print_table(console, parameters, "parameters that differ")
     else:
         console.print("no parameter differs")
-    entries = comparison.differences
     results = [
-        Column("recipe", [entry.recipe for entry in entries]),
+        Column("recipe", [entry.recipe for entry in places]),
         *(
-            Column(axis.replace("_", " "), [str(entry.place[axis]) for entry in entries])
-            for axis in entries[0].place
+            Column(axis.replace("_", " "), [str(entry.place[axis]) for entry in places])
+            for axis in places[0].place
         ),
-        Column("first", [percent(entry.first.mean if entry.first else None) for entry in entries], 2),
-        Column("second", [percent(entry.second.mean if entry.second else None) for entry in entries], 2),
-        Column("difference", [points(entry.difference) for entry in entries]),
-        Column("95 % interval", [_points_interval(entry.ci95) for entry in entries], 1),
+        Column(names[0], [percent(entry.first.mean if entry.first else None) for entry in places], 2),
     ]
+    for number, name in enumerate(names[1:]):
+        found = [entry.others[number] for entry in places]
+        accuracies = [percent(each.side.mean if each.side else None) for each in found]
+        results += [
+            Column(name, accuracies, 2),
+            Column("difference", [points(each.difference) for each in found]),
+            Column("95 % interval", [_points_interval(each.ci95) for each in found], 3 if names[2:] else 1),
+        ]
     print_table(console, results, "test accuracy on clean images")
+    other = "second minus first" if len(names) == 2 else "each minus first"
     console.print(
-        "Difference: second minus first, in points. Interval: Student's t over paired seeds where both have "
+        f"Difference: {other}, in points. Interval: Student's t over paired seeds where both have "
         "the same, else Welch's."
     )
 

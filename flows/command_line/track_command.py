@@ -24,7 +24,7 @@ def track(
     store: StoreURI = DEFAULT_STORE,
     as_json: AsJSON = False,
 ) -> None:
-    """Tell MLflow, Weights & Biases or TensorBoard of a finished run; what is there stays as it is."""
+    """Log a finished run to MLflow, Weights & Biases or TensorBoard; existing entries stay."""
     from advfeat.flows.command_line.store_commands import readable_store
     from advfeat.tracking.targets import Target
 

@@ -43,22 +43,21 @@ def gc(
         typer.Option(
             "--older-than",
             metavar="AGE",
-            help="let go of runs that ended longer ago, such as 30d or 12h, and of what only they use",
+            help="drop runs that ended longer ago than this, such as 30d or 12h",
         ),
     ] = None,
     forget: Annotated[
         list[str] | None,
-        typer.Option("--forget", metavar="RUN", help="let go of a run, and of what only it uses"),
+        typer.Option("--forget", metavar="RUN", help="drop this run, and what only it uses"),
     ] = None,
     delete: Annotated[bool, typer.Option("--delete", help="delete it; without this, only show it")] = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Delete what no run of the store uses; shows first what that would be.
+    """Show what no run of the store uses any more; with --delete, delete it.
 
-    A completed run uses its report and what that was made from; a run that goes on or has not been
-    completed, all stages of its plan. What is younger than an hour stays, and leftovers of writers that
-    were killed stay for a day. Ages are told by the store's own clock: to read it, a small file is written
-    and deleted, also where nothing else is.
+    A completed run uses its report and everything that the report was made from. Any other run uses all
+    stages of its plan. Files younger than an hour stay, and leftovers of killed writers stay for a day. Ages
+    are measured with the store's own clock: to read it, a small file is written and deleted in any case.
     """
     from advfeat.upkeep.garbage import Forgotten, collect, find_garbage, forgotten_runs, survey
     from advfeat.upkeep.reachability import read_runs
@@ -84,14 +83,16 @@ def gc(
 
 
 def verify(
-    digest: Annotated[str | None, typer.Argument(metavar="DIGEST", help="one; all if unset")] = None,
+    digest: Annotated[
+        str | None, typer.Argument(metavar="DIGEST", help="only this artifact; default: all")
+    ] = None,
     store: StoreURI = DEFAULT_STORE,
-    repair: Annotated[bool, typer.Option("--repair", help="compute again what is damaged")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="compute damaged artifacts again")] = False,
 ) -> None:
-    """Read every byte again and compare it with the manifests; exit code 1 if anything is wrong.
+    """Read every byte again and compare it with the manifests; exit code 1 if anything is damaged.
 
-    With --repair it is 1 if anything stays wrong. What is damaged is computed again on this machine, as the
-    plan of a run or its own manifest says; it stays until its replacement is there.
+    With --repair, damaged artifacts are computed again on this machine, as the plan of a run or their own
+    manifest says, and stay until their replacement is complete. Exit code 1 if anything remains damaged.
     """
     place = readable_store(store)
     digests = place.digests() if digest is None else [place.resolve(digest)]
@@ -117,7 +118,7 @@ def parse_age(text: str) -> timedelta:
     """Read an age such as 30d, 12h or 90m; raises ``InputError``."""
     match = re.fullmatch(r"(\d{1,4})([mhdw])", text)
     if match is None:
-        raise InputError("--older-than", text, "is no age", "write for example 90m, 12h, 30d or 8w")
+        raise InputError("--older-than", text, "is not an age", "write for example 90m, 12h, 30d or 8w")
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
@@ -135,8 +136,8 @@ def _repair(place: "Store", damaged: Iterable[str]) -> int:
         print(f"{line.format('repaired')} ({mended.seconds:.1f} s)", flush=True)
         if mended.changed:
             print(
-                f"{mended.digest}  CHANGED  {', '.join(mended.changed)}: whole, but not as before, as on "
-                "another machine; what was made from it earlier is of the former bytes",
+                f"{mended.digest}  CHANGED  {', '.join(mended.changed)}: complete, but with other bytes than "
+                "before, as on another machine; artifacts made from it earlier used the former bytes",
                 flush=True,
             )
     return failed

@@ -59,4 +59,4 @@ def print_garbage(garbage: Iterable[Garbage], *, deleted: bool) -> None:
         print_table(console, columns, "deleted" if deleted else "what can go")
     total = decimal(sum(map(sum, groups.values())))
     console.print(f"{total} deleted" if deleted else f"{total} can go; nothing was deleted: add --delete")
-    console.print("What is younger than an hour, and what a writer did not finish for a day, stays.")
+    console.print("Files younger than an hour stay, and unfinished ones for a day.")

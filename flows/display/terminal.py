@@ -1,54 +1,69 @@
 """What a run shows on standard error while it works."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
 
 from advfeat.cluster.board import StageProgress
+from advfeat.flows.display.lines import can_move, console_of_lines, waits_for, waits_no_more
 from advfeat.planning import Outlook
+from advfeat.report.numbers import percent
 from advfeat.storage import Stage
 
 _SECONDS_BETWEEN_LINES = 15.0
+_MOST_BARS = 6
+_MOST_RESULTS = 3
+_BAR_WIDTH = 16
+_WITHOUT_COUNT = "workers start, or read and write"
+"""What goes on while no stage tells how far it is."""
+
+# Time left is told once these are behind: the first images of a run pass while its workers still start.
+_LEAST_SECONDS = 10.0
+_LEAST_SHARE = 0.05
+_LEAST_SECONDS_OF_STAGE = 4.0
 
 
 class Display:
-    """One line for each finished stage; below them, in a terminal, what is running and time left.
+    """In a terminal one block that moves; elsewhere a line for each finished stage.
 
-    A notebook gets lines alone: bars there need a package that Jupyter does not bring.
     Time left is told from the image passes (an image through a network once) that are done and to do.
     """
 
     def __init__(self, outlooks: Iterable[Outlook], *, to_come: int = 0) -> None:
         """Show a walk over these stages, and over so many more that are not known yet."""
         outlooks = list(outlooks)
-        self.console = Console(stderr=True, highlight=False)
-        if self.console.is_jupyter:
-            self.console = Console(stderr=True, highlight=False, force_jupyter=False, force_terminal=False)
-        self._is_live = self.console.is_terminal
+        self.console = console_of_lines()
+        self._problems = console_of_lines(problems=True)
+        self._is_live = can_move(self.console)
         self._total = len(outlooks) + to_come
-        self._finished = 0
-        self._passes = sum(entry.stage.image_passes for entry in outlooks if entry.state == "compute")
+        self._counts: Counter[str] = Counter()
+        to_compute = [entry.stage for entry in outlooks if entry.state == "compute"]
+        self._passes = sum(stage.image_passes for stage in to_compute)
+        self._passes_of = {stage.title: stage.image_passes for stage in to_compute}
         self._passes_done = 0
         self._began: float | None = None
         self._last_line = time.monotonic()
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[pace]}"),
-            console=self.console,
-            transient=True,
-            disable=not self._is_live,
+        self._active: dict[str, StageProgress] = {}
+        self._found: dict[str, str] = {}
+        self._last: list[str] = []
+        self._spinner = Spinner("line")
+        self._live = Live(
+            console=self.console, get_renderable=self._block, refresh_per_second=4, transient=True
         )
-        self._overall = self._progress.add_task("stages", total=self._total, pace="")
-        self._bars: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        waits_no_more()
+        if self._is_live:
+            self._live.start()
         return self
 
     def __exit__(
@@ -57,50 +72,105 @@ class Display:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        self._live.stop()
+        waits_for("ending the run …", told=False)
 
     def say(self, text: str) -> None:
         """Print a line of its own."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self._last_line = time.monotonic()
+        self.console.print(text, soft_wrap=True)
 
-    def finished(self, stage: Stage, state: str) -> None:
+    def warn(self, text: str) -> None:
+        """Print a line of its own that a user who wants quiet gets too."""
+        self._last_line = time.monotonic()
+        self._problems.print(text, soft_wrap=True)
+
+    def found(self, stage: Stage, test_accuracy: float) -> None:
+        """Know how many test images a network gets right, in [0, 1]: told when the stage is finished."""
+        self._found[stage.title] = f", {percent(test_accuracy)} of the test images right"
+
+    def finished(self, stage: Stage, how: str) -> None:
         """Count a stage as finished and say so."""
-        self._finished += 1
-        if state != "cached":
+        self._counts[how] += 1
+        if how != "cached":
             self._passes_done += stage.image_passes
-        if (bar := self._bars.pop(stage.title, None)) is not None:
-            self._progress.remove_task(bar)
+        self._active.pop(stage.title, None)
+        found = self._found.pop(stage.title, "")
+        if self._is_live:
+            if found:
+                self._last = [*self._last, f"{stage.title}: {how}{found}"][-_MOST_RESULTS:]
+            return
+        number = f"[{self._counts.total():>{len(str(self._total))}}/{self._total}]"
         pace = self._pace()
-        self._progress.update(self._overall, advance=1, pace=pace)
-        number = f"[{self._finished:>{len(str(self._total))}}/{self._total}]"
-        self.say(f"{number} {stage.title}: {state}{pace and f' ({pace})'}")
+        self.say(f"{number} {stage.title}: {how}{found}{pace and f' ({pace})'}")
 
     def running(self, stages: Mapping[str, StageProgress]) -> None:
         """Show how far the running stages are; where there is no terminal, a line now and then."""
         if stages and self._began is None:
             # Workers take seconds to start; they are no measure of how fast images pass.
             self._began = time.monotonic() - max(stage.seconds for stage in stages.values())
-        active = {title: stage for title, stage in stages.items() if stage.done < stage.total}
-        for title, stage in active.items():
-            if title not in self._bars:
-                self._bars[title] = self._progress.add_task(title, total=stage.total, pace="")
-            self._progress.update(self._bars[title], completed=stage.done, pace=_pace(stage))
-        for title in self._bars.keys() - active.keys():
-            self._progress.remove_task(self._bars.pop(title))
-        now = time.monotonic()
-        if not self._is_live and now - self._last_line > _SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            for title, stage in active.items():
-                self.say(f"    {title}: {stage.done:,} of {stage.total:,} images, {_pace(stage)}")
+        longest = sorted(stages.items(), key=lambda entry: -entry[1].seconds)
+        self._active = {title: stage for title, stage in longest if stage.done < stage.total}
+        if self._is_live or time.monotonic() - self._last_line <= _SECONDS_BETWEEN_LINES:
+            return
+        for title, stage in [*self._active.items()][:_MOST_BARS]:
+            self.say(f"    {title}: {stage.done:,} of {stage.total:,} images{_left(stage)}")
+        if not self._active:
+            self.say(f"    {self._counted()}; {_WITHOUT_COUNT}")
+
+    def _block(self) -> RenderableType:
+        """Return what is shown now: the whole, its stages that run, and what came of the last ones."""
+        whole = Table.grid(padding=(0, 1), expand=True)
+        whole.add_column(width=1)
+        whole.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        whole.add_column(justify="right", no_wrap=True)
+        whole.add_row(self._spinner, self._counted(), self._pace())
+        stages = Table.grid(padding=(0, 1), expand=True)
+        stages.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        stages.add_column(width=_BAR_WIDTH)
+        stages.add_column(justify="right", no_wrap=True)
+        shown = [*self._active.items()][: max(1, min(_MOST_BARS, self.console.height - 6))]
+        for title, stage in shown:
+            bar = ProgressBar(total=stage.total, completed=stage.done, width=_BAR_WIDTH)
+            stages.add_row(f"  {title}", bar, f"{100 * stage.done / stage.total:.0f} %{_left(stage)}")
+        below = [f"  and {more} more" for more in [len(self._active) - len(shown)] if more]
+        if not self._active and self._counts.total() < self._total:
+            below.append(f"  {_WITHOUT_COUNT} …")
+        texts = [
+            Text(text, no_wrap=True, overflow="ellipsis") for text in [*below, *map(_indented, self._last)]
+        ]
+        return Group(whole, stages, *texts)
+
+    def _counted(self) -> str:
+        done = ", ".join(f"{number} {how}" for how, number in self._counts.items())
+        return f"{self._counts.total()} of {self._total} stages{done and f': {done}'}"
 
     def _pace(self) -> str:
-        if not self._passes_done or self._began is None:
+        """Say how fast images pass and how long it lasts yet; nothing while little is known of it."""
+        if self._began is None or not self._passes:
             return ""
-        rate = self._passes_done / (time.monotonic() - self._began)
-        left = (self._passes - self._passes_done) / rate
-        return f"{rate:,.0f} image passes/s, about {left:.0f} s left"
+        seconds = time.monotonic() - self._began
+        running = ((self._passes_of.get(title, 0), stage) for title, stage in self._active.items())
+        done = self._passes_done + sum(passes * stage.done / stage.total for passes, stage in running)
+        if seconds < _LEAST_SECONDS or done < _LEAST_SHARE * self._passes:
+            return ""
+        rate = done / seconds
+        return f"{rate:,.0f} image passes/s, about {_duration((self._passes - done) / rate)} left"
 
 
-def _pace(stage: StageProgress) -> str:
-    left = "" if stage.seconds_left is None else f", {stage.seconds_left:.0f} s left"
-    return f"{stage.rate:,.0f} images/s{left}"
+def _indented(text: str) -> str:
+    return f"  {text}"
+
+
+def _left(stage: StageProgress) -> str:
+    if stage.seconds_left is None or stage.seconds < _LEAST_SECONDS_OF_STAGE:
+        return ""
+    return f", {_duration(stage.seconds_left)} left"
+
+
+def _duration(seconds: float) -> str:
+    """Write an estimate of a time in the unit of which it is a few."""
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

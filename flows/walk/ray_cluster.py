@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import advfeat
 from advfeat.cluster.answers import PATIENCE_SECONDS, check_speaks_grpc, within
-from advfeat.cluster.embedded import RAY_NAMESPACE, local_ray_arguments
+from advfeat.cluster.embedded import RAY_NAMESPACE
 from advfeat.errors import InputError, first_line
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def configured_address() -> str | None:
         raise InputError(
             "ray",
             address,
-            "is no address of a cluster",
+            "is not an address of a cluster",
             "give HOST:PORT of its head, or unset RAY_ADDRESS for a Ray of this machine",
         )
     return address
@@ -51,15 +51,15 @@ def configured_runner() -> "RayTaskRunner[Any]":
     A process that is connected to a Ray stays with it: its workers, which import flows too, would take
     another token and no longer be let in.
     """
-    if is_connected():
-        arguments: dict[str, Any] = {"address": None}
-    elif (address := configured_address()) is not None:
-        arguments = {"address": address, **init_arguments()}
-    else:
-        arguments = local_ray_arguments()
     from prefect_ray import RayTaskRunner
 
-    return RayTaskRunner(arguments.pop("address"), arguments)
+    from advfeat.flows.walk.own_ray import OwnRayRunner
+
+    if is_connected():
+        return RayTaskRunner()
+    if (address := configured_address()) is not None:
+        return RayTaskRunner(address, init_arguments())
+    return OwnRayRunner()
 
 
 def is_connected() -> bool:

@@ -1,15 +1,13 @@
 """Notes in the store what a run needs and what becomes of it, for ``advfeat runs`` and ``advfeat gc``."""
 
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
-from prefect.runtime import flow_run
-
 from advfeat.errors import RunCancelledError
+from advfeat.flows.display.lines import say
 from advfeat.flows.walk.patience import patiently
 from advfeat.storage import Stage, Store
 from advfeat.storage.runs import RunRecord, RunState, StageCounts, keep_plan, keep_record
@@ -49,17 +47,28 @@ class Recording:
 
 
 @contextmanager
-def recorded(store: Store, flow: str, title: str, stages: Iterable[Stage]) -> Iterator[Recording]:
-    """Keep a record of this flow run: which stages it needs, that it goes on, and how it ended.
+def recorded(
+    store: Store,
+    flow: str,
+    title: str,
+    stages: Iterable[Stage],
+    *,
+    run: str,
+    note: str | None = None,
+    changed: str = "",
+) -> Iterator[Recording]:
+    """Keep a record of a run: which stages it needs, that it goes on, and how it ended.
 
-    What the store holds of the stages is looked up inside: only there nobody deletes it.
+    ``run`` is its id, ``note`` what the user says of it, ``changed`` what differs from its preset. What the
+    store holds of the stages is looked up inside: only there nobody deletes it.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    run = str(flow_run.get_id())
-    record = RunRecord(run=run, flow=flow, title=title, state="running", began=now)
+    record = RunRecord(
+        run=run, flow=flow, title=title, note=note or "", changed=changed, state="running", began=now
+    )
     recording = Recording(store, record, stages)
     patiently(lambda: keep_record(store, record))
-    patiently(lambda: wait_while_collected(store, tell=_say))
+    patiently(lambda: wait_while_collected(store, tell=say))
     try:
         with _signs_of_life(store, record):
             yield recording
@@ -87,10 +96,6 @@ def _signs_of_life(store: Store, record: RunRecord) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _state_after(error: BaseException) -> RunState:

@@ -66,6 +66,9 @@ TASKS: dict[StageKind, StageTask] = {
 _CLAIMED: set[StageKind] = {"source_model", "shard", "dataset", "target_model"}
 """Stages whose computation is worth asking whether another run is at it."""
 
+_TESTED: set[StageKind] = {"pretrained_model", "evaluation"}
+"""Stages that find out how many test images a network gets right."""
+
 # Each is a function of its own to Ray, whose scheduler looks at all of them whenever one ends: of 3,000 that
 # compute nothing it lets one through in 4 s.
 _MOST_WAITING_ON_RAY = 200
@@ -159,7 +162,7 @@ class Walk:
             left = sum(digest not in self._states for digest in entries) - len(self._failures)
             raise StageFailedError(
                 f"{len(self._failures)} of {len(entries)} stages failed and {left} that need them were "
-                "not started; what was finished is kept, the same command computes only the rest. "
+                "not started; finished stages are kept; the same command computes only the rest. "
                 f"First failure: {self._failures[0]}"
             )
 
@@ -170,6 +173,8 @@ class Walk:
         return running < _MOST_WAITING_ON_RAY or running < 2 * cores()
 
     def _tell(self, stage: Stage, how: str) -> None:
+        if stage.kind in _TESTED:
+            self._display.found(stage, self._states[stage.digest].result()["metrics"]["test_accuracy"])
         for watcher in self._watchers:
             watcher.finished(stage, how)
 
@@ -276,14 +281,11 @@ class Walk:
             self.computed += 1
             self._states[stage.digest] = state
             self._tell(stage, "computed")
-            if stage.kind == "pretrained_model":
-                accuracy = state.result()["metrics"]["test_accuracy"]
-                self._display.say(f"{stage.title}: {100 * accuracy:.1f} % of the test images are right")
             self._submit_all(self._repairs.end(stage.digest))
             return [] if repaired else [stage.digest]
         problem = f"{stage.title}: {_reason(state)}"
         self._failures.append(problem)
-        self._display.say(f"failed: {problem}")
+        self._display.warn(f"failed: {problem}")
         return []
 
     def _tried_later(self, stage: Stage, state: StageState) -> bool:

@@ -114,7 +114,7 @@ WITH_LENGTHS = field(3, 12, field(16, 12, field(1, 6, b"\x0a") + b"\0") + b"\0")
     ids=["once", "twice", "after something else"],
 )
 def test_columns_are_looked_at_however_often_they_are_told(told: bytes) -> None:
-    """Arrow takes the last list, and passes over what is no list."""
+    """Arrow takes the last list, and passes over what is not a list."""
     groups = field(4, 9, bytes([1 << 4 | 12]) + told + b"\0") + b"\0"
     schema = pq.ParquetFile(io.BytesIO(file_of_rows(["number"]))).schema
     with pytest.raises(ValueError, match="its footer tells"):

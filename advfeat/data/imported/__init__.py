@@ -67,7 +67,7 @@ class Description:
         others_are_the_same = all(places[number] in (number, UNLABELLED) for number in self.used_labels)
         if self.labels_are_names or not others_are_the_same:
             names = listed([self.class_names[number] for number in unknown])
-            raise ValueError(f"has labels that are no classes of the data: {names} (of {listed(classes)})")
+            raise ValueError(f"has labels that are not classes of the data: {names} (of {listed(classes)})")
         self._check_same_numbers(classes)
         return None
 

@@ -72,7 +72,7 @@ class TorchFiles:
                 with warnings.catch_warnings(action="ignore"):
                     found = torch.load(file, map_location="cpu", weights_only=True)
             except Exception as error:  # foreign bytes can raise anything, with advice to run their code
-                problem = f"holds no whole file of tensors alone in {name} ({type(error).__name__})"
+                problem = f"holds no complete file of only tensors in {name} ({type(error).__name__})"
                 raise self._refused(problem) from error
             parts = found if isinstance(found, list | tuple) else [found]
             if not parts or not all(isinstance(part, torch.Tensor) for part in parts):

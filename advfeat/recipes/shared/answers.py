@@ -76,7 +76,7 @@ def _of_a_copy(make: Callable[[Making[Any]], "Tensor"]) -> Callable[[Making[Any]
 
 
 def _refused(recipe: Recipe[Any], problem: str) -> InputError:
-    return InputError("recipes", recipe.identity, problem, "mend it")
+    return InputError("recipes", recipe.identity, problem, "correct it")
 
 
 def _check_labels(_: Recipe[Any], labels: Labels, given: Given[Any]) -> str | None:
@@ -86,7 +86,7 @@ def _check_labels(_: Recipe[Any], labels: Labels, given: Given[Any]) -> str | No
         return f"returns {_shape(labels)} labels, not one for each of {len(given.labels):,} images"
     outside = labels[(labels < DROPPED) | (labels >= given.classes)]
     if len(outside):
-        return f"returns the label {outside[0]}, which is none of 0 to {given.classes - 1}, nor DROPPED"
+        return f"returns the label {outside[0]}, which is not one of 0 to {given.classes - 1}, nor DROPPED"
     return None
 
 

@@ -68,12 +68,14 @@ def _check_settings(recipe: Recipe[Any], refused: Refused) -> None:
         raise refused(f"has settings of {settings!r}", "give a class that inherits advfeat.spec.Spec")
     for name, field in settings.model_fields.items():
         if field.is_required():
-            raise refused(f"has no default for its setting {name}", "give one: others need not set it")
+            raise refused(
+                f"has no default for its setting {name}", "give one, so that experiments need not set it"
+            )
         if name in NO_SETTINGS or hasattr(Spec, name):
             raise refused(f"has a setting {name}, a name that is taken", "give its setting another name")
         if field.alias is not None or field.validation_alias is not None or field.exclude:
             raise refused(
-                f"has an alias of its setting {name}, or excludes it", "give default and bounds alone"
+                f"has an alias of its setting {name}, or excludes it", "give only default and bounds"
             )
         if isinstance(field.get_default(call_default_factory=True), set | frozenset):
             raise refused(f"has a set as its setting {name}, which has no order", "give a tuple")

@@ -114,7 +114,7 @@ def installed_recipes(taken: Iterable[str]) -> Iterator[Recipe[Any]]:
 def _of_file(path: str) -> Recipe[Any] | None:
     try:
         if not names_file(path):
-            raise _refusal(path)("is no file of Python", f"name files that end in .py in {FILES}")
+            raise _refusal(path)("is not a file of Python", f"name files that end in .py in {FILES}")
         return read_recipe(path)
     except InputError as error:
         logger.warning("%s: %s", FILES, error)
@@ -136,7 +136,7 @@ def check_name(name: str) -> None:
     """Raise ``InputError`` for what cannot be a recipe's name."""
     if _NAME.fullmatch(name) is None or keyword.iskeyword(name):
         raise InputError(
-            "name", name, "is no recipe's name", "use small letters, digits and _, a letter first"
+            "name", name, "is not a recipe's name", "use small letters, digits and _, a letter first"
         )
 
 
