@@ -158,3 +158,20 @@ def test_print_shows_what_is_folded_away(page: Page, finished: tuple[Path, list[
     assert page.evaluate(CLIPPED) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= PAPER[0]
     assert page.evaluate(PALE) == []
+
+
+def test_the_checks_find_what_is_wrong(browser: Page) -> None:
+    browser.emulate_media(color_scheme="light", media="screen")
+    browser.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    browser.set_content(
+        '<body style="margin: 0"><p style="color: #999">pale</p><p style="color: #555">dark enough</p>'
+        '<p style="background: #333"><b style="color: rgb(255 255 255 / 40%)">pale, too</b></p>'
+        '<div style="width: 600px">too wide</div><div class="scroll" style="overflow: auto">'
+        '<div style="width: 600px">in a box that scrolls</div></div>'
+        '<img src="data:," alt=""><img src="data:," alt="said"><svg aria-label="no role"></svg>'
+        '<ul class="bars"><li style="display: flex"><b style="margin-right: -1em">one</b><i>two</i></li></ul>'
+    )
+    assert [text.partition(":")[0] for text in browser.evaluate(PALE)] == ["pale", "pale, too"]
+    assert [text.partition(": ")[2] for text in browser.evaluate(CLIPPED)] == ["too wide"]
+    assert len(browser.evaluate(WITHOUT_TEXT)) == 2
+    assert browser.evaluate(OVERLAPPING) == ["one and two"]
