@@ -37,10 +37,17 @@ class Description(BaseModel):
     uri: str
 
 
-def described(store: Store) -> list[Description]:
-    """Describe every readable artifact of a store, the oldest first."""
-    manifests = {manifest.digest: manifest for manifest in store.manifests()}
-    found = [_Reader(manifests, manifest).description(store) for manifest in manifests.values()]
+def described(store: Store, newest: int | None = None) -> list[Description]:
+    """Describe every readable artifact of a store, or those published last; the oldest first."""
+    digests = store.digests() if newest is None else store.last_digests(newest)[0]
+    manifests = {manifest.digest: manifest for manifest in store.readable_manifests(digests)}
+    known: dict[str, Manifest | None] = {**manifests}
+    while (
+        missing := {digest for manifest in known.values() for digest in _made_from(manifest)} - known.keys()
+    ):
+        read = {manifest.digest: manifest for manifest in store.readable_manifests(missing)}
+        known |= {digest: read.get(digest) for digest in missing}
+    found = [_Reader(known, manifest).description(store) for manifest in manifests.values()]
     return sorted(found, key=lambda entry: (entry.created, entry.stage, entry.digest))
 
 
@@ -57,7 +64,7 @@ def chosen(found: list[Description], stage: str | None, recipe: str | None) -> l
 class _Reader:
     """Reads one manifest, and those of what it was made from as far as they are in the store."""
 
-    def __init__(self, manifests: Mapping[str, Manifest], manifest: Manifest) -> None:
+    def __init__(self, manifests: Mapping[str, Manifest | None], manifest: Manifest) -> None:
         self._manifests, self._manifest = manifests, manifest
 
     def description(self, store: Store) -> Description:
@@ -115,13 +122,20 @@ class _Reader:
             for manifest in level:
                 if manifest.stage in stages:
                     return manifest
-            made_from = dict.fromkeys(digest for manifest in level for digest in _own_inputs(manifest))
-            level = [self._manifests[digest] for digest in made_from if digest in self._manifests]
+            made_from = dict.fromkeys(digest for manifest in level for digest in _made_from(manifest))
+            level = [found for digest in made_from if (found := self._manifests.get(digest)) is not None]
         return None
 
 
-def _own_inputs(manifest: Manifest) -> Iterable[str]:
-    """Return what an artifact was made from, without what it is only compared with."""
+def _made_from(manifest: Manifest | None) -> Iterable[str]:
+    """Return what tells what an artifact is: what it was made from, without what it is only compared with.
+
+    Of a report, which was made from many, that are its images.
+    """
+    if manifest is None:
+        return ()
+    if manifest.stage in ("report", "grid_report"):
+        return (digest for role, digest in manifest.inputs.items() if role.rpartition("/")[2] == "images")
     beside: tuple[str, ...] = ("reference_model", "guard_", "other_images")
     if manifest.stage == "evaluation":
         beside += ("source_model", "dataset")  # the target model leads to its own

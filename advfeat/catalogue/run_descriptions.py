@@ -38,9 +38,9 @@ _FIELDS = {
 """Fields of an experiment by the names of their columns, which are those of a grid's axes too."""
 
 
-def described_runs(store: Store) -> list[RunDescription]:
-    """Describe every run of a store, the last one at the end."""
-    records = read_records(store)
+def described_runs(store: Store, newest: int | None = None) -> list[RunDescription]:
+    """Describe every run of a store, or those whose records were written last; the last one at the end."""
+    records = read_records(store, newest)
     states = store.states([record.report for record in records if record.report is not None])
     reports = {digest: manifest for digest, (manifest, _) in states.items()}
     return [RunDescription(record=record, **_words(reports.get(record.report or ""))) for record in records]

@@ -57,11 +57,17 @@ class Place:
         found = self.fs.find(top, maxdepth=depth, withdirs=depth is not None)
         return [str(path) for path in found if path != top]
 
-    def beginning(self, folder: str, start: str) -> list[str]:
-        """List the files below a folder whose paths in it begin so; S3 is asked for no others."""
+    def beginning(self, folder: str, start: str) -> dict[str, Any]:
+        """List the files below a folder whose paths in it begin so, and when each was written.
+
+        S3 is asked for no others, a thousand at a time.
+        """
         top = f"{self.root}/{folder}"
         chosen = {"prefix": start} if self._is_s3 and start else {}
-        return [path for path in self.fs.find(top, **chosen) if path.startswith(f"{top}/{start}")]
+        found = self.fs.find(top, detail=True, **chosen)
+        return {
+            str(path): self.written(info) for path, info in found.items() if path.startswith(f"{top}/{start}")
+        }
 
     def newest(self, folder: str, count: int) -> list[str]:
         """List the files that were last written into a folder, the last one first; one request lists it."""

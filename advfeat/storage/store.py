@@ -155,16 +155,30 @@ class Store:
 
     def digests(self, start: str = "") -> list[str]:
         """List the digests of all published artifacts, or of those whose digest begins so."""
+        return sorted(self._published(start))
+
+    def last_digests(self, count: int) -> tuple[list[str], int]:
+        """List the digests of the artifacts that were published last, the last one first, and count all."""
+        published = self._published()
+        last = sorted(published, key=lambda digest: (published[digest], digest), reverse=True)
+        return last[:count], len(last)
+
+    def _published(self, start: str = "") -> dict[str, Any]:
+        """Return when each artifact was published whose digest begins so."""
         folder = f"{self.root}/artifacts"
+        published: dict[str, Any] = {}
         if self.is_local:
             paths = Path(folder).iterdir() if self.fs.isdir(folder) else ()
-            chosen = [path for path in paths if path.name.startswith(start)]
-            found = [path.name for path in chosen if os.path.lexists(path / "manifest.json")]
+            for path in paths:
+                if path.name.startswith(start):
+                    with contextlib.suppress(OSError):
+                        published[path.name] = (path / "manifest.json").lstat().st_mtime
         else:
-            files = self.place.beginning("artifacts", start)
-            split = [file.removeprefix(f"{folder}/").split("/") for file in files]
-            found = [names[0] for names in split if names[1:] == ["manifest.json"]]
-        return sorted(filter(_is_digest, found))
+            for file, written in self.place.beginning("artifacts", start).items():
+                digest, _, name = file.removeprefix(f"{folder}/").partition("/")
+                if name == "manifest.json":
+                    published[digest] = written
+        return {digest: written for digest, written in published.items() if _is_digest(digest)}
 
     def resolve(self, prefix: str) -> str:
         """Expand the start of a digest to the one artifact that it names."""
