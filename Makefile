@@ -3,7 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Without bytecode each process, and a run starts a dozen, would compile torch, Ray and Prefect anew.
 unexport PYTHONDONTWRITEBYTECODE
-INSTALL := $(BIN)/uv pip install --quiet --constraint constraints.txt --editable
+UV := $(BIN)/uv pip install --quiet --constraint constraints.txt
+# An index, or a folder of one, that torch and torchvision alone are taken from: builds without CUDA, or a mirror.
+TORCH_INDEX ?=
+TORCH := $(if $(TORCH_INDEX),$(UV) --no-deps --index '$(TORCH_INDEX)' torch torchvision)
+INSTALL := $(UV) --editable
 TOGETHER := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test check suite inner-loop test-faults fuzz bench deployments docs audit lint style types constraints clean
@@ -57,22 +61,27 @@ types: .venv/.installed-dev
 	$(BIN)/pip install --quiet --constraint constraints.txt uv
 
 .venv/.installed: .venv/bin/uv pyproject.toml constraints.txt
+	$(TORCH)
 	$(INSTALL) .
 	touch $@
 
 .venv/.installed-dev: .venv/bin/uv pyproject.toml constraints.txt
+	$(TORCH)
 	$(INSTALL) '.[dev]'
 	touch $@
 
 .venv/.installed-docs: .venv/bin/uv pyproject.toml constraints.txt
+	$(TORCH)
 	$(INSTALL) '.[docs]'
 	touch $@
 
 .venv/.installed-bench: .venv/bin/uv pyproject.toml constraints.txt
+	$(TORCH)
 	$(INSTALL) '.[bench]'
 	touch $@
 
 .venv/.installed-audit: .venv/bin/uv pyproject.toml constraints.txt
+	$(TORCH)
 	$(INSTALL) '.[audit]'
 	touch $@
 

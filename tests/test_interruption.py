@@ -4,7 +4,9 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,18 @@ THREE_RECIPES = (*QUICK, "--set", "recipes=[clean, d_rand, d_det]")
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> Command:
+def temporary() -> Iterator[Path]:
+    """A temporary folder of these runs' own; pytest's have paths that are too long for sockets."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="t") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path, temporary: Path) -> Command:
     """``advfeat`` on the embedded default; each test goes on where the one before it was ended."""
     folder = tmp_path_factory.mktemp("home")
     give_prefect_database(folder / HOME, prefect_database)
-    return Command(folder)
+    return Command(folder, {"TMPDIR": str(temporary)})
 
 
 def finished(command: Command) -> int:
@@ -44,7 +53,9 @@ def start_until_computing(command: Command) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "term"])
-def test_an_interrupted_run_says_so_and_leaves_no_process(home: Command, number: signal.Signals) -> None:
+def test_an_interrupted_run_says_so_and_leaves_nothing(
+    home: Command, temporary: Path, number: signal.Signals
+) -> None:
     process = start_until_computing(home)
     # Ctrl-C in a terminal reaches the whole process group.
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
@@ -53,16 +64,19 @@ def test_an_interrupted_run_says_so_and_leaves_no_process(home: Command, number:
     assert stdout == ""
     assert stderr.splitlines()[-1] == "advfeat: interrupted; finished stages are kept"
     assert home.left_processes(3) == []
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_killed_run_leaves_no_process_and_two_at_once_resume_it(
-    home: Command, prefect_database: Path, tmp_path: Path
+    home: Command, prefect_database: Path, tmp_path: Path, temporary: Path
 ) -> None:
     process = start_until_computing(home)
     process.kill()
     process.communicate(timeout=60)
     assert home.left_processes(30) == []
     kept = finished(home)
+    (left,) = temporary.iterdir()
+    os.utime(left, (0, 0))  # old enough for the next run to see that nobody holds it
 
     give_prefect_database(tmp_path / HOME, prefect_database)
     commands, store = [home, Command(tmp_path)], str(home.folder / HOME / "store")
@@ -79,9 +93,11 @@ def test_a_killed_run_leaves_no_process_and_two_at_once_resume_it(
     assert results[0]["stages"]["computed"] + results[1]["stages"]["computed"] > 0
     assert home.succeed("verify").splitlines()[-1].endswith(" 0 damaged")
     assert [command.left_processes(3) for command in commands] == [[], []]
+    assert list(temporary.iterdir()) == []
 
 
-def test_a_failed_stage_keeps_the_rest_and_runs_again_alone(served_command: Command) -> None:
+def test_a_failed_stage_keeps_the_rest_and_runs_again_alone(served_command: Command, temporary: Path) -> None:
+    served_command.extra = {**served_command.extra, "TMPDIR": str(temporary)}
     # A weak source that is always right leaves the data set mislabeled empty.
     perfect = (
         *("--set", "data.train_size=100", "--set", "seeds=[0]", "--set", "recipes=[clean, mislabeled]"),
@@ -105,3 +121,4 @@ def test_a_failed_stage_keeps_the_rest_and_runs_again_alone(served_command: Comm
         "report",
     }
     assert served_command.left_processes(3) == []
+    assert list(temporary.iterdir()) == []

@@ -234,7 +234,10 @@ store._upload = upload_then_die
 store.write_stage(STAGE, build)
 """
     store = Store(str(tmp_path / "store"))
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "store")], check=False)
+    variables = os.environ | {"TMPDIR": str(tmp_path)}  # what it has begun to write stays there
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "store")], env=variables, check=False
+    )
     assert done.returncode == -9
     assert list(Path(store.root).rglob("a-*.bin")), "it was killed after its first file"
     assert store.find(STAGE.digest) is None
