@@ -186,6 +186,6 @@ def _ray(computes: bool) -> Iterator["TaskRunner[Any]"]:
         )
     address = configured_address()
     if address is None:
-        waits_for("starting a Ray …")
+        waits_for("starting Ray …")
     with local_ray() if address is None else connection(address):
         yield RayTaskRunner()

@@ -133,14 +133,17 @@ def test_black_and_white(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [
-        ({"images": IMAGES.astype(np.uint16) * 16}, "type uint16 from 0 to 4080, which do not tell"),
-        ({"images": IMAGES / 16}, "from 0 to 15.94, which do not tell"),
-        ({"images": IMAGES / 127.5 - 1}, "from -1 to 1, which do not tell"),
-        ({"images": IMAGES / 255 / 255}, "which do not tell"),
-        ({"images": (IMAGES > 128).astype(int)}, "from 0 to 1, which do not tell"),
+        (
+            {"images": IMAGES.astype(np.uint16) * 16},
+            "type uint16 from 0 to 4080, so the value for white is unknown",
+        ),
+        ({"images": IMAGES / 16}, "from 0 to 15.94, so the value for white is unknown"),
+        ({"images": IMAGES / 127.5 - 1}, "from -1 to 1, so the value for white is unknown"),
+        ({"images": IMAGES / 255 / 255}, "so the value for white is unknown"),
+        ({"images": (IMAGES > 128).astype(int)}, "from 0 to 1, so the value for white is unknown"),
         (
             {"images": (IMAGES > 128).astype(np.uint8)},
-            "type uint8 from 0 to 1, so the value for white is unknown (0 and",
+            "type uint8 from 0 to 1, so the value for white is unknown (use 0 and",
         ),
         ({"images": IMAGES[:, :0]}, "has images without pixels"),
         (

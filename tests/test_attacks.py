@@ -706,7 +706,7 @@ def test_one_image_and_one_class() -> None:
         (torch.zeros(2, 1, 4, 4), torch.tensor([0]), "one integer for each of the 2"),
         (torch.zeros(2, 1, 4, 4), torch.tensor([0.0, 1.0]), "one integer for each"),
         (torch.zeros(2, 1, 4, 4), torch.tensor([0, 3]), "labels: 3 is not a class of a model that has 3"),
-        (torch.zeros(2, 1, 4, 4), torch.tensor([-1, 0]), "labels: -1 is no class"),
+        (torch.zeros(2, 1, 4, 4), torch.tensor([-1, 0]), "labels: -1 is not a class"),
     ],
 )
 def test_what_cannot_be_attacked_is_refused(images: Tensor, labels: Tensor, message: str) -> None:

@@ -132,7 +132,7 @@ def test_rows_that_are_not_drawn_are_not_decoded(tmp_path: Path) -> None:
     pq.write_table(table.set_column(0, "img", pa.array(pictures)), tmp_path / "all.parquet")
     again = data.load(drawn)
     assert np.array_equal(images.train.images, again.train.images)
-    with pytest.raises(InputError, match="no readable picture"):
+    with pytest.raises(InputError, match="is not a readable picture"):
         data.load(spec(f"parquet:{tmp_path}/all.parquet"))
 
 

@@ -275,7 +275,7 @@ def test_runs_that_ended_long_ago_are_let_go_but_none_that_goes_on(local_store: 
     }
     runs = read_runs(local_store, surveyed.inventory.records)
     assert forgotten_runs(runs, ["end", "k"], surveyed.now) == {"ended", "killed"}
-    for name, problem in (("a", "goes on"), ("x", "names no run"), ("", "fits 3 runs")):
+    for name, problem in (("a", "is still running"), ("x", "names no run"), ("", "fits 3 runs")):
         with pytest.raises(InputError, match=problem):
             forgotten_runs(runs, [name], surveyed.now)
 
@@ -285,7 +285,7 @@ def test_nothing_goes_while_a_run_does_not_tell_what_it_uses(local_store: Store)
     keep(local_store, "old", "failed", None, None)
     local_store.put(f"{local_store.root}/runs/torn.json", b'{"run": "to')
     for forgotten in (Forgotten(), Forgotten(frozenset({"old"}))):
-        with pytest.raises(InputError, match="does not tell what it uses"):
+        with pytest.raises(InputError, match="does not say what it uses"):
             collect(local_store, days_later(local_store), forgotten)
     assert local_store.digests() == [entry.digest]
     collect(local_store, days_later(local_store), Forgotten(frozenset({"old", "torn"})))

@@ -99,7 +99,7 @@ def test_a_worker_tries_it_anew_wherever_it_is_asked_for(mode: Callable[[], Any]
     [
         ("mean", r"returns \(\) for 4 images; return a value an image"),
         ("mixed", "mixes the images of a batch"),
-        ("rounded", "lets no gradient through"),
+        ("rounded", "passes no gradient on"),
         ("broken", r"fails: RuntimeError: .* \(loss.py, line 27\)"),
         ("rooted", "returns values that are not finite"),
         ("text", "has no function text; there are cross_entropy"),

@@ -108,7 +108,7 @@ def test_a_name_with_its_version_means_that_file(tmp_path: Path) -> None:
     assert settled_name("model", f"{path}:make@{digits}") == name
     path.write_text(f"{NETWORK}\n")
     functions._PROVIDED.clear()
-    with pytest.raises(InputError, match="is another file now"):
+    with pytest.raises(InputError, match="has other content now"):
         plan(f"target.model={path}:make@{digits}")
 
 
@@ -142,7 +142,7 @@ def test_a_name_with_its_version_means_that_file(tmp_path: Path) -> None:
             "{nn}\nclass Net(nn.Module):\n  def __init__(self):\n    super().__init__()\n"
             "    self.a = nn.Linear(64, 10)\n"
             "  def forward(self, x): return self.a(x.flatten(1).detach().round())\nmake = Net",
-            "lets no gradient through",
+            "passes no gradient on",
         ),
         (
             "{nn}\nclass Net(nn.Module):\n  def __init__(self):\n    super().__init__()\n"
@@ -173,7 +173,7 @@ def test_what_cannot_be_used_is_told_by_the_plan(tmp_path: Path, text: str, prob
     [
         ("resnet81", "did you mean resnet18"),
         ("nowhere.py:make", "cannot be read"),
-        ("no.such.module:make", "cannot be imported|is no module"),
+        ("no.such.module:make", "cannot be imported|is not an installed module"),
         ("torchvision:resnet19", "is not a network of torchvision"),
         ("torchvision:resnet34@0.1", "is of another torchvision"),
         ("timm:resnet19", "is not a network of timm"),

@@ -102,7 +102,7 @@ def test_what_it_is_called_is_its_content_wherever_it_lies(mirrored: Path, tmp_p
     other = written(tmp_path / "other/mirrored.py", MIRRORED + "\n# another file\n")
     assert data_set(plan(other)).digest != here.digest
     functions._PROVIDED.clear()
-    with chdir(other.parent), pytest.raises(InputError, match="is another file now"):
+    with chdir(other.parent), pytest.raises(InputError, match="has other content now"):
         plan(here.parameters["recipe"])
 
 
@@ -334,7 +334,7 @@ def test_mistakes_in_naming_it_are_told(mirrored: Path, tmp_path: Path) -> None:
     axis = written(tmp_path / "mirrored.py", changed('"share", "share"', '"share", "shore"'))
     with pytest.raises(InputError, match="has an axis of 'shore', which is not a field"):
         _ = GRIDS[recipe_named(str(axis)).identity]
-    with pytest.raises(InputError, match=r"'mirrored\.py@0123456789abcdef' is somebody's own"):
+    with pytest.raises(InputError, match=r"'mirrored\.py@0123456789abcdef' is someone's own recipe"):
         _ = RECIPES["mirrored.py@0123456789abcdef"]
 
 

@@ -80,14 +80,14 @@ def test_splits_of_any_name(
     images = data.splits(spec)
     assert images.classes == ("cat", "dog")
     assert (len(images.train), len(images.test)) == (4, 4)
-    assert ("stands in" in told(spec)) == (role_of(other) == "val")
+    assert ("takes its place" in told(spec)) == (role_of(other) == "val")
 
 
 @pytest.mark.parametrize(
     ("places", "sizes", "line"),
     [
         (under("train") + under("val") + under("test"), (8, 8), "leaves out val/, as there is a test split"),
-        ([*under("train"), *under("valid"), "test"], (8, 8), "valid/ stands in"),
+        ([*under("train"), *under("valid"), "test"], (8, 8), "valid/ takes its place"),
         ([*under("train"), *under("dev"), "test/unknown"], (8, 8), "leaves out test/"),
         ([*under("train"), "test"], (6, 2), "a share of it is held out"),
         (under("train"), (6, 2), "a share of it is held out"),
@@ -122,7 +122,7 @@ def test_what_a_person_means_is_taken_and_told(
         (["Training", "Testing", "Validation"], "named as splits"),
         (["images/train", "images/val"], "named as splits"),
         (["cat", "dog", "test"], "named as splits in the place of classes: test"),
-        (under("test"), "no train/ with a folder a class"),
+        (under("test"), "no train/ with class folders"),
         (["seg_train", "seg_test"], "look like splits, not classes"),
         (["trainA", "trainB", "testA", "testB"], "look like splits, not classes"),
         (["cat"], "fewer than two class folders"),
@@ -238,7 +238,7 @@ def test_pictures_that_a_run_would_refuse_are_refused_when_they_are_looked_at(tm
         found_lines(found(spec.model_copy(update={"image_size": 8})), spec.source)
     )
     (tmp_path / "dog" / "0.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"0\.png.*no readable picture"):
+    with pytest.raises(InputError, match=r"0\.png.*is not a readable picture"):
         found(spec.model_copy(update={"image_size": 8}))
 
 

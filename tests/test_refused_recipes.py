@@ -34,7 +34,7 @@ REFUSED = [
     (
         "mirrored.py",
         changed(LABELS, "np.random.randint(0, 10, len(given.labels))"),
-        "differently a second time; draw from given.rng",
+        "differently a second time; draw only from given.rng",
     ),
     ("brighter.py", changed(MADE, "making.originals + 9", BRIGHTER), r"pixels that are not in \[0, 1\]"),
     ("brighter.py", changed(MADE, "1 - making.originals", BRIGHTER), "in l2, further than eps 1.5"),
@@ -48,7 +48,7 @@ REFUSED = [
     (
         "brighter.py",
         changed(MADE, "making.originals.lerp(making.originals.clone().uniform_(), 0.1)", BRIGHTER),
-        "a second time; draw from making.seed",
+        "a second time; draw only from making.seed",
     ),
     (
         "brighter.py",
@@ -84,7 +84,11 @@ def drawn(making):
         changed("axes=(", "attacks=True, source='source', axes=("),
         "attacks, and makes no images",
     ),
-    ("mirrored.py", changed("axes=(", "dataset_of='none', axes=("), "data set of 'none', which is no recipe"),
+    (
+        "mirrored.py",
+        changed("axes=(", "dataset_of='none', axes=("),
+        "data set of 'none', which is not a recipe",
+    ),
     ("mirrored.py", changed("axes=(", "dataset_of='d_rand', axes=("), "whose source is 'source'"),
     (
         "mirrored.py",

@@ -101,7 +101,7 @@ def test_each_claim_stands_with_its_prediction_and_what_was_seen(
     most = highest_of_no_lesson(chance)
     predictions = {
         "d_det": f"above chance ({percent(chance)})",
-        "shuffled": f"chance ({percent(chance)}) or less, at any rate below {percent(most)}",
+        "shuffled": f"chance ({percent(chance)}) or less, in any case below {percent(most)}",
     }
     for row in read_rows(store, plan.report.digest):
         if row.recipe in predictions:

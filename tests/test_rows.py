@@ -86,7 +86,7 @@ def test_the_note_on_published_figures_says_what_is_true_of_each_row() -> None:
     assert published_label(digits) == "published (other data and net)"
     mixed = [*digits, row("leakage", experiment()), row("mislabeled", experiment("cifar10"))]
     assert published_note(mixed) == (
-        "In what the published figures differ from this run: data set and net: clean, d_rand, mislabeled; "
+        "Differences of the published figures from this run: data set and net: clean, d_rand, mislabeled; "
         "data set: leakage; neither, as far as they are known: mislabeled."
     )
     assert published_label(mixed) == "published"
@@ -187,7 +187,7 @@ def test_what_teaches_robustness_keeps_more_than_ordinary_training() -> None:
         ]
         robust, fragile = with_controls(rows, of)[1:]
         assert robust.ordinary_robust_accuracy == kept
-        assert f"above what clean keeps ({100 * kept:.1f} %)" in verdict_line(robust)
+        assert f"above clean ({100 * kept:.1f} %)" in verdict_line(robust)
         assert "clean keeps" not in verdict_line(fragile)
         return robust.verdict, fragile.verdict
 
@@ -201,7 +201,7 @@ def test_what_teaches_robustness_keeps_more_than_ordinary_training() -> None:
 
 def test_the_share_of_permuted_classes_is_told() -> None:
     made = row("bugs_only", experiment(), 10, permuted_accuracy=0.708)
-    assert "70.8 % of the test images get the permuted class" in verdict_line(made)
+    assert "70.8 % of the test images predicted as the permuted class" in verdict_line(made)
 
 
 def test_what_teaches_is_held_against_what_does_not_and_the_other_way_round() -> None:

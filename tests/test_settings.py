@@ -112,13 +112,13 @@ def test_what_is_no_number_is_refused(field: str, text: str) -> None:
 @pytest.mark.parametrize("setting", ["seeds=[0, true]", "seeds=[1:30]", "evaluation.further_eps=[true]"])
 def test_lists_hold_numbers_too(setting: str) -> None:
     attacked = "evaluation.attack={eps: 1, steps: 1}"
-    with pytest.raises(InputError, match=r"no whole number|no number"):
+    with pytest.raises(InputError, match=r"not a whole number|not a number"):
         load_experiment("digits", [attacked, setting])
 
 
 @pytest.mark.parametrize("axis", ["eps=[true]", "steps=[on]", "seeds=true", "limit=true", "eps=[1:30]"])
 def test_axes_hold_numbers_too(axis: str) -> None:
-    with pytest.raises(InputError, match=r"no whole number|no number"):
+    with pytest.raises(InputError, match=r"not a whole number|not a number"):
         load_grid("d_rand", [axis])
 
 

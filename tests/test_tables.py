@@ -264,8 +264,8 @@ def test_an_identity_says_that_labels_were_renumbered(tmp_path: Path) -> None:
         (LABELS[:6], ["cat"] * 6, "has names for labels in test, numbers in train"),
         (pa.nulls(6), LABELS[6:], "has no image with a label"),
         (LABELS[:6] / 2, LABELS[6:], "has labels that are not whole numbers"),
-        ([1e30] * 6, LABELS[6:], "no whole numbers, or of more than 64 bits"),
-        (pa.array([2**63] * 6, pa.uint64()), LABELS[6:], "no whole numbers, or of more than 64 bits"),
+        ([1e30] * 6, LABELS[6:], "not whole numbers, or of more than 64 bits"),
+        (pa.array([2**63] * 6, pa.uint64()), LABELS[6:], "not whole numbers, or of more than 64 bits"),
         (LABELS[:6] + 2_119_789, LABELS[6:], "has label 2119791 outside the classes 0 to 99999"),
         (LABELS[:6] // 2 * 2 - 1, LABELS[6:], "has images of only one class, 1"),
         (["", "cat"] * 3, ["cat"] * 6, "has labels of empty text"),
@@ -295,8 +295,11 @@ FLAT = IMAGES.reshape(ROWS, -1)
     ("column", "problem"),
     [
         (pa.array(FLAT.tolist()), "has lists of 105 numbers for images, no encoded pictures and no shape"),
-        (pa.array((IMAGES // 2).tolist()), "do not tell what is white"),
-        (pa.array((IMAGES > 128).astype(int).tolist(), NESTED), "uint8 from 0 to 1, which do not tell"),
+        (pa.array((IMAGES // 2).tolist()), "so the value for white is unknown"),
+        (
+            pa.array((IMAGES > 128).astype(int).tolist(), NESTED),
+            "uint8 from 0 to 1, so the value for white is unknown",
+        ),
         (pa.array(((IMAGES / 127.5) - 1).tolist()), "from -1 to 1, so the value for white is unknown"),
         (pa.array(np.where(IMAGES > 250, np.nan, IMAGES / 255).tolist()), "NaN or infinite"),
         (pa.array(IMAGES[:, :3, :3].tolist()), r"has images of shape \(12, 3, 3, 3\)"),
@@ -382,7 +385,7 @@ def test_where_several_columns_have_usual_names_the_choice_is_told(tmp_path: Pat
     assert data.told(spec(tmp_path / "set.parquet", image_column="png", label_column="id")) == ()
 
 
-@pytest.mark.parametrize(("validation", "line"), [(True, "stands in"), (False, "is held out")])
+@pytest.mark.parametrize(("validation", "line"), [(True, "takes its place"), (False, "is held out")])
 def test_a_test_split_without_a_column_of_labels_is_no_labelled_one(
     tmp_path: Path, validation: bool, line: str
 ) -> None:
@@ -398,7 +401,7 @@ def test_a_test_split_without_a_column_of_labels_is_no_labelled_one(
 def test_columns_that_are_not_there(tmp_path: Path) -> None:
     write(tmp_path / "set.parquet", range(ROWS), LABELS)
     with pytest.raises(
-        InputError, match=r"^data\.label_column: 'kind' is no column .* there are img, label$"
+        InputError, match=r"^data\.label_column: 'kind' is not a column .* there are img, label$"
     ):
         data.sizes(spec(tmp_path / "set.parquet", label_column="kind"))
     with pytest.raises(InputError, match=r"^data\.image_column: 'x' names a column, and digits has none"):

@@ -107,8 +107,8 @@ def test_the_report_has_it_as_table_figure_csv_and_json(
     printed = " ".join(capsys.readouterr().out.split())
     assert f"Transfer rate against test accuracy: r = {over_all:.2f} [" in printed
     for source, found in zip(SOURCES, record["correlation_by_source"], strict=True):
-        claim = f"of the examples made with {source}, architectures that fall for more learn more"
-        seen = f"Seen: r = {found['r']:.2f}, 3 points, of which an interval takes four. Verdict: open."
+        claim = f"of the examples made with {source}, architectures that are fooled by more learn more"
+        seen = f"Seen: r = {found['r']:.2f}, 3 points, an interval needs four. Verdict: open."
         assert f"Claim: {claim}. Predicted: r above 0. {seen}" in printed
 
 

@@ -139,7 +139,7 @@ def read_everywhere(path: Path, problem: str) -> None:
 
 @pytest.mark.parametrize(
     ("column", "problem"),
-    [("image", "no readable picture|dictionary"), ("label", "no integers|dictionary")],
+    [("image", "not a readable picture|dictionary"), ("label", "no integers|dictionary")],
 )
 def test_a_value_that_all_rows_repeat_is_not_repeated_in_memory(
     tmp_path: Path, column: str, problem: str
@@ -218,7 +218,7 @@ def folder_of_pictures(folder: Path, name: str, content: bytes) -> DataSpec:
 
 def test_a_picture_that_is_a_program_is_not_run(tmp_path: Path) -> None:
     program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(x) print\n%%EOF\n"
-    with pytest.raises(AdvfeatError, match="no readable picture"):
+    with pytest.raises(AdvfeatError, match="is not a readable picture"):
         data.image_shape(folder_of_pictures(tmp_path, "a.png", program))
 
 
@@ -370,6 +370,6 @@ def test_a_file_of_tensors_runs_nothing(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     for name in ("CIFAR_ims", "CIFAR_lab"):
         torch.save([Touch(trace)], tmp_path / name)
-    with pytest.raises(AdvfeatError, match="no whole file of tensors"):
+    with pytest.raises(AdvfeatError, match="no complete file of only tensors"):
         describe(f"torch:{tmp_path}")
     assert not trace.exists()

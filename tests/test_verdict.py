@@ -266,7 +266,7 @@ def test_a_report_says_why_a_claim_was_not_tested(capsys: pytest.CaptureFixture[
     printed = capsys.readouterr().out
     assert "not tested" in printed
     assert "Verdicts: 0 of 1 as claimed, 1 not tested." in printed
-    assert "Not tested: the attack changed the network's mind on less than 50.0 % of the images." in printed
+    assert "Not tested: the attack succeeded on less than 50.0 % of the images." in printed
     assert "Verdicts: 0 of 1 as claimed, 1 not tested." in markdown_report([row])
 
 
@@ -274,7 +274,9 @@ def test_what_one_seed_leaves_open_is_called_that() -> None:
     row = row_of("d_det", [0.14], attack_success=0.9)
     assert (row.verdict, row.verdict_reason, verdict_label(row)) == ("open", "one seed", "one seed: open")
     assert verdict_line(row).endswith("Verdict: one seed: open.")
-    assert reasons([row]) == ["One seed: its interval knows nothing of other seeds; three or more decide."]
+    assert reasons([row]) == [
+        "One seed: the interval does not cover other seeds; run three or more to decide."
+    ]
     wide = row_of("d_det", [0.05, 0.15, 0.25], attack_success=0.9)
     assert (wide.verdict, wide.verdict_reason, verdict_label(wide)) == ("open", None, "open")
 

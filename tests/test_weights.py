@@ -211,7 +211,7 @@ def test_a_name_with_digits_means_that_content(tmp_path: Path) -> None:
     known = f"{path}@{name.partition('@')[2]}"
     assert read_weights(known).name == name
     torch.save(network("resnet9").network.state_dict(), path)
-    with pytest.raises(InputError, match="is another file now"):
+    with pytest.raises(InputError, match="has other content now"):
         read_weights(known)
 
 

@@ -51,10 +51,10 @@ def folder_layout(tree: PictureTree, refused: Refusal) -> FolderLayout:
     _check_classes(train.classes, tree, refused)
     _tell_same_folders(train, told)
     _tell_loose(by_split, told)
-    told.extend(f"leaves out {name}/ beside {training}/" for name in sorted(set(tops) - set(named)))
+    told.extend(f"leaves out {name}/ next to {training}/" for name in sorted(set(tops) - set(named)))
     test = _labelled_split(tops, named, train, told, refused)
     if test is None:
-        told.append(f"has no labelled split beside {training}/: a share of it is held out for testing")
+        told.append(f"has no labelled split next to {training}/: a share of it is held out for testing")
         return FolderLayout(train.classes, train.labelled(train.classes), None, tuple(told))
     if missing := sorted(set(train.classes) - set(test.classes)):
         told.append(f"has no picture to test of some classes ({len(missing)}): {listed(missing)}")
@@ -182,7 +182,7 @@ def _splits_first(placed: Placed, told: list[str], refused: Refusal) -> Placed:
         return placed
     if None in inner:
         odd = placed[inner.index(None)][0]
-        raise refused(f"has folders of splits in some class folders, and pictures beside them ({odd})")
+        raise refused(f"has folders of splits in some class folders, and pictures next to them ({odd})")
     told.append("has its splits in the class folders")
     return [(path, (below[1], below[0], *below[2:])) for path, below in placed]
 

@@ -46,7 +46,8 @@ def settled_source(field: str, name: str) -> str:
     try:
         return read_function(field, name).name
     except InputError as error:
-        if not near or "no module" not in str(error).lower():
+        message = str(error).lower()
+        if not near or ("no module" not in message and "not an installed module" not in message):
             raise
         raise InputError(field, name, "is unknown", f"did you mean {kinds[near[0]]}?") from error
 

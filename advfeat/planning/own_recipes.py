@@ -52,7 +52,7 @@ def check_recipes(experiment: Experiment, image_shape: tuple[int, ...], count: i
 def _tell_of_imports(name: str) -> None:
     for own in code_of_recipes([name]):
         if imported := uninstalled_imports(own.text):
-            told = "%s imports %s, which is not installed: its changes would not be seen, nor workers have it"
+            told = "%s imports %s, which is not installed: workers lack it, and its changes are not noticed"
             logger.warning(told, name, ", ".join(imported))
 
 

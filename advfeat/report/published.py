@@ -49,7 +49,7 @@ def published_note(rows: Sequence[Row]) -> str:
     same = [row.recipe for row in compared if not _differs(row, "data") and not _differs(row, "net")]
     if same:
         told.append(f"neither, as far as they are known: {', '.join(same)}")
-    return f"In what the published figures differ from this run: {'; '.join(told)}."
+    return f"Differences of the published figures from this run: {'; '.join(told)}."
 
 
 def published_label(rows: Sequence[Row]) -> str:

@@ -19,10 +19,10 @@ def what_was_done(rows: Sequence[Row], source: str) -> str:
     each = "this data set" if number == 1 else f"each of these {number} data sets"
     over = "one seed" if seeds == 1 else f"{seeds} seeds"
     if all(row.target_model is None and not row.wilson_ci95 for row in rows):
-        tested = "compared with the network that its points were made with, all over the square"
+        tested = "compared over the whole square with the network that made its points"
     else:
         tested = f"tested on the untouched, correctly labelled test images of {shortened(source)}"
-    return f"A fresh network learned from {each} alone and was {tested}: {over}."
+    return f"A new network learned only from {each} and was {tested}: {over}."
 
 
 def settings_said_once(rows: Sequence[Row]) -> dict[str, list[str]]:

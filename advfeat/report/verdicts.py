@@ -25,7 +25,7 @@ def predicted(row: Row) -> str:
         accuracy = f"above chance ({chance})"
     else:
         most = percent(highest_of_no_lesson(row.chance))
-        accuracy = f"chance ({chance}) or less, at any rate below {most}"
+        accuracy = f"chance ({chance}) or less, in any case below {most}"
     if row.robust is None:
         return accuracy
     robust = f"{'above' if row.robust else 'below'} chance{_ordinary(row)}"
@@ -34,7 +34,7 @@ def predicted(row: Row) -> str:
 
 def _ordinary(row: Row) -> str:
     kept = row.ordinary_robust_accuracy
-    return f" and above what clean keeps ({percent(kept)})" if row.robust and kept is not None else ""
+    return f" and above clean ({percent(kept)})" if row.robust and kept is not None else ""
 
 
 def _published(row: Row) -> str:
@@ -54,7 +54,7 @@ def seen(row: Row) -> str:
     if row.transfer_rate is not None:
         found += f", transfer rate {percent(row.transfer_rate)}"
     if row.permuted_accuracy is not None:
-        found += f", {percent(row.permuted_accuracy)} of the test images get the permuted class"
+        found += f", {percent(row.permuted_accuracy)} of the test images predicted as the permuted class"
     if row.points_right is not None:
         found += f", {percent(row.points_right)} of the original points right"
     if row.control_accuracy is not None:
@@ -87,9 +87,9 @@ def reasons(found: Sequence[Row | Group]) -> list[str]:
     lines = []
     if any(each.verdict == "not tested" for each in found):
         least = percent(LEAST_SUCCESS)
-        lines.append(f"Not tested: the attack changed the network's mind on less than {least} of the images.")
+        lines.append(f"Not tested: the attack succeeded on less than {least} of the images.")
     if any(map(_one_seed_open, found)):
-        lines.append("One seed: its interval knows nothing of other seeds; three or more decide.")
+        lines.append("One seed: the interval does not cover other seeds; run three or more to decide.")
     return lines
 
 
@@ -139,7 +139,7 @@ def correlation_lines(matrix: TransferMatrix) -> list[str]:
     if matrix.verdicts is None:
         return []
     return [
-        f"Claim: of the examples made with {source}, architectures that fall for more learn more. "
+        f"Claim: of the examples made with {source}, architectures that are fooled by more learn more. "
         f"Predicted: r above 0. Seen: {_correlated(found)}. Verdict: {verdict}."
         for source, found, verdict in zip(matrix.sources, matrix.by_source, matrix.verdicts, strict=True)
     ]
@@ -149,7 +149,7 @@ def _correlated(found: Correlation | None) -> str:
     """Write a correlation with its interval, or why there is none."""
     if found is None:
         return "too few architectures, or all alike"
-    return correlation(found) + ("" if found.ci95 else ", of which an interval takes four")
+    return correlation(found) + ("" if found.ci95 else ", an interval needs four")
 
 
 def _robustness(row: Row) -> str:

@@ -104,7 +104,7 @@ class Target:
         def failed(problem: str) -> AdvfeatError:
             return TrackingError(f"{self.shown} {_CREDENTIALS.sub('…', problem)}; the run is kept, {repeat}")
 
-        with explained(failed, "could not be told"), _nobody_else_told():
+        with explained(failed, "could not log the run"), _nobody_else_told():
             new = self._tool.tell(run)
         return Told(run=run.run, title=run.title, target=self.shown, rows=len(run.rows), new=new)
 

@@ -34,6 +34,7 @@ from advfeat.flows.command_line.options import (
 )
 from advfeat.flows.command_line.output import (
     Output,
+    folded,
     prepare_output,
     print_model,
     standard_output_kept_for_result,
@@ -284,7 +285,7 @@ def main() -> None:
             code, message = EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILURE, str(error)
         else:
             raise
-        print(f"advfeat: {message}", file=sys.stderr)
+        print(folded(f"advfeat: {message}", sys.stderr), file=sys.stderr)
         sys.exit(code)
 
 

@@ -37,7 +37,8 @@ def up(
     if as_json:
         _print_json(status)
         return
-    print(f"Prefect  {status.prefect}   (log in with the line that this prints: cat .advfeat/cluster/login)")
+    print(f"Prefect  {status.prefect}")
+    print("log in   with the line that this prints: cat .advfeat/cluster/login")
     print(f"S3       {status.s3}")
     print(f"store    {status.store}")
     print(f"Ray      {status.ray}")

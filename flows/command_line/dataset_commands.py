@@ -1,6 +1,7 @@
 """Commands that hand out data sets: in the formats of other libraries, with their cards and origins."""
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -8,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from advfeat.flows.command_line.options import DEFAULT_STORE, AsJSON, Digest, StoreURI
-from advfeat.flows.command_line.output import print_model
+from advfeat.flows.command_line.output import folded, print_model
 from advfeat.flows.command_line.store_commands import readable_store
 
 if TYPE_CHECKING:
     from advfeat.progress import Progress
+
+_OF_TREES = " │├└─"
+"""What stands before the words of a branch."""
 
 _SPLITS = {"train": "training", "test": "test"}
 
@@ -73,7 +77,11 @@ def lineage(digest: Digest, store: StoreURI = DEFAULT_STORE, as_json: AsJSON = F
 
     place = readable_store(store)
     chain = chain_of(place, place.resolve(digest))
-    print(json.dumps([link.model_dump() for link in chain.values()]) if as_json else lineage_text(chain))
+    if as_json:
+        print(json.dumps([link.model_dump() for link in chain.values()]))
+        return
+    for line in lineage_text(chain).splitlines():
+        print(folded(line, sys.stdout, indent=len(line) - len(line.lstrip(_OF_TREES)) + 2))
 
 
 def register(app: typer.Typer) -> None:

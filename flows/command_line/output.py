@@ -6,10 +6,12 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -18,6 +20,7 @@ _PLAIN = {"–": "-", "—": "-", "−": "-", "→": ">", "…": "~", "·": "|",
 """What stands for a character in an encoding without it; one for one, so that columns stay columns."""
 
 _PLAIN_ERRORS = "advfeat-plain"
+_NARROWEST = 40
 
 
 class Output(io.RawIOBase):
@@ -80,6 +83,24 @@ def prepare_output() -> Output | None:
     ):  # and no other that a test has put there
         sys.stdout = _text(output, sys.stdout.encoding, line_buffering=output.isatty())
     return None if sys.stdout is None else output
+
+
+def folded(text: str, stream: TextIO, indent: int = 0) -> str:
+    """Return lines that end at words where the terminal ends, and go on after an indent; elsewhere the text.
+
+    What has no spaces, such as a path, stays whole, to be copied.
+    """
+    if not stream.isatty():
+        return text
+    wide = shutil.get_terminal_size().columns
+    return textwrap.fill(
+        text,
+        max(wide, _NARROWEST),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+    )
 
 
 def _text(output: Output, encoding: str, *, line_buffering: bool) -> io.TextIOWrapper:

@@ -71,7 +71,7 @@ class Waiting:
     def say(self, text: str) -> None:
         """Print a line of its own, which stays."""
         self._last_line = time.monotonic()
-        self._console.print(text, soft_wrap=True)
+        self._console.print(text, soft_wrap=not self._console.is_terminal)
 
     def waits_for(self, text: str, *, told: bool) -> None:
         """Wait for something; where no line moves it is ``told`` at once, else only if it lasts."""
@@ -144,4 +144,5 @@ def say(text: str) -> None:
     if (current := _CURRENT.get()) is not None:
         current.say(text)
     else:
-        console_of_lines().print(text, soft_wrap=True)
+        console = console_of_lines()
+        console.print(text, soft_wrap=not console.is_terminal)

@@ -78,12 +78,12 @@ class Display:
     def say(self, text: str) -> None:
         """Print a line of its own."""
         self._last_line = time.monotonic()
-        self.console.print(text, soft_wrap=True)
+        self.console.print(text, soft_wrap=not self.console.is_terminal)
 
     def warn(self, text: str) -> None:
         """Print a line of its own that a user who wants quiet gets too."""
         self._last_line = time.monotonic()
-        self._problems.print(text, soft_wrap=True)
+        self._problems.print(text, soft_wrap=not self._problems.is_terminal)
 
     def found(self, stage: Stage, test_accuracy: float) -> None:
         """Know how many test images a network gets right, in [0, 1]: told when the stage is finished."""
