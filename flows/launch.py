@@ -99,6 +99,7 @@ def _launch(
     with prefect_api() as server, _ray(bool(stages)) as task_runner:
         from prefect.exceptions import CancelledRun
 
+        from advfeat.flows.endings import INTERRUPTED
         from advfeat.flows.result import RunResult
 
         if server is not None:
@@ -108,6 +109,8 @@ def _launch(
         try:
             result = flow(**arguments)
         except CancelledRun as cancelled:
+            if str(cancelled) == INTERRUPTED:
+                raise KeyboardInterrupt from cancelled
             raise RunCancelledError from cancelled
     assert isinstance(result, RunResult)
     return result.model_copy(update={"seconds": round(time.monotonic() - began, 1)})

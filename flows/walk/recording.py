@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
+from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
 
 from advfeat.errors import RunCancelledError
+from advfeat.flows.walk.cancelling import is_cancelled
 from advfeat.flows.walk.patience import patiently
 from advfeat.storage import Stage, Store
 from advfeat.storage.runs import RunRecord, RunState, StageCounts, keep_plan, keep_record
@@ -94,6 +96,7 @@ def _say(text: str) -> None:
 
 
 def _state_after(error: BaseException) -> RunState:
-    if isinstance(error, RunCancelledError):
+    # A worker ends the process of a run that was cancelled, often before the run asked whether it was.
+    if isinstance(error, RunCancelledError) or (isinstance(error, TerminationSignal) and is_cancelled()):
         return "cancelled"
     return "failed" if isinstance(error, Exception) else "interrupted"
