@@ -6,7 +6,7 @@ from advfeat.planning import Experiment
 from advfeat.recipes import RECIPES
 from advfeat.report.numbers import percent
 from advfeat.report.rows import Row
-from advfeat.report.verdict import robustness_verdict, verdict_of_parts
+from advfeat.report.verdict import accuracy_verdict, robustness_verdict, verdict_of_parts
 
 
 def with_controls(rows: Sequence[Row], experiment: Experiment) -> list[Row]:
@@ -44,15 +44,34 @@ def _beside_ordinary(row: Row, rows: Rows, experiment: Experiment) -> Row:
     one, ordinary = experiment.of(row.recipe), experiment.of("clean")
     if (one.target, one.evaluation) != (ordinary.target, ordinary.evaluation):
         return row
-    kept = rows["clean"].robust_accuracy
-    of_robustness = robustness_verdict(row.robust, row.robust_ci95, row.chance, kept)
+    clean, one_seed = rows["clean"], row.ci95_over == "test images"
+    of_accuracy = accuracy_verdict(
+        row.teaches, row.ci95, row.chance, attack_success=row.attack_success, one_seed=one_seed
+    )
+    of_robustness = robustness_verdict(
+        row.robust,
+        row.robust_ci95,
+        row.chance,
+        clean.robust_accuracy,
+        attack_success=_turned(clean),
+        one_seed=one_seed,
+    )
+    whole = verdict_of_parts(of_accuracy, of_robustness)
     return row.model_copy(
         update={
-            "ordinary_robust_accuracy": kept,
-            "robustness_verdict": of_robustness,
-            "verdict": verdict_of_parts(row.accuracy_verdict or row.verdict, of_robustness),
+            "ordinary_robust_accuracy": clean.robust_accuracy,
+            "robustness_verdict": of_robustness and of_robustness.verdict,
+            "verdict": whole.verdict,
+            "verdict_reason": whole.reason,
         }
     )
+
+
+def _turned(clean: Row) -> float | None:
+    """Return the share of the images that ordinary training gets right and the evaluation's attack turns."""
+    if clean.robust_accuracy is None or not clean.test_accuracy:
+        return None
+    return 1 - clean.robust_accuracy / clean.test_accuracy
 
 
 def control(row: Row) -> str:

@@ -1,60 +1,37 @@
-"""Pictures for the report: accuracies with intervals as SVG, images as PNG, ready for inlining."""
+"""Images of a data set as pictures, ready for inlining."""
 
 import base64
 import io
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from advfeat.report.published import published_label
-from advfeat.report.rows import Row
-
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-_BAR, _POINT, _CHANCE, _PUBLISHED = "#0072B2", "#000000", "#D55E00", "#E69F00"
-
 _SIDE = 96
 """Pixels a side of an image in a sheet."""
-
-
-def accuracy_chart(rows: Sequence[Row]) -> str:
-    """Draw target test accuracy by recipe as SVG: mean, 95 % interval, every seed, chance."""
-    with matplotlib.rc_context({"svg.hashsalt": "advfeat", "font.size": 10}):
-        figure = Figure(figsize=(8, 0.62 * len(rows) + 1.5), layout="constrained")
-        axes = figure.add_subplot()
-        places = np.arange(len(rows))
-        means = np.array([100 * row.test_accuracy for row in rows])
-        reach = np.array([[100 * bound for bound in row.ci95] for row in rows]).T
-        errors = np.clip([means - reach[0], reach[1] - means], 0, None)
-        axes.barh(places, means, xerr=errors, height=0.6, color=_BAR, alpha=0.75, capsize=4)
-        for place, row in zip(places, rows, strict=True):
-            points = 100 * np.array(row.test_accuracies)
-            axes.plot(points, np.full(len(points), place), "o", ms=4, mfc="white", mec=_POINT)
-            if row.published is not None:
-                axes.plot(100 * row.published.test_accuracy, place, "D", ms=6, color=_PUBLISHED)
-        chances = [100 * row.chance for row in rows]
-        axes.vlines(chances, places - 0.5, places + 0.5, color=_CHANCE, ls="--", lw=1.5)
-        axes.plot([], [], "o", mfc="white", mec=_POINT, label="one seed")
-        axes.plot([], [], "D", color=_PUBLISHED, label=published_label(rows))
-        axes.plot([], [], ls="--", color=_CHANCE, label="chance")
-        axes.set(yticks=places, yticklabels=[row.recipe for row in rows], xlim=(0, 100))
-        axes.set_xlabel("test accuracy on clean images under correct labels, %")
-        axes.invert_yaxis()
-        axes.spines[["top", "right"]].set_visible(False)
-        figure.legend(loc="outside upper left", ncols=3, frameon=False)
-        drawing = io.StringIO()
-        figure.savefig(drawing, format="svg", metadata={"Date": None, "Creator": None})
-    svg = drawing.getvalue()
-    return svg[svg.index("<svg") :]
+_LARGEST = 112
+"""Pixels a side of a picture in a report; of larger images every second pixel is shown, every third …"""
+_SMALL = 64
+"""Pixels a side up to which a picture is kept to the last bit: of larger ones that would take megabytes."""
+_QUALITY = 80
 
 
 def picture(image: NDArray[np.float32]) -> str:
-    """Encode one image (C, H, W) in [0, 1] as the data URI of a PNG, at its own size."""
+    """Encode one image (C, H, W) in [0, 1] as a data URI, at its own size or thinned out to a report's."""
+    image = thinned(image)
     pixels = np.round(255 * np.clip(image, 0, 1)).astype(np.uint8).transpose(1, 2, 0)
-    return _png(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
+    drawn = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    return _png(drawn) if max(drawn.size) <= _SMALL else _uri(drawn, "WEBP", quality=_QUALITY)
+
+
+def thinned(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Leave out rows and columns of an image (C, H, W) that is too large to be shown.
+
+    Averages would be smaller too, but a perturbation is what neighbours do not share.
+    """
+    step = -(-max(image.shape[1:]) // _LARGEST)
+    return image[:, ::step, ::step]
 
 
 def magnified(perturbation: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
@@ -82,6 +59,10 @@ def tiled(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def _png(image: Image.Image) -> str:
+    return _uri(image, "PNG")
+
+
+def _uri(image: Image.Image, kind: str, **settings: int) -> str:
     file = io.BytesIO()
-    image.save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    image.save(file, kind, **settings)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(file.getvalue()).decode()

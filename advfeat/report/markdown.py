@@ -6,7 +6,7 @@ from advfeat.report.controls import control
 from advfeat.report.numbers import percent, points, share
 from advfeat.report.published import otherwise, published_line, published_note
 from advfeat.report.rows import Row, autoattack_balls, measure_names, robust_balls
-from advfeat.report.verdicts import verdict_line
+from advfeat.report.verdicts import verdict_label, verdict_line, verdict_summary
 
 _RESULTS = (
     "recipe",
@@ -41,6 +41,8 @@ def markdown_report(rows: Sequence[Row]) -> str:
     verdicts = [f"- `{row.recipe}`: {row.summary}. Claim: {verdict_line(row)}" for row in rows]
     return "\n".join(
         [
+            f"Verdicts: {verdict_summary(rows)}.",
+            "",
             *_table(_RESULTS, [_results(row) for row in rows]),
             "",
             *_measures([row for row in rows if row.calibration_error is not None]),
@@ -67,7 +69,7 @@ def _results(row: Row) -> list[str]:
         points(row.difference),
         ", ".join(map(str, row.seeds)),
         "teaches" if row.teaches else "does not teach",
-        row.verdict,
+        verdict_label(row),
         "–" if row.cost is None else f"{row.cost.core_hours:.3f}",
         row.setting or "–",
     ]

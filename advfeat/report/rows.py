@@ -12,7 +12,7 @@ from advfeat.recipes import Published, Recipe
 from advfeat.report.intervals import mean_interval, wilson_interval
 from advfeat.report.numbers import ball
 from advfeat.report.setting import setting_line
-from advfeat.report.verdict import Verdict, robustness_verdict, verdict, verdict_of_parts
+from advfeat.report.verdict import Verdict, accuracy_verdict, robustness_verdict, verdict_of_parts
 from advfeat.spec import NetworkName, Seed
 from advfeat.storage import Manifest, Store
 
@@ -65,6 +65,8 @@ class Row(BaseModel):
     """Why."""
     verdict: Verdict
     """Whether what was measured bears the claim out: in both parts, where one is of robustness."""
+    verdict_reason: str | None = None
+    """Why it is no other, where the interval alone does not say that: a failed attack, or one seed."""
     class_accuracies: tuple[float | None, ...] | None = None
     """Test accuracy of each class, mean over seeds."""
     calibration_error: float | None = None
@@ -145,8 +147,12 @@ def recipe_row(
     else:
         interval, over = _interval_of(*evaluations)
     chance, robust_interval = evaluations[0]["chance"], _robust_interval(evaluations)
-    of_accuracy = verdict(recipe.claim.teaches, interval, chance)
-    of_robustness = robustness_verdict(recipe.claim.robust, robust_interval, chance)
+    one_seed, success = over == "test images", _mean(datasets, "attack_success")
+    of_accuracy = accuracy_verdict(
+        recipe.claim.teaches, interval, chance, attack_success=success, one_seed=one_seed
+    )
+    of_robustness = robustness_verdict(recipe.claim.robust, robust_interval, chance, one_seed=one_seed)
+    whole = verdict_of_parts(of_accuracy, of_robustness)
     return Row(
         recipe=recipe.name,
         summary=recipe.summary,
@@ -157,7 +163,7 @@ def recipe_row(
         test_accuracies=tuple(accuracies),
         wilson_ci95=tuple(_wilson(entry) for entry in evaluations if "right" in entry),
         chance=chance,
-        attack_success=_mean(datasets, "attack_success"),
+        attack_success=success,
         train_size=train_size,
         wrong_label_share=_mean(datasets, "wrong_label_share"),
         mean_perturbation_norm=_mean(datasets, "mean_perturbation_norm"),
@@ -169,11 +175,12 @@ def recipe_row(
         published_differs=() if published is None else published.differs(experiment),
         teaches=recipe.claim.teaches,
         claim=recipe.claim.because,
-        verdict=verdict_of_parts(of_accuracy, of_robustness),
+        verdict=whole.verdict,
+        verdict_reason=whole.reason,
         robust=recipe.claim.robust,
         robust_ci95=robust_interval,
-        accuracy_verdict=of_accuracy,
-        robustness_verdict=of_robustness,
+        accuracy_verdict=of_accuracy.verdict,
+        robustness_verdict=of_robustness and of_robustness.verdict,
         class_accuracies=_mean_of_classes(evaluations),
         control=recipe.control,
         robust_accuracies=_by_ball("robust_accuracy", experiment, evaluations),
@@ -260,13 +267,24 @@ def _wilson(evaluation: Metrics) -> tuple[float, float]:
 
 
 def robust_balls(rows: Iterable[Row]) -> list[str]:
-    """Name the balls in which robust accuracy was measured of any row, in their order."""
-    return list(dict.fromkeys(name for row in rows for name in row.robust_accuracies))
+    """Name the balls in which robust accuracy was measured of any row, smaller ones of a norm first."""
+    return _by_radius(name for row in rows for name in row.robust_accuracies)
 
 
 def autoattack_balls(rows: Iterable[Row]) -> list[str]:
     """Name those in which it was measured with AutoAttack too."""
-    return list(dict.fromkeys(name for row in rows for name in row.autoattack_accuracies))
+    return _by_radius(name for row in rows for name in row.autoattack_accuracies)
+
+
+def _by_radius(names: Iterable[str]) -> list[str]:
+    found = list(dict.fromkeys(names))
+    norms = list(dict.fromkeys(name.rpartition(" ")[0] for name in found))
+
+    def place(name: str) -> tuple[int, float]:
+        norm, _, radius = name.rpartition(" ")
+        return norms.index(norm), float(radius.replace(",", ""))
+
+    return sorted(found, key=place)
 
 
 def measure_names(rows: Iterable[Row]) -> list[str]:

@@ -1,12 +1,15 @@
 """Verdict lines: what a claim predicts, what was seen, and whether that bears it out."""
 
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
 from advfeat.report.controls import control
 from advfeat.report.correlation import Correlation
 from advfeat.report.groups import Group
 from advfeat.report.numbers import correlation, percent
 from advfeat.report.rows import Row
 from advfeat.report.transfer import TransferMatrix
-from advfeat.report.verdict import highest_of_no_lesson
+from advfeat.report.verdict import LEAST_SUCCESS, ONE_SEED, Verdict, highest_of_no_lesson
 
 
 def claimed(row: Row) -> str:
@@ -67,10 +70,63 @@ def verdict_parts(found: Row | Group) -> tuple[str, ...]:
     return f"accuracy: {found.accuracy_verdict}", f"robustness: {robustness}"
 
 
+def verdict_label(found: Row | Group) -> str:
+    """Say the verdict in a few words: of what one seed cannot decide, that it is one."""
+    return f"{ONE_SEED}: open" if _one_seed_open(found) else found.verdict
+
+
 def judged(row: Row) -> str:
-    """Say the verdict, and that on each part of the claim."""
-    parts = "; ".join(verdict_parts(row))
-    return f"{row.verdict} ({parts})" if parts else row.verdict
+    """Say the verdict with its reason, and that on each part of the claim."""
+    reason = () if row.verdict_reason is None or _one_seed_open(row) else (row.verdict_reason,)
+    further = "; ".join([*reason, *verdict_parts(row)])
+    return f"{verdict_label(row)} ({further})" if further else verdict_label(row)
+
+
+def reasons(found: Sequence[Row | Group]) -> list[str]:
+    """Say in a line each why claims were not tested, and what one seed leaves open, where any is so."""
+    lines = []
+    if any(each.verdict == "not tested" for each in found):
+        least = percent(LEAST_SUCCESS)
+        lines.append(f"Not tested: the attack changed the network's mind on less than {least} of the images.")
+    if any(map(_one_seed_open, found)):
+        lines.append("One seed: its interval knows nothing of other seeds; three or more decide.")
+    return lines
+
+
+_WORDS: tuple[Verdict, ...] = ("contrary", "open", "not tested")
+
+
+def verdict_summary(found: Sequence[Row | Group]) -> str:
+    """Count verdicts: ``18 of 19 as claimed, 1 open``; rows that are the same experiment count once."""
+    verdicts = {_experiment(each, place): each.verdict for place, each in enumerate(found)}
+    count = Counter(verdicts.values())
+    others = [f"{count[word]} {word}" for word in _WORDS if count[word]]
+    return ", ".join([f"{count['as claimed']} of {len(verdicts)} as claimed", *others])
+
+
+_THE_EXPERIMENT = (
+    "seeds",
+    "setting",
+    "teaches",
+    "robust",
+    "test_accuracies",
+    "class_accuracies",
+    "attack_success",
+    "calibration_error",
+)
+"""Fields in which two rows of one report are alike only if they are the same experiment, as those of
+``transfer`` and ``d_det`` are: it learns from the other's data set."""
+
+
+def _experiment(found: Row | Group, place: int) -> Hashable:
+    """Return what tells experiments apart; each place of a grid is one of its own."""
+    if isinstance(found, Group) or found.axes:
+        return place
+    return tuple(getattr(found, field) for field in _THE_EXPERIMENT)
+
+
+def _one_seed_open(found: Row | Group) -> bool:
+    return found.verdict == "open" and found.verdict_reason == ONE_SEED
 
 
 def verdict_line(row: Row) -> str:

@@ -6,27 +6,30 @@ import pyarrow as pa
 from advfeat.datasets.stored_rows import stored_tables
 from advfeat.files.tables import image_array, int_array
 from advfeat.recipes import RECIPES
-from advfeat.report.figures import magnified, picture
+from advfeat.report.figures import magnified, picture, thinned
 from advfeat.report.html import Example
 from advfeat.stages.dataset import originals_request
 from advfeat.stages.images import read_classes
 from advfeat.storage import Store
 
-_EXAMPLES = 4
+EXAMPLES = 8
+_NEIGHBOURS = 2
+"""Of these stand beside each other: each place costs reading a file of the data set."""
 _WITHOUT_LABEL = {"noise": "none, noise", "unknown": "unknown"}
 
 
-def examples(store: Store, dataset: str) -> list[Example]:
-    """Read a few images of a data set, spread over it, and what was done to them."""
+def examples(store: Store, dataset: str, number: int = EXAMPLES) -> list[Example]:
+    """Read a few images of a data set, ``number`` or fewer, spread over it, and what was done to them."""
     manifest = store.manifest(dataset)
     made_from = RECIPES[manifest.parameters["recipe"]].originals
     classes = read_classes(store, manifest.inputs["images"])
     own_classes = read_classes(store, manifest.inputs.get("other_images", manifest.inputs["images"]))
-    spread = np.linspace(0, manifest.metrics["train_size"] - 1, _EXAMPLES + 2).astype(int)[1:-1]
+    size = manifest.metrics["train_size"]
+    spread = np.linspace(0, size - 1, number // _NEIGHBOURS + 2).astype(int)[1:-1]
     table = pa.concat_tables(
         table
-        for row in np.unique(spread)
-        for table in stored_tables(store, dataset, rows=range(row, row + 1))
+        for place in np.unique(spread // _NEIGHBOURS) * _NEIGHBOURS
+        for table in stored_tables(store, dataset, rows=range(place, min(place + _NEIGHBOURS, size)))
     )
     originals = images = image_array(table, np.float32)
     if made_from != "unknown":
@@ -40,7 +43,7 @@ def examples(store: Store, dataset: str) -> list[Example]:
         table.column("original_label").to_pylist(),
         strict=True,
     ):
-        perturbation, factor = magnified(image - original)
+        perturbation, factor = magnified(thinned(image - original))
         found.append(
             Example(
                 original=picture(original),

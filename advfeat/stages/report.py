@@ -10,12 +10,20 @@ from advfeat.datasets.lineage import lineage, lineage_text
 from advfeat.planning import Experiment, RecipeName
 from advfeat.recipes import RECIPES, plain_name
 from advfeat.report.controls import with_controls
-from advfeat.report.html import render
+from advfeat.report.html import Example, render
 from advfeat.report.markdown import markdown_report
 from advfeat.report.rows import Row, cost_of, recipe_row
-from advfeat.stages.examples import examples
+from advfeat.report.story import main_row
+from advfeat.stages.examples import EXAMPLES, examples
 from advfeat.stages.images import read_classes
 from advfeat.storage import ArtifactRef, Stage, Store
+
+_FEW, _EXAMPLES_OF_MANY = 8, 4
+"""Of more data sets than a few, how many images of those that do not hold the main result."""
+_DRAWINGS = {
+    "picture.svg": "Points of the plane, and the decision regions of source and target network",
+    "agreement.svg": "Share of the square on which source and target network agree",
+}
 
 
 def write_report(stage: Stage, store: Store) -> ArtifactRef:
@@ -26,14 +34,21 @@ def write_report(stage: Stage, store: Store) -> ArtifactRef:
         first_seed = experiment["seeds"][0]
         rows = [_row(stage, store, recipe) for recipe in experiment["recipes"]]
         rows = with_controls(rows, Experiment.model_validate(experiment))
-        shown, planes, lineages = {}, {}, {}
+        shown: dict[str, list[Example]] = {}
+        planes: dict[str, dict[str, str]] = {}
+        lineages: dict[str, str] = {}
         for recipe in experiment["recipes"]:
             name, digest = plain_name(recipe), stage.inputs[f"{recipe}/{first_seed}/dataset"]
             if RECIPES[recipe].learner == "network in the plane":
-                names = [file.name for file in store.manifest(digest).files]
-                planes[name] = [store.read(digest, name).decode() for name in sorted(names, reverse=True)]
+                there = {file.name for file in store.manifest(digest).files}
+                planes[name] = {
+                    title: store.read(digest, drawing).decode()
+                    for drawing, title in _DRAWINGS.items()
+                    if drawing in there
+                }
             else:
-                shown[name] = examples(store, digest)
+                whole = len(rows) <= _FEW or name == main_row(rows).recipe
+                shown[name] = examples(store, digest, EXAMPLES if whole else _EXAMPLES_OF_MANY)
             lineages[name] = lineage_text(lineage(store, digest))
         classes = read_classes(store, stage.inputs["images"])
         page = render(experiment, rows, shown, planes, lineages, stage.inputs, classes)

@@ -42,8 +42,8 @@ STAGE_VERSIONS: dict[StageKind, int] = {
     "evaluation": 4,
     "leakage": 3,
     "two_dimensional": 2,
-    "report": 7,
-    "grid_report": 7,
+    "report": 8,
+    "grid_report": 8,
 }
 
 

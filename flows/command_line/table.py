@@ -18,7 +18,16 @@ from advfeat.report.numbers import correlation, interval, interval_note, percent
 from advfeat.report.published import published_line, published_note
 from advfeat.report.rows import Row
 from advfeat.report.transfer import transfer_matrices
-from advfeat.report.verdicts import claimed, correlation_lines, predicted, verdict_line, verdict_parts
+from advfeat.report.verdicts import (
+    claimed,
+    correlation_lines,
+    predicted,
+    reasons,
+    verdict_label,
+    verdict_line,
+    verdict_parts,
+    verdict_summary,
+)
 
 if TYPE_CHECKING:
     from advfeat.planning import Outlook
@@ -36,6 +45,7 @@ def print_grid(title: str, rows: Sequence[Row]) -> None:
     places = groups(rows)
     console = console_of(_WIDE)
     print_table(console, [*_axes(places, varying_axes(rows)), *_results(places)], title)
+    _print_verdicts(console, places)
     console.print(f"Claim: {claimed(rows[0])}. Predicted: {predicted(rows[0])}.")
     console.print(
         f"Chance: {percent(rows[0].chance)}. 95 % intervals: Student's t over seeds; where there is one, "
@@ -47,6 +57,11 @@ def print_grid(title: str, rows: Sequence[Row]) -> None:
         console.print(f"Transfer rate against test accuracy{place}: {found}.")
         for line in correlation_lines(matrix):
             console.print(line)
+
+
+def _print_verdicts(console: Console, found: Sequence[Row | Group]) -> None:
+    for line in [f"Verdicts: {verdict_summary(found)}.", *reasons(found)]:
+        console.print(line)
 
 
 def _axes(places: Sequence[Group], varying: Sequence[str]) -> list[Column]:
@@ -67,7 +82,7 @@ def _results(places: Sequence[Group]) -> Iterator[Column]:
     if places[0].robust_ci95 is not None:
         yield averages("robust accuracy", "robust_accuracy", 3)
         yield Column("95 % interval", [interval(group.robust_ci95) for group in places], 4)
-    verdicts = ["\n".join([group.verdict, *verdict_parts(group)]) for group in places]
+    verdicts = ["\n".join([verdict_label(group), *verdict_parts(group)]) for group in places]
     yield Column("verdict", verdicts, 2)
     yield averages("attack success", "attack_success", 5)
     if places[0].rows[0].transfer_rate is not None:
@@ -82,11 +97,12 @@ def print_rows(rows: Sequence[Row]) -> None:
         Column("recipe", [row.recipe for row in rows]),
         Column("test accuracy", [percent(row.test_accuracy) for row in rows]),
         Column("95 % interval", [interval(row.ci95) for row in rows], 1),
-        Column("chance", [percent(row.chance) for row in rows], 2),
-        Column("published *", [_published(row) for row in rows], 4),
-        Column("attack success", [percent(row.attack_success) for row in rows], 3),
-        Column("wrong labels", [percent(row.wrong_label_share) for row in rows], 5),
-        Column("images used", [f"{row.train_size:,}" for row in rows], 6),
+        Column("verdict", [verdict_label(row) for row in rows], 2),
+        Column("chance", [percent(row.chance) for row in rows], 3),
+        Column("published *", [_published(row) for row in rows], 5),
+        Column("attack success", [percent(row.attack_success) for row in rows], 4),
+        Column("wrong labels", [percent(row.wrong_label_share) for row in rows], 6),
+        Column("images used", [f"{row.train_size:,}" for row in rows], 7),
     ]
     title = "target models, tested on clean images under correct labels"
     print_table(console_of(_WIDE), columns, title)
@@ -99,6 +115,7 @@ def _published(row: Row) -> str:
 
 def _print_notes(rows: Sequence[Row]) -> None:
     console = console_of(_WIDE)
+    _print_verdicts(console, rows)
     over = interval_note(row.ci95_over for row in rows)
     seeds = ", ".join(map(str, rows[0].seeds))
     console.print(f"95 % intervals: {over}. Seeds: {seeds}.")
@@ -123,7 +140,7 @@ def print_reproduction(rows: Sequence[Row]) -> None:
         Column("control", [control(row) for row in rows], 6),
         Column("difference", [points(row.difference) for row in rows], 7),
         Column("claim", ["teaches" if row.teaches else "does not" for row in rows], 5),
-        Column("verdict", [row.verdict for row in rows], 1),
+        Column("verdict", [verdict_label(row) for row in rows], 1),
         Column("core- hours", hours, 8),
         Column("setting", [row.setting or "–" for row in rows], 9, is_text=True),
     ]

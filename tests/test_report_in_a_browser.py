@@ -1,0 +1,176 @@
+"""The report as people see it: on a desk, on a phone, in the dark, on paper, and read aloud."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+from advfeat.planning import build_plan, load_experiment
+from advfeat.report.numbers import percent
+from advfeat.report.rows import Row, read_rows
+from advfeat.storage import Store
+from tests.browser import browser_page, needs_browser
+from tests.inline import compute_all
+from tests.page_checks import CLIPPED, OVERLAPPING, PALE, WITHOUT_TEXT
+from tests.test_report import EXPERIMENT
+
+pytestmark = [needs_browser, pytest.mark.servers]
+
+DESK, PHONE, PAPER = (1200, 800), (390, 844), (718, 1000)
+
+OPENED = "document.querySelectorAll('details').forEach(each => { each.open = true })"
+
+
+@pytest.fixture(scope="module")
+def finished(shared_store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Row]]:
+    """A finished run's report as a file, and its rows."""
+    plan = build_plan(load_experiment("digits", EXPERIMENT))
+    compute_all(plan, shared_store)
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_bytes(shared_store.read(plan.report.digest, "report.html"))
+    return path, read_rows(shared_store, plan.report.digest)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Page]:
+    with browser_page(height=DESK[1]) as page:
+        yield page
+
+
+@pytest.fixture
+def page(browser: Page, finished: tuple[Path, list[Row]]) -> Page:
+    browser.emulate_media(color_scheme="light", media="screen")
+    show(browser, finished[0], DESK)
+    return browser
+
+
+def show(page: Page, path: Path, screen: tuple[int, int]) -> None:
+    """Open a report on a screen of some width and height."""
+    page.set_viewport_size({"width": screen[0], "height": screen[1]})
+    page.goto("about:blank")  # else the second visit of one page would keep what was opened
+    page.goto(path.as_uri())
+
+
+def on_first_screen(page: Page, selector: str) -> bool:
+    """Tell whether all of an element is seen without scrolling."""
+    box = page.locator(selector).first.bounding_box()
+    screen = page.viewport_size
+    assert box is not None
+    assert screen is not None
+    seen = box["x"] + box["width"] <= screen["width"] and box["y"] + box["height"] <= screen["height"]
+    return seen and min(box["x"], box["y"]) >= 0 < box["height"]
+
+
+@pytest.mark.parametrize("screen", [DESK, PHONE])
+def test_main_number_interval_verdict_and_figure_are_on_the_first_screen(
+    page: Page, finished: tuple[Path, list[Row]], screen: tuple[int, int]
+) -> None:
+    path, rows = finished
+    show(page, path, screen)
+    main = next(row for row in rows if row.recipe == "d_rand")
+    number = page.locator(".headline .number")
+    assert number.inner_text() == percent(main.test_accuracy)
+    size = "element => parseFloat(getComputedStyle(element).fontSize)"
+    assert number.evaluate(size) >= 3 * page.locator("body").evaluate(size)
+    said = page.locator(".headline").inner_text()
+    assert f"95 % interval {percent(main.ci95[0])} to {percent(main.ci95[1])}, over 2 seeds" in said
+    assert page.locator(".headline .verdict").inner_text() == main.verdict
+    for part in (".headline", ".verdicts", ".accuracies"):
+        assert on_first_screen(page, part), part
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("screen", [DESK, PHONE])
+def test_all_of_it_can_be_read(
+    page: Page, finished: tuple[Path, list[Row]], screen: tuple[int, int], scheme: str
+) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    show(page, finished[0], screen)
+    page.evaluate(OPENED)
+    assert page.evaluate(PALE) == []
+    assert page.evaluate(CLIPPED) == []
+    assert page.evaluate(OVERLAPPING) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == screen[0]
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+    assert dark == (scheme == "dark")
+
+
+def test_every_picture_has_a_text(page: Page, finished: tuple[Path, list[Row]]) -> None:
+    page.evaluate(OPENED)
+    assert page.evaluate(WITHOUT_TEXT) == []
+    for row in finished[1]:
+        bar = page.get_by_role("img", name=f"{row.recipe}: {percent(row.test_accuracy)}")
+        assert bar.count() == 1, "the figure says its numbers"
+
+
+def test_the_figure_shows_each_seed_control_and_published_value_at_their_places(
+    page: Page, finished: tuple[Path, list[Row]]
+) -> None:
+    middles = (
+        "(row, selector) => { const lane = row.querySelector('.lane').getBoundingClientRect();"
+        " return [...row.querySelectorAll('.lane ' + selector)].map(mark => {"
+        " const box = mark.getBoundingClientRect();"
+        " return ((box.left + box.right) / 2 - lane.left) / lane.width }) }"
+    )
+    for row in finished[1]:
+        shown = page.locator(".bars > li").filter(has=page.get_by_text(row.recipe, exact=True)).first
+        element = shown.element_handle()
+        wanted = {
+            ".seed": row.test_accuracies,
+            ".control": () if row.control_accuracy is None else (row.control_accuracy,),
+            ".published": () if row.published is None else (row.published.test_accuracy,),
+            ".chance": (row.chance,),
+        }
+        for mark, values in wanted.items():
+            places = page.evaluate(f"row => ({middles})(row, '{mark}')", element)
+            assert places == pytest.approx(list(values), abs=0.004), (row.recipe, mark)
+        assert shown.locator(".value").inner_text() == percent(row.test_accuracy)
+        if row.published is not None:
+            beside = shown.locator("span.published").inner_text()
+            assert percent(row.published.test_accuracy) in beside
+            assert row.published.setting in beside
+    legend = page.locator(".legend").inner_text()
+    for mark in ("mean", "95 % interval", "one seed", "chance", "control", "published"):
+        assert mark in legend
+
+
+def test_the_contents_lead_to_each_section_and_open_it(page: Page, finished: tuple[Path, list[Row]]) -> None:
+    links = page.locator("nav a")
+    assert links.count() >= 10
+    for number in range(links.count()):
+        show(page, finished[0], DESK)
+        link = page.locator("nav a").nth(number)
+        target = (link.get_attribute("href") or "").removeprefix("#")
+        link.click()
+        assert page.locator(f"[id='{target}']").evaluate(
+            "element => element.checkVisibility({contentVisibilityAuto: true})"
+            " && element.getBoundingClientRect().top < innerHeight"
+        ), target
+
+
+def test_pictures_are_enough_in_a_row_and_unsmoothed(page: Page, finished: tuple[Path, list[Row]]) -> None:
+    for screen, in_a_row in ((DESK, 8), (PHONE, 4)):
+        show(page, finished[0], screen)
+        shown = page.locator("#pictures .example")
+        assert shown.count() == 8
+        tops = shown.evaluate_all("all => all.map(each => each.getBoundingClientRect().top)")
+        assert tops.count(tops[0]) == in_a_row
+    images = page.locator("#pictures img")
+    assert images.count() == 3 * 8, "original, perturbation and adversarial image"
+    for style in images.evaluate_all("all => all.map(each => getComputedStyle(each).imageRendering)"):
+        assert style == "pixelated"
+
+
+def test_print_shows_what_is_folded_away(page: Page, finished: tuple[Path, list[Row]]) -> None:
+    page.emulate_media(media="print", color_scheme="light")
+    show(page, finished[0], PAPER)
+    folded = page.locator(".folded")
+    assert folded.count() >= 8
+    for number in range(folded.count()):
+        assert folded.nth(number).evaluate(
+            "element => element.checkVisibility({contentVisibilityAuto: true}) && element.offsetHeight > 10"
+        )
+    assert page.evaluate(CLIPPED) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= PAPER[0]
+    assert page.evaluate(PALE) == []
