@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from advfeat.report.numbers import shortened
 from advfeat.report.rows import Row
 
 
@@ -20,7 +21,7 @@ def what_was_done(rows: Sequence[Row], source: str) -> str:
     if all(row.target_model is None and not row.wilson_ci95 for row in rows):
         tested = "compared with the network that its points were made with, all over the square"
     else:
-        tested = f"tested on the untouched, correctly labelled test images of {source}"
+        tested = f"tested on the untouched, correctly labelled test images of {shortened(source)}"
     return f"A fresh network learned from {each} alone and was {tested}: {over}."
 
 
