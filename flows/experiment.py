@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from prefect import State, flow
 from pydantic import Field
 
-from advfeat.flows.display.artifacts import publish_table
+from advfeat.flows.display.artifacts import publish_results
 from advfeat.flows.display.progress_bars import LongStages
 from advfeat.flows.display.terminal import Display
 from advfeat.flows.endings import ended
@@ -72,6 +72,6 @@ def _run(experiment: Experiment, store: str | None, stage_timeout_seconds: float
             walk.run(outlooks)
         recording.results(plan.report.digest, total=len(outlooks), computed=walk.computed)
         result = RunResult.of(recording.ended("completed"), place)
-        publish_table(NAME, experiment.name, result)
+        publish_results(NAME, experiment.name, result, place)
     tell(target, place, result)
     return result
