@@ -1,6 +1,7 @@
 """What this project offers on a Prefect server: main job, a form for each recipe, regression check."""
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -8,14 +9,14 @@ from typing import Any, NamedTuple
 
 from prefect import Flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, DeploymentFilterTags
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.types.entrypoint import EntrypointType
 
-from advfeat.cluster.services import deployment_name
+from advfeat.cluster.services import LOCAL, deployment_name
 from advfeat.errors import InputError
 from advfeat.flows.experiment import learning_from_errors
 from advfeat.flows.prefect_api import check_api
@@ -91,6 +92,24 @@ def earlier(made: Iterable[str]) -> Earlier:
         lost=sorted(name for name, is_lost in names.items() if is_lost),
         doubled=sorted(name for name, is_lost in names.items() if name in renamed and not is_lost),
     )
+
+
+def drop_earlier_local() -> None:
+    """Delete what earlier versions served on this machine under the name of the place alone: nobody does now.
+
+    One with a schedule of the user's stays, and is told of.
+    """
+    filters = {
+        "name": DeploymentFilterName(any_=[LOCAL]),
+        "tags": DeploymentFilterTags(all_=["advfeat"]),
+    }
+    with get_client(sync_client=True) as client:
+        for deployment in client.read_deployments(deployment_filter=DeploymentFilter(**filters)):
+            if not deployment.schedules:
+                client.delete_deployment(deployment.id)
+                continue
+            place = f"deployment {deployment.name} of {deployment.entrypoint}"
+            print(f"advfeat: {place}: nobody serves it; schedule the new one, and delete it", file=sys.stderr)
 
 
 def _all_pages(read: Callable[..., list[DeploymentResponse]]) -> Iterator[DeploymentResponse]:

@@ -18,7 +18,7 @@ if not os.environ.get("RAY_ADDRESS"):
 from prefect.runner import Runner
 
 from advfeat.cluster.services import LOCAL
-from advfeat.flows.deployments import grids, main_job
+from advfeat.flows.deployments import drop_earlier_local, grids, main_job
 
 
 class Served(Runner):
@@ -44,5 +44,6 @@ if __name__ == "__main__":
     runner = Served(pause_on_shutdown=False)  # they have no schedules, and the server may be gone by then
     for deployment in (main_job(LOCAL, store), *grids(LOCAL, store)):
         runner.add_deployment(deployment)
+    drop_earlier_local()
     with suppress(KeyboardInterrupt):
         asyncio.run(runner.until_terminated())

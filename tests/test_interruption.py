@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,16 @@ def start_until_computing(command: Command) -> "subprocess.Popen[str]":
     raise TimeoutError("nothing was computed")
 
 
+def states_in_prefect(command: Command) -> tuple[str, list[str]]:
+    """Return the states of the last run and of its tasks, as the embedded server's database has them."""
+    with closing(sqlite3.connect(command.folder / HOME / "prefect" / "0" / "prefect.db")) as database:
+        ((run, state),) = database.execute(
+            "select id, state_name from flow_run order by created desc limit 1"
+        )
+        tasks = database.execute("select state_name from task_run where flow_run_id = ?", (run,))
+        return state, [name for (name,) in tasks]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "term"])
 def test_an_interrupted_run_says_so_and_leaves_no_process(home: Command, number: signal.Signals) -> None:
     process = start_until_computing(home)
@@ -53,6 +65,10 @@ def test_an_interrupted_run_says_so_and_leaves_no_process(home: Command, number:
     assert stdout == ""
     assert stderr.splitlines()[-1] == "advfeat: interrupted; what was finished is kept"
     assert home.left_processes(3) == []
+    if number == signal.SIGINT:
+        run, tasks = states_in_prefect(home)
+        assert run == "Cancelled"
+        assert "Running" not in tasks
 
 
 def test_a_killed_run_leaves_no_process_and_two_at_once_resume_it(

@@ -20,7 +20,7 @@ def sheet(examples: Sequence[Example]) -> str:
         left, top = _GAP + column * width, 0
         for uri, label in (
             (example.original, example.original_label),
-            (example.adversarial, f"→ {example.label}"),
+            (example.adversarial, f"as {example.label}"),
         ):
             text = _fitting(label, font)
             pen.text((left, top), text, fill="black", font=font)

@@ -46,7 +46,7 @@ def publish_results(flow: str, title: str, result: RunResult, store: Store) -> N
         create_table_artifact(
             key=artifact_key(flow, "data-sets"),
             table=data_sets,
-            description=f"{title}: the data sets, and how to load each",
+            description=f"{title}: the data sets; advfeat.store({store.uri!r}).load(DIGEST) loads one",
         )
 
 
@@ -67,6 +67,7 @@ def _data_sets(result: RunResult, store: Store) -> list[dict[str, object]]:
             "seed": found.seed,
             "images": found.images,
             "attack success": percent(found.attack_success),
+            "digest": found.digest[:12],
             "bytes": found.bytes,
             "load": f"advfeat.store({store.uri!r}).load({found.digest[:12]!r})",
             "card": f"advfeat card {found.digest[:12]} --store {shlex.quote(store.uri)}",
@@ -168,4 +169,6 @@ def _whole_report(result: RunResult, store: Store) -> str:
     if not store.is_local:
         return f"Whole report: {command}"
     name = next(file.path for file in store.manifest(result.report).files if file.name == "report.html")
-    return f"Whole report: `{store.artifact_uri(result.report)}/{name}`, or {command}"
+    # A block of its own: a path is one long word, which a page would not break.
+    path = f"{store.artifact_uri(result.report)}/{name}"
+    return f"Whole report: {command}, or the file\n\n```text\n{path}\n```"
