@@ -40,15 +40,22 @@ class Description(BaseModel):
 def described(store: Store, newest: int | None = None) -> list[Description]:
     """Describe every readable artifact of a store, or those published last; the oldest first."""
     digests = store.digests() if newest is None else store.last_digests(newest)[0]
-    manifests = {manifest.digest: manifest for manifest in store.readable_manifests(digests)}
-    known: dict[str, Manifest | None] = {**manifests}
-    while (
-        missing := {digest for manifest in known.values() for digest in _made_from(manifest)} - known.keys()
-    ):
-        read = {manifest.digest: manifest for manifest in store.readable_manifests(missing)}
-        known |= {digest: read.get(digest) for digest in missing}
-    found = [_Reader(known, manifest).description(store) for manifest in manifests.values()]
+    found = described_of(store, digests)
     return sorted(found, key=lambda entry: (entry.created, entry.stage, entry.digest))
+
+
+def described_of(store: Store, digests: Iterable[str]) -> list[Description]:
+    """Describe some artifacts of a store, as far as they can be read, by what they were made from."""
+    wanted = list(dict.fromkeys(digests))
+    known: dict[str, Manifest | None] = {}
+    level = wanted
+    while level:
+        read = {manifest.digest: manifest for manifest in store.readable_manifests(level)}
+        known |= {digest: read.get(digest) for digest in level}
+        made_from = dict.fromkeys(digest for manifest in read.values() for digest in _made_from(manifest))
+        level = [digest for digest in made_from if digest not in known]
+    there = [manifest for digest in wanted if (manifest := known[digest]) is not None]
+    return [_Reader(known, manifest).description(store) for manifest in there]
 
 
 def chosen(found: list[Description], stage: str | None, recipe: str | None) -> list[Description]:
@@ -127,13 +134,11 @@ class _Reader:
         return None
 
 
-def _made_from(manifest: Manifest | None) -> Iterable[str]:
+def _made_from(manifest: Manifest) -> Iterable[str]:
     """Return what tells what an artifact is: what it was made from, without what it is only compared with.
 
     Of a report, which was made from many, that are its images.
     """
-    if manifest is None:
-        return ()
     if manifest.stage in ("report", "grid_report"):
         return (digest for role, digest in manifest.inputs.items() if role.rpartition("/")[2] == "images")
     beside: tuple[str, ...] = ("reference_model", "guard_", "other_images")

@@ -99,6 +99,12 @@ def _signs_of_life(store: Store, record: RunRecord) -> Iterator[None]:
 
 
 def _state_after(error: BaseException) -> RunState:
-    if isinstance(error, RunCancelledError):
+    # Prefect is not loaded for a run that found all of it in the store.
+    from prefect.exceptions import TerminationSignal
+
+    from advfeat.flows.walk.cancelling import is_cancelled
+
+    # A worker ends the process of a run that was cancelled, often before the run asked whether it was.
+    if isinstance(error, RunCancelledError) or (isinstance(error, TerminationSignal) and is_cancelled()):
         return "cancelled"
     return "failed" if isinstance(error, Exception) else "interrupted"
