@@ -15,9 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
+from typer.core import TyperGroup
+from typer.main import get_command
+from typer.testing import CliRunner
 
 from advfeat import __version__
 from advfeat.flows.command_line import output
+from advfeat.flows.command_line.cli import app
 from advfeat.flows.command_line.fitting import Column, print_table
 from advfeat.flows.command_line.plan_lines import cost_line, plan_lines
 from advfeat.flows.command_line.table import print_grid, print_reproduction, print_rows
@@ -268,3 +272,30 @@ def test_version_and_presets_are_told(tmp_path: Path) -> None:
     told = json.loads(advfeat("advfeat presets --json", tmp_path).stdout)
     assert [each["name"] for each in told] == preset_names()
     assert all(each["summary"] for each in told)
+
+
+def test_help_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERMINAL_WIDTH", "80")
+    commands = get_command(app)
+    assert isinstance(commands, TyperGroup)
+    for name in commands.commands:
+        done = CliRunner().invoke(app, [name, "--help"])
+        assert done.exit_code == 0
+        assert max(map(cell_len, done.output.splitlines())) <= 80, name
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@given(st.text("ab /│├-", max_size=300), st.integers(0, 10))
+def test_messages_end_at_words(text: str, indent: int) -> None:
+    assert output.folded(text, io.StringIO()) == text
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "80")
+        lines = output.folded(text, Terminal(), indent).splitlines()
+    assert [word for line in lines for word in line.split()] == text.split()
+    for line in lines:
+        assert len(line) <= 80 or len(line.split()) == 1

@@ -25,7 +25,7 @@ BUCKET = "advfeat"
 MARK = "ADVFEAT_CLUSTER"
 """The variable by which a process of a cluster is known; its value is the cluster's folder."""
 
-_PORT_NAMES = ("prefect", "ray", "ray-client", *PARTS, *(f"{name}.grpc" for name in PARTS))
+_PORT_NAMES = ("prefect", "ray", *PARTS, *(f"{name}.grpc" for name in PARTS))
 # Below the ports that systems give to outgoing connections, so that a service that was killed finds
 # its port free when it comes back.
 _PORTS = range(20_000, 32_000)

@@ -62,7 +62,8 @@ def services(layout: Layout, state: State) -> list[Service]:
             "ray-head",
             _ray_node(
                 *("ray-head", "--head", f"--port={state.ports['ray']}", "--include-dashboard=false"),
-                *("--num-cpus=0", "--num-gpus=0", f"--ray-client-server-port={state.ports['ray-client']}"),
+                *("--num-cpus=0", "--num-gpus=0"),
+                *("--ray-client-server-port=0", "--no-monitor"),  # nobody asks them, and each takes seconds
                 f"--temp-dir={state.sockets / 'ray'}",
             ),
             ray,
@@ -121,6 +122,7 @@ def _ray_node(name: str, *options: str) -> tuple[str, ...]:
     return _python(
         *("advfeat.cluster.ray_node", "--block", "--disable-usage-stats", f"--node-name={name}"),
         *(f"--node-ip-address={LOOPBACK}", f"--object-store-memory={_OBJECT_STORE_BYTES}"),
+        "--include-log-monitor=false",  # runs do not ask for what workers print
         *("--min-worker-port=0", "--max-worker-port=0"),  # any free ones: the nodes share a machine
         *options,
     )
