@@ -21,8 +21,10 @@ from advfeat.report.intervals import wilson_interval
 from advfeat.stages.images import read_split
 from advfeat.stages.model import read_model
 from advfeat.storage import Store
+from tests.browser import DESK, PHONE, browser_page, needs_browser, on_first_screen, show
 from tests.command import Command
 from tests.inline import compute_all
+from tests.page_checks import OVERLAPPING
 
 pytestmark = pytest.mark.slow
 
@@ -248,8 +250,24 @@ def test_the_report_holds_all_of_it(computed: Computed) -> None:
     for recipe in REPRODUCED:
         assert f"<b>{recipe}</b>" in page
         assert f"| `{recipe}` |" in table
-    assert page.count("<svg") == 3, "accuracies, the plane, agreement in planes"
+    assert page.count('class="chart') == 2, "the plane, agreement in planes"
+    assert len(page) <= 2_000_000
     assert re.search("(src|href)=.http", page) is None, "it needs no network"
+
+
+@needs_browser
+@pytest.mark.servers
+def test_the_figure_of_all_recipes_is_on_the_first_screen(computed: Computed, tmp_path: Path) -> None:
+    store, plan = computed
+    path = tmp_path / "report.html"
+    path.write_bytes(store.read(plan.report.digest, "report.html"))
+    with browser_page(height=DESK[1]) as page:
+        for screen in (DESK, PHONE):
+            show(page, path, screen)
+            assert page.locator(".bars .value").count() == len(REPRODUCED)
+            for part in (".headline", ".verdicts", ".legend", ".bars .axis .lane"):
+                assert on_first_screen(page, part), (screen, part)
+            assert page.evaluate(OVERLAPPING) == []
 
 
 @pytest.mark.parametrize("recipe", ["bugs_only", "perturbation_on_noise", "robust_features"])

@@ -10,14 +10,15 @@ from advfeat.planning import build_plan, load_experiment
 from advfeat.report.numbers import percent
 from advfeat.report.rows import Row, read_rows
 from advfeat.storage import Store
-from tests.browser import browser_page, needs_browser
+from tests.browser import DESK, PHONE, browser_page, needs_browser, on_first_screen, show
 from tests.inline import compute_all
 from tests.page_checks import CLIPPED, OVERLAPPING, PALE, WITHOUT_TEXT
 from tests.test_report import EXPERIMENT
 
 pytestmark = [needs_browser, pytest.mark.servers]
 
-DESK, PHONE, PAPER = (1200, 800), (390, 844), (718, 1000)
+PAPER = (718, 1000)
+"""A4 between its margins, in pixels of CSS."""
 
 OPENED = "document.querySelectorAll('details').forEach(each => { each.open = true })"
 
@@ -43,23 +44,6 @@ def page(browser: Page, finished: tuple[Path, list[Row]]) -> Page:
     browser.emulate_media(color_scheme="light", media="screen")
     show(browser, finished[0], DESK)
     return browser
-
-
-def show(page: Page, path: Path, screen: tuple[int, int]) -> None:
-    """Open a report on a screen of some width and height."""
-    page.set_viewport_size({"width": screen[0], "height": screen[1]})
-    page.goto("about:blank")  # else the second visit of one page would keep what was opened
-    page.goto(path.as_uri())
-
-
-def on_first_screen(page: Page, selector: str) -> bool:
-    """Tell whether all of an element is seen without scrolling."""
-    box = page.locator(selector).first.bounding_box()
-    screen = page.viewport_size
-    assert box is not None
-    assert screen is not None
-    seen = box["x"] + box["width"] <= screen["width"] and box["y"] + box["height"] <= screen["height"]
-    return seen and min(box["x"], box["y"]) >= 0 < box["height"]
 
 
 @pytest.mark.parametrize("screen", [DESK, PHONE])
@@ -174,3 +158,20 @@ def test_print_shows_what_is_folded_away(page: Page, finished: tuple[Path, list[
     assert page.evaluate(CLIPPED) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= PAPER[0]
     assert page.evaluate(PALE) == []
+
+
+def test_the_checks_find_what_is_wrong(browser: Page) -> None:
+    browser.emulate_media(color_scheme="light", media="screen")
+    browser.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    browser.set_content(
+        '<body style="margin: 0"><p style="color: #999">pale</p><p style="color: #555">dark enough</p>'
+        '<p style="background: #333"><b style="color: rgb(255 255 255 / 40%)">pale, too</b></p>'
+        '<div style="width: 600px">too wide</div><div class="scroll" style="overflow: auto">'
+        '<div style="width: 600px">in a box that scrolls</div></div>'
+        '<img src="data:," alt=""><img src="data:," alt="said"><svg aria-label="no role"></svg>'
+        '<ul class="bars"><li style="display: flex"><b style="margin-right: -1em">one</b><i>two</i></li></ul>'
+    )
+    assert [text.partition(":")[0] for text in browser.evaluate(PALE)] == ["pale", "pale, too"]
+    assert [text.partition(": ")[2] for text in browser.evaluate(CLIPPED)] == ["too wide"]
+    assert len(browser.evaluate(WITHOUT_TEXT)) == 2
+    assert browser.evaluate(OVERLAPPING) == ["one and two"]

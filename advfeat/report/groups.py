@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -43,10 +44,22 @@ class Group:
         return mean_interval(self.accuracies) if len(self.rows) > 1 else self.rows[0].ci95
 
     @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds, in the order of the rows."""
+        return tuple(seed for row in self.rows for seed in row.seeds)
+
+    @property
+    def ci95_over(self) -> str:
+        """What the interval is over: ``seeds``, or where there is one, ``test images`` or ``planes``."""
+        return "seeds" if len(self.rows) > 1 else self.rows[0].ci95_over
+
+    @property
     def robust_ci95(self) -> tuple[float, float] | None:
         """The same of the robust accuracy; ``None`` where it was not measured."""
         accuracies = [row.robust_accuracy for row in self.rows if row.robust_accuracy is not None]
-        return mean_interval(accuracies) if len(accuracies) > 1 else self.rows[0].robust_ci95
+        if len(accuracies) > 1:
+            return mean_interval(accuracies)
+        return next((row.robust_ci95 for row in self.rows if row.robust_ci95 is not None), None)
 
     @property
     def robust(self) -> bool | None:
@@ -91,12 +104,17 @@ class Group:
 
     @property
     def _one_seed(self) -> bool:
-        return len(self.rows) == 1 and self.rows[0].ci95_over == "test images"
+        return self.ci95_over == "test images"
 
     def average(self, field: str) -> float | None:
         """Return the mean of a field over seeds; None where it has no values."""
         values = [getattr(row, field) for row in self.rows if getattr(row, field) is not None]
         return float(np.mean(values)) if values else None
+
+    @property
+    def attacked_ball(self) -> str | None:
+        """The ball of the evaluation's attack, which the robust accuracy and its interval are of."""
+        return next(iter(self.rows[0].robust_accuracies), None)
 
     def robust_accuracy(self, ball: str) -> float | None:
         """Return the mean robust accuracy in a ball over seeds; None where it was not measured."""
@@ -113,11 +131,33 @@ def _mean_at(ball: str, accuracies: Sequence[Mapping[str, float]]) -> float | No
 
 
 def groups(rows: Sequence[Row]) -> list[Group]:
-    """Take together the rows that differ by their seed alone, in the order of the first ones."""
+    """Take together the rows that differ by their seed alone, in the order of their values on the axes."""
     found: dict[tuple[tuple[str, Any], ...], list[Row]] = defaultdict(list)
     for row in rows:
         found[tuple((axis, value) for axis, value in row.axes.items() if axis != "seed")].append(row)
-    return [Group(dict(place), tuple(members)) for place, members in found.items()]
+    order = {axis: {v: n for n, v in enumerate(axis_values(rows, axis))} for axis in rows[0].axes}
+    in_order = sorted(found, key=lambda place: [order[axis][value] for axis, value in place])
+    return [Group(dict(place), tuple(found[place])) for place in in_order]
+
+
+def axis_values(rows: Sequence[Row], axis: str) -> list[Any]:
+    """Return the values on an axis, numbers in their order, names as they first appear.
+
+    Texts of numbers, such as ``8/255``, are numbers too.
+    """
+    values = list(dict.fromkeys(row.axes[axis] for row in rows))
+    sizes = [number_of(value) for value in values]
+    if any(size is None for size in sizes) or len(set(sizes)) < len(values):
+        return values
+    return sorted(values, key=lambda value: number_of(value) or 0.0)
+
+
+def number_of(value: object) -> float | None:
+    """Return the number that a value of an axis is, or is the text of; ``None`` of others."""
+    try:
+        return float(Fraction(value.strip())) if isinstance(value, str) else float(value)  # type: ignore[arg-type]
+    except (ValueError, TypeError, ZeroDivisionError):
+        return None
 
 
 def varying_axes(rows: Sequence[Row]) -> list[str]:

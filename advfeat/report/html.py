@@ -8,12 +8,11 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from advfeat.report.controls import control
+from advfeat.report.lanes import lane_of
 from advfeat.report.numbers import interval_note, percent, points, share
 from advfeat.report.published import otherwise, published_label, published_note
 from advfeat.report.rows import Row, autoattack_balls, measure_names, robust_balls
 from advfeat.report.story import (
-    bar_in_words,
-    interval_in_words,
     main_row,
     settings_said_once,
     what_was_done,
@@ -65,6 +64,8 @@ def render(
             experiment=experiment,
             rows=rows,
             main=main,
+            main_lane=lane_of(main),
+            lanes=[lane_of(row) for row in rows],
             sections=_sections(rows, bool(further) or bool(planes.keys() - {main.recipe})),
             chances=list(dict.fromkeys(row.chance for row in rows)),
             balls=robust_balls(rows),
@@ -132,8 +133,11 @@ def templates() -> Environment:
     environment.filters |= {"judged": judged, "verdict_parts": verdict_parts}
     environment.filters |= {"verdict_label": verdict_label, "verdict_summary": verdict_summary}
     environment.filters["reasons"] = reasons
-    environment.filters |= {"what_was_done": what_was_done, "interval_in_words": interval_in_words}
-    environment.filters |= {"bar_in_words": bar_in_words, "along": _along, "published_label": published_label}
+    environment.filters |= {
+        "what_was_done": what_was_done,
+        "along": _along,
+        "published_label": published_label,
+    }
     environment.filters["settings_said_once"] = settings_said_once
     return environment
 

@@ -267,13 +267,24 @@ def _wilson(evaluation: Metrics) -> tuple[float, float]:
 
 
 def robust_balls(rows: Iterable[Row]) -> list[str]:
-    """Name the balls in which robust accuracy was measured of any row, in their order."""
-    return list(dict.fromkeys(name for row in rows for name in row.robust_accuracies))
+    """Name the balls in which robust accuracy was measured of any row, smaller ones of a norm first."""
+    return _by_radius(name for row in rows for name in row.robust_accuracies)
 
 
 def autoattack_balls(rows: Iterable[Row]) -> list[str]:
     """Name those in which it was measured with AutoAttack too."""
-    return list(dict.fromkeys(name for row in rows for name in row.autoattack_accuracies))
+    return _by_radius(name for row in rows for name in row.autoattack_accuracies)
+
+
+def _by_radius(names: Iterable[str]) -> list[str]:
+    found = list(dict.fromkeys(names))
+    norms = list(dict.fromkeys(name.rpartition(" ")[0] for name in found))
+
+    def place(name: str) -> tuple[int, float]:
+        norm, _, radius = name.rpartition(" ")
+        return norms.index(norm), float(radius.replace(",", ""))
+
+    return sorted(found, key=place)
 
 
 def measure_names(rows: Iterable[Row]) -> list[str]:

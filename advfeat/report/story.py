@@ -1,11 +1,9 @@
-"""What a report says first: what was done, the main result, and its figure in words."""
+"""What a report says first: what was done, and the main result."""
 
 from collections.abc import Sequence
 
-from advfeat.report.numbers import interval, percent
+from advfeat.report.numbers import shortened
 from advfeat.report.rows import Row
-
-_OVER = {"seeds": "seeds", "test images": "test images of one seed", "planes": "planes of one seed"}
 
 
 def main_row(rows: Sequence[Row]) -> Row:
@@ -23,25 +21,8 @@ def what_was_done(rows: Sequence[Row], source: str) -> str:
     if all(row.target_model is None and not row.wilson_ci95 for row in rows):
         tested = "compared with the network that its points were made with, all over the square"
     else:
-        tested = f"tested on the untouched, correctly labelled test images of {source}"
+        tested = f"tested on the untouched, correctly labelled test images of {shortened(source)}"
     return f"A fresh network learned from {each} alone and was {tested}: {over}."
-
-
-def interval_in_words(row: Row) -> str:
-    """Write the interval of the test accuracy, and over what it is."""
-    over = f"{len(row.seeds)} seeds" if row.ci95_over == "seeds" else _OVER[row.ci95_over]
-    return f"95 % interval {interval(row.ci95)}, over {over}"
-
-
-def bar_in_words(row: Row) -> str:
-    """Say what the figure shows of a row, for those who do not see it."""
-    seeds = ", ".join(map(percent, row.test_accuracies))
-    parts = [f"{row.recipe}: {percent(row.test_accuracy)}", interval_in_words(row), f"each seed {seeds}"]
-    if row.control_accuracy is not None:
-        parts.append(f"control {percent(row.control_accuracy)}")
-    if row.published is not None:
-        parts.append(f"published {percent(row.published.test_accuracy)}")
-    return "; ".join([*parts, f"chance {percent(row.chance)}"])
 
 
 def settings_said_once(rows: Sequence[Row]) -> dict[str, list[str]]:

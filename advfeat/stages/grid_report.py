@@ -1,7 +1,7 @@
 """Stage ``grid_report``: a row an experiment as JSON, CSV and Parquet, and one HTML file to look at."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,23 @@ from advfeat.datasets.lineage import lineage, lineage_text
 from advfeat.files.tables import int_array, read_table
 from advfeat.planning import Point
 from advfeat.recipes import RECIPES
-from advfeat.report.figures import svg_picture, tiled
-from advfeat.report.grid_figures import heading
+from advfeat.report.figures import svg_picture
 from advfeat.report.grid_html import GridCharts, GridContent, draw, render_grid
-from advfeat.report.groups import groups
+from advfeat.report.grid_story import heading, highest, place_name
+from advfeat.report.groups import Group, groups, varying_axes
 from advfeat.report.html import Example
+from advfeat.report.numbers import shortened
 from advfeat.report.rows import Row, cost_of, recipe_row
+from advfeat.report.sheet import sheet
 from advfeat.report.transfer import transfer_matrices, transfer_record, transfer_table
-from advfeat.stages.examples import examples
+from advfeat.stages.examples import EXAMPLES, examples
 from advfeat.stages.images import read_classes
 from advfeat.storage import ArtifactRef, Stage, Store
 
 _MOST_EXAMPLES = 6
 """Places of the grid whose images are shown."""
+_FURTHER = 4
+"""Images of each place but the first."""
 
 
 def write_grid_report(stage: Stage, store: Store) -> ArtifactRef:
@@ -65,7 +69,7 @@ def _pictures(content: GridContent, charts: GridCharts) -> dict[str, str]:
     for (first, second), svg in list(charts.by_pair.items())[:1]:
         found[f"Accuracy by {heading(first)} and {heading(second)}"] = svg_picture(svg)
     for place, shown in list(content.examples.items())[:1]:
-        found[f"Original and training images, {place}"] = tiled([(e.original, e.adversarial) for e in shown])
+        found[f"Original and training images with their labels, {place}"] = sheet(shown)
     for place, plane in list(content.planes.items())[:1]:
         found[f"The plane, {place}"] = svg_picture(plane)
     return found
@@ -81,6 +85,7 @@ class _FinishedGrid:
         for name, digest in stage.inputs.items():
             number, _, role = name.partition("/")
             self._made_of[int(number)][role] = digest
+        self._varying: list[str] = []
         manifests = store.states(list(set(stage.inputs.values())))
         self._manifests = {digest: found for digest, (found, _) in manifests.items() if found is not None}
 
@@ -91,9 +96,11 @@ class _FinishedGrid:
     def content(self, rows: Sequence[Row]) -> GridContent:
         """Collect what the report shows."""
         by_row = {id(row): number for number, row in enumerate(rows)}
-        first_of_groups = [by_row[id(group.rows[0])] for group in groups(rows)]
-        spread = np.linspace(0, len(first_of_groups) - 1, min(_MOST_EXAMPLES, len(first_of_groups)))
-        shown = [first_of_groups[number] for number in spread.round().astype(int)]
+        places, self._varying = groups(rows), varying_axes(rows)
+        first_of_groups = [by_row[id(group.rows[0])] for group in places]
+        spread = np.linspace(0, len(places) - 1, min(_MOST_EXAMPLES, len(places))).round().astype(int)
+        best = by_row[id(highest(places).rows[0])]
+        shown = list(dict.fromkeys([best, *(first_of_groups[n] for n in spread)]))[:_MOST_EXAMPLES]
         return GridContent(
             title=self._stage.parameters["title"],
             rows=rows,
@@ -104,8 +111,8 @@ class _FinishedGrid:
                 if "target_model" in self._made_of[n]
             },
             transfers=transfer_matrices(rows),
-            confusions={} if self._in_the_plane else self._confusions(),
-            examples={} if self._in_the_plane else {self._place(n): self._examples(n) for n in shown},
+            confusions={} if self._in_the_plane else self._confusions(places, by_row),
+            examples={} if self._in_the_plane else self._examples(shown),
             planes={self._place(n): self._plane(n) for n in shown} if self._in_the_plane else {},
             total=cost_of(self._manifests.values()),
             experiment=self._points[0].experiment.model_dump(mode="json"),
@@ -143,25 +150,34 @@ class _FinishedGrid:
         (recipe,) = self._points[0].experiment.recipes
         return RECIPES[recipe].learner == "network in the plane"
 
-    def _confusions(self) -> dict[str, tuple[NDArray[np.int64], tuple[str, ...]]]:
-        names = dict.fromkeys(str(point.axes["data"]) for point in self._points)
-        return {data: self._confusion(data) for data in names}
+    def _confusions(
+        self, places: Sequence[Group], by_row: Mapping[int, int]
+    ) -> dict[str, tuple[NDArray[np.int64], tuple[str, ...]]]:
+        """Count true against predicted classes, of each data set at its place of the highest accuracy."""
+        found = {}
+        for data in dict.fromkeys(str(place.axes["data"]) for place in places):
+            best = highest([place for place in places if str(place.axes["data"]) == data])
+            numbers = [by_row[id(row)] for row in best.rows]
+            name = self._place(numbers[0]) or shortened(data)
+            seeds = "1 seed" if len(numbers) == 1 else f"sum over {len(numbers)} seeds"
+            found[f"{name}: {seeds}"] = self._confusion(numbers)
+        return found
 
-    def _confusion(self, data: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-        """Count true against predicted classes, over all rows of a data set."""
-        chosen = [
-            roles
-            for point, roles in zip(self._points, self._made_of, strict=True)
-            if point.axes["data"] == data
-        ]
+    def _confusion(self, numbers: Sequence[int]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        chosen = [self._made_of[number] for number in numbers]
         classes = read_classes(self._store, chosen[0]["images"])
         counts = np.zeros((len(classes), len(classes)), np.int64)
         for roles in chosen:
             np.add.at(counts, self._predictions(roles["evaluation"]), 1)
         return counts, classes
 
-    def _examples(self, number: int) -> list[Example]:
-        return examples(self._store, self._made_of[number]["dataset"])
+    def _examples(self, numbers: Sequence[int]) -> dict[str, list[Example]]:
+        """Show images of each data set once, more of the first place."""
+        first = {self._made_of[number]["dataset"]: number for number in reversed(numbers)}
+        return {
+            self._place(number): examples(self._store, digest, EXAMPLES if number == numbers[0] else _FURTHER)
+            for digest, number in reversed(first.items())
+        }
 
     def _plane(self, number: int) -> str:
         return self._store.read(self._made_of[number]["evaluation"], "picture.svg").decode()
@@ -178,6 +194,4 @@ class _FinishedGrid:
         return self._manifests[self._made_of[number][role]].metrics
 
     def _place(self, number: int) -> str:
-        return ", ".join(
-            f"{axis} {value}" for axis, value in self._points[number].axes.items() if axis != "seed"
-        )
+        return place_name(self._points[number].axes, self._varying)
