@@ -1,45 +1,49 @@
 """What this project offers on a Prefect server: main job, a form for each recipe, regression check."""
 
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from prefect import Flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, DeploymentFilterTags
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.types.entrypoint import EntrypointType
 
+from advfeat.cluster.services import LOCAL, deployment_name
 from advfeat.errors import InputError
 from advfeat.flows.experiment import learning_from_errors
 from advfeat.flows.prefect_api import check_api
 from advfeat.flows.recipes import FLOWS
 from advfeat.flows.regression import regression
 from advfeat.planning import load_experiment
+from advfeat.recipes import RECIPES
 from advfeat.recipes.shared.own import FILES
 
 _EARLIER_ENTRYPOINTS = ("flows.", "flows/")
 """Flows were modules of a package ``flows`` of their own before they were part of ``advfeat``."""
 
 
-def main_job(name: str, store: str) -> RunnerDeployment:
+def main_job(where: str, store: str) -> RunnerDeployment:
     """Describe the deployment of the main job, on the preset digits."""
-    experiment = load_experiment("digits").model_dump(mode="json")
-    return _deployment(learning_from_errors, name, {"experiment": experiment, "store": store})
+    experiment = load_experiment("digits").model_dump(mode="json", exclude_none=True)
+    parameters = {"experiment": experiment, "store": store}
+    return _deployment(learning_from_errors, where, parameters, "main job")
 
 
-def grids(name: str, store: str) -> list[RunnerDeployment]:
+def grids(where: str, store: str) -> list[RunnerDeployment]:
     """Describe the deployments of all recipes."""
-    return [_deployment(flow, name, {"store": store}) for flow in FLOWS.values()]
+    return [_deployment(flow, where, {"store": store}, RECIPES[name].purpose) for name, flow in FLOWS.items()]
 
 
 def deploy_to(pool: str, store: str, image: str | None) -> list[str]:
-    """Create or renew all deployments, named after a work pool that is there, and return their names.
+    """Create or renew all deployments for a work pool that is there, and return their names.
 
     Raises ``InputError`` if no server is configured or it has no such pool.
     """
@@ -54,7 +58,7 @@ def deploy_to(pool: str, store: str, image: str | None) -> list[str]:
         except ObjectNotFound:
             remedy = f"create it: prefect work-pool create {pool} --type process"
             raise InputError("pool", pool, f"is not on {api}", remedy) from None
-    check = _deployment(regression, pool, {"store": store})
+    check = _deployment(regression, pool, {"store": store}, "check")
     found = [main_job(pool, store), *grids(pool, store), check]
     for deployment in found:
         deployment.job_variables = _where_recipes_are()  # served ones inherit it, and may have none
@@ -62,17 +66,50 @@ def deploy_to(pool: str, store: str, image: str | None) -> list[str]:
     return [f"{deployment.flow_name}/{deployment.name}" for deployment in found]
 
 
-def outdated() -> list[str]:
-    """Name the deployments on the server that still look for flows where earlier versions had them."""
+class Earlier(NamedTuple):
+    """Deployments that earlier versions made, by name."""
+
+    lost: list[str]
+    """They look for flows where there are none now."""
+    doubled: list[str]
+    """Their runs go on as they did; this version has made each anew under another name."""
+
+
+def earlier(made: Iterable[str]) -> Earlier:
+    """Look for deployments on the server that are not of this version, beside those that were ``made``."""
     ours = DeploymentFilter(tags=DeploymentFilterTags(all_=["advfeat"]))
     with get_client(sync_client=True) as client:
-        found = [
-            deployment
-            for deployment in _all_pages(partial(client.read_deployments, deployment_filter=ours))
-            if (deployment.entrypoint or "").startswith(_EARLIER_ENTRYPOINTS)
-        ]
-        flows = {deployment.flow_id: client.read_flow(deployment.flow_id).name for deployment in found}
-    return sorted(f"{flows[deployment.flow_id]}/{deployment.name}" for deployment in found)
+        found = list(_all_pages(partial(client.read_deployments, deployment_filter=ours)))
+        flows = {flow: client.read_flow(flow).name for flow in {each.flow_id for each in found}}
+    names = {
+        f"{flows[each.flow_id]}/{each.name}": (each.entrypoint or "").startswith(_EARLIER_ENTRYPOINTS)
+        for each in found
+    }
+    renamed = {
+        f"{flow}/{name.removeprefix(f'{flow}-')}" for flow, _, name in (m.partition("/") for m in made)
+    }
+    return Earlier(
+        lost=sorted(name for name, is_lost in names.items() if is_lost),
+        doubled=sorted(name for name, is_lost in names.items() if name in renamed and not is_lost),
+    )
+
+
+def drop_earlier_local() -> None:
+    """Delete what earlier versions served on this machine under the name of the place alone: nobody does now.
+
+    One with a schedule of the user's stays, and is told of.
+    """
+    filters = {
+        "name": DeploymentFilterName(any_=[LOCAL]),
+        "tags": DeploymentFilterTags(all_=["advfeat"]),
+    }
+    with get_client(sync_client=True) as client:
+        for deployment in client.read_deployments(deployment_filter=DeploymentFilter(**filters)):
+            if not deployment.schedules:
+                client.delete_deployment(deployment.id)
+                continue
+            place = f"deployment {deployment.name} of {deployment.entrypoint}"
+            print(f"advfeat: {place}: nobody serves it; schedule the new one, and delete it", file=sys.stderr)
 
 
 def _all_pages(read: Callable[..., list[DeploymentResponse]]) -> Iterator[DeploymentResponse]:
@@ -88,12 +125,14 @@ def _where_recipes_are() -> dict[str, Any]:
     return {"env": {FILES: os.pathsep.join(files)}} if files else {}
 
 
-def _deployment(flow: Flow[..., Any], name: str, parameters: dict[str, Any]) -> RunnerDeployment:
+def _deployment(
+    flow: Flow[..., Any], where: str, parameters: dict[str, Any], purpose: str
+) -> RunnerDeployment:
     return RunnerDeployment.from_flow(
         flow,
-        name=name,
+        name=deployment_name(flow.name, where),
         description=flow.description,
         parameters=parameters,
-        tags=["advfeat", flow.name],
+        tags=[purpose, "advfeat", flow.name],  # lists of deployments show the first ones
         entrypoint_type=EntrypointType.MODULE_PATH,
     )

@@ -1,59 +1,86 @@
 """The main job as a Prefect flow: spec -> plan -> stages -> rows and report."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from prefect import State, flow
 from prefect.runtime import flow_run
-from prefect.states import Cancelled
 from pydantic import Field
 
 from advfeat.cluster.services import FLOW
-from advfeat.errors import RunCancelledError
-from advfeat.flows.display.artifacts import publish_table
+from advfeat.flows.display.artifacts import publish_results
 from advfeat.flows.display.progress_bars import LongStages
 from advfeat.flows.display.terminal import Display
+from advfeat.flows.endings import ended
+from advfeat.flows.given import Note, StageTimeout, StoreURI, check_note, check_timeout, opened, shown
 from advfeat.flows.result import RunResult
+from advfeat.flows.run_names import named
 from advfeat.flows.telling import target_of_deployment, tell
+from advfeat.flows.walk.late_ray import gpus_turned_up
 from advfeat.flows.walk.ray_cluster import configured_runner, has_gpus
 from advfeat.flows.walk.recording import recorded
 from advfeat.flows.walk.walk import Walk
 from advfeat.planning import Experiment, build_plan, changed_settings, outlook
-from advfeat.storage import Store
-from advfeat.storage.runs import LONGEST_NOTE
+from advfeat.planning.experiment_form import ExperimentForm, read_form
+from advfeat.recipes import RECIPES
 
 NAME = FLOW
+_D_RAND = RECIPES["d_rand"]
+DESCRIPTION = (
+    "Run an experiment: train source models, build a data set for each recipe, train target models on those "
+    "and compare them. Claim: networks learn the true classes from nothing but wrongly labelled images, "
+    "where a network's features are in them. " + (_D_RAND.published.sentence if _D_RAND.published else "")
+)
 
-StageTimeout = Annotated[
-    float | None, Field(gt=0, description="seconds after which a stage is given up; never if unset")
-]
-Note = Annotated[
-    str | None, Field(max_length=LONGEST_NOTE, description="what you say of the run, for `advfeat runs`")
-]
+
+_WHAT_IS_RUN = "what is run; each field says what it does where it is left empty"
 
 
-@flow(name=NAME, flow_run_name="{experiment.name}", task_runner=configured_runner())
+def _title(parameters: dict[str, Any]) -> str | None:
+    given = parameters.get("experiment")
+    name = given.get("name") if isinstance(given, dict) else getattr(given, "name", None)
+    return name if isinstance(name, str) else None
+
+
+@flow(
+    name=NAME,
+    description=DESCRIPTION,
+    flow_run_name=named(_title),
+    task_runner=configured_runner(),
+    validate_parameters=False,
+)
 def learning_from_errors(
-    experiment: Experiment, store: str, stage_timeout_seconds: StageTimeout = None, note: Note = None
+    experiment: Annotated[ExperimentForm, Field(json_schema_extra=shown("Experiment", _WHAT_IS_RUN))],
+    store: StoreURI = None,
+    stage_timeout_seconds: StageTimeout = None,
+    note: Note = None,
 ) -> RunResult | State[RunResult]:
     """Train source models, build a data set per recipe, train target models on them, compare.
 
-    ``store`` is an fsspec URI. Everything that the store already holds is taken from there.
+    Everything that the store already holds is taken from there.
     """
-    place, target = Store(store), target_of_deployment()
-    plan, run = build_plan(experiment, on_gpus=has_gpus()), str(flow_run.get_id())
-    try:
-        changed = changed_settings(experiment)
-        with recorded(
-            place, NAME, experiment.name, plan.stages, run=run, note=note, changed=changed
-        ) as recording:
-            outlooks = outlook(plan, place)
-            with Display(outlooks) as display:
-                walk = Walk(place, display, watchers=(LongStages(),), timeout_seconds=stage_timeout_seconds)
-                walk.run(outlooks)
-            recording.results(plan.report.digest, total=len(outlooks), computed=walk.computed)
-            result = RunResult.of(recording.ended("completed"), place)
-            publish_table(NAME, experiment.name, result)
-        tell(target, place, result)
-    except RunCancelledError as cancelled:
-        return Cancelled(message=str(cancelled))
+    return ended(lambda: _run(read_form(experiment), store, stage_timeout_seconds, note))
+
+
+def _run(
+    experiment: Experiment, store: str | None, stage_timeout_seconds: float | None, note: str | None
+) -> RunResult:
+    check_timeout(stage_timeout_seconds)
+    check_note(note)
+    target = target_of_deployment()
+    plan = build_plan(experiment, on_gpus=has_gpus())
+    place = opened(store)
+    if gpus_turned_up():
+        plan = build_plan(experiment, on_gpus=True)
+    run, changed = str(flow_run.get_id()), changed_settings(experiment)
+    with recorded(
+        place, NAME, experiment.name, plan.stages, run=run, note=note, changed=changed
+    ) as recording:
+        outlooks = outlook(plan, place)
+        with Display(outlooks) as display:
+            walk = Walk(place, display, watchers=(LongStages(),), timeout_seconds=stage_timeout_seconds)
+            walk.run(outlooks)
+        recording.results(plan.report.digest, total=len(outlooks), computed=walk.computed)
+        result = RunResult.of(recording.ended("completed"), place)
+        publish_results(NAME, experiment.name, result, place)
+    tell(target, place, result)
     return result

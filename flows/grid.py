@@ -1,19 +1,18 @@
 """A grid as a flow run: one DAG for all its points, then a report over those that were finished."""
 
 from collections.abc import Sequence
-from typing import Annotated
 
-from prefect import State, get_run_logger
+from prefect import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Cancelled
-from pydantic import Field
 
-from advfeat.errors import RunCancelledError, StageFailedError
+from advfeat.errors import StageFailedError
 from advfeat.flows.display.artifacts import publish_results
 from advfeat.flows.display.progress_bars import GridProgress, LongStages
 from advfeat.flows.display.terminal import Display
+from advfeat.flows.given import check_at_once, check_note, check_timeout, opened
 from advfeat.flows.result import RunResult
 from advfeat.flows.telling import target_of_deployment, tell
+from advfeat.flows.walk.late_ray import gpus_turned_up
 from advfeat.flows.walk.patience import patiently
 from advfeat.flows.walk.ray_cluster import has_gpus
 from advfeat.flows.walk.recording import recorded
@@ -33,67 +32,66 @@ from advfeat.planning import (
 from advfeat.recipes import plain_name
 from advfeat.storage import Store
 
-StagesAtOnce = Annotated[
-    int | None,
-    Field(ge=1, le=100_000, description="stages that are computed at the same time; as many as fit if unset"),
-]
-
 
 def run_grid(
     recipe: RecipeName,
     grid: Grid,
-    store: str,
+    store: str | None,
     stages_at_once: int | None,
     stage_timeout_seconds: float | None,
     note: str | None = None,
-) -> RunResult | State[RunResult]:
+) -> RunResult:
     """Compute all points of a grid and their report, whatever the store does not hold already.
 
     Raises ``InputError`` before anything is computed if the grid cannot be, and ``StageFailedError``
     in the end if a point failed; the report then holds the others.
     """
-    place, target = Store(store), target_of_deployment()
+    check_at_once(stages_at_once)
+    check_timeout(stage_timeout_seconds)
+    check_note(note)
+    target = target_of_deployment()
     wanted = points(recipe, grid)
     name, title = plain_name(recipe), title_of(recipe, grid)
-    plan, run = build_grid_plan(wanted, on_gpus=has_gpus()), str(flow_run.get_id())
-    try:
-        with recorded(place, name, title, plan.stages, run=run, note=note) as recording:
-            outlooks = outlook(Plan(plan.stages), place)
-            extent = extent_of(wanted, outlooks)
-            get_run_logger().info("%s: %s", title, extent)
-            with Display(outlooks, to_come=1) as display:
-                display.say(f"{title}: {extent}")
-                watchers = (GridProgress(name, extent, total=len(outlooks) + 1), LongStages())
-                walk = Walk(
-                    place,
-                    display,
-                    watchers=watchers,
-                    timeout_seconds=stage_timeout_seconds,
-                    at_once=stages_at_once,
-                )
-                failure = _failure(walk, outlooks)
-                done = _finished(plan.made_of, place)
-                if not done and failure is not None:
-                    raise failure
-                missing = len(wanted) - len(done)
-                report = grid_report(
-                    title,
-                    [wanted[number] for number in done],
-                    [plan.made_of[number] for number in done],
-                    missing=missing,
-                )
-                recording.needs([report])
-                walk.run(outlook(Plan((report,)), place))
-            recording.results(report.digest, total=len(outlooks) + 1, computed=walk.computed)
-            result = RunResult.of(recording.ended("completed"), place)
-            publish_results(name, title, result, place)
-            if failure is not None:
-                raise StageFailedError(
-                    f"{missing} of {len(wanted)} experiments failed; the report holds the rest. {failure}"
-                )
-        tell(target, place, result)
-    except RunCancelledError as cancelled:
-        return Cancelled(message=str(cancelled))
+    plan = build_grid_plan(wanted, on_gpus=has_gpus())
+    place = opened(store)
+    if gpus_turned_up():
+        plan = build_grid_plan(wanted, on_gpus=True)
+    run = str(flow_run.get_id())
+    with recorded(place, name, title, plan.stages, run=run, note=note) as recording:
+        outlooks = outlook(Plan(plan.stages), place)
+        extent = extent_of(wanted, outlooks)
+        get_run_logger().info("%s: %s", title, extent)
+        with Display(outlooks, to_come=1) as display:
+            display.say(f"{title}: {extent}")
+            watchers = (GridProgress(name, extent, total=len(outlooks) + 1), LongStages())
+            walk = Walk(
+                place,
+                display,
+                watchers=watchers,
+                timeout_seconds=stage_timeout_seconds,
+                at_once=stages_at_once,
+            )
+            failure = _failure(walk, outlooks)
+            done = _finished(plan.made_of, place)
+            if not done and failure is not None:
+                raise failure
+            missing = len(wanted) - len(done)
+            report = grid_report(
+                title,
+                [wanted[number] for number in done],
+                [plan.made_of[number] for number in done],
+                missing=missing,
+            )
+            recording.needs([report])
+            walk.run(outlook(Plan((report,)), place))
+        recording.results(report.digest, total=len(outlooks) + 1, computed=walk.computed)
+        result = RunResult.of(recording.ended("completed"), place)
+        publish_results(name, title, result, place)
+        if failure is not None:
+            raise StageFailedError(
+                f"{missing} of {len(wanted)} experiments failed; the report holds the rest. {failure}"
+            )
+    tell(target, place, result)
     return result
 
 

@@ -18,6 +18,7 @@ from advfeat.data.read_once import read_once
 from advfeat.errors import InputError, RunCancelledError
 from advfeat.flows.display.lines import say, waiting, waits_for
 from advfeat.flows.from_store import from_store
+from advfeat.flows.given import check_note
 from advfeat.flows.prefect_api import configured_api, prefect_api
 from advfeat.flows.walk.ray_cluster import configured_address, connection, is_connected
 from advfeat.planning import (
@@ -36,7 +37,6 @@ from advfeat.planning import (
 )
 from advfeat.recipes import plain_name
 from advfeat.storage import Stage, Store
-from advfeat.storage.runs import LONGEST_NOTE
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -52,6 +52,7 @@ def launch(
 
     Raises ``RunCancelledError`` if somebody cancelled it in Prefect.
     """
+    check_note(note)
 
     def main_job() -> "Flow[..., Any]":
         from advfeat.flows.experiment import learning_from_errors
@@ -62,7 +63,7 @@ def launch(
         "experiment": experiment,
         "store": store.uri,
         "stage_timeout_seconds": stage_timeout_seconds,
-        "note": _checked(note),
+        "note": note,
     }
     with read_once(), waiting("looking at what the store holds …"):
         plan = build_plan(experiment)
@@ -88,6 +89,7 @@ def launch_grid(
     note: str | None = None,
 ) -> "RunResult":
     """Run a grid to its end and return its rows, one a point; arguments and raises like ``launch``."""
+    check_note(note)
     wanted = points(recipe, grid)
     for spec in {spec for point in wanted for spec in point.experiment.data_specs}:
         fetch(spec)
@@ -102,7 +104,7 @@ def launch_grid(
         "store": store.uri,
         "stages_at_once": stages_at_once,
         "stage_timeout_seconds": stage_timeout_seconds,
-        "note": _checked(note),
+        "note": note,
     }
     with read_once(), waiting("looking at what the store holds …"):
         plan, title = build_grid_plan(wanted), title_of(recipe, grid)
@@ -129,6 +131,7 @@ def _launch(
     with prefect_api() as server, _ray(bool(stages)) as task_runner:
         from prefect.exceptions import CancelledRun
 
+        from advfeat.flows.endings import INTERRUPTED
         from advfeat.flows.result import RunResult
 
         if server is not None:
@@ -140,17 +143,11 @@ def _launch(
         try:
             result = flow(**arguments)
         except CancelledRun as cancelled:
+            if str(cancelled) == INTERRUPTED:
+                raise KeyboardInterrupt from cancelled
             raise RunCancelledError from cancelled
     assert isinstance(result, RunResult)
     return result.model_copy(update={"seconds": round(time.monotonic() - began, 1)})
-
-
-def _checked(note: str | None) -> str | None:
-    """Return a note that is short enough; raises ``InputError``."""
-    if note is not None and len(note) > LONGEST_NOTE:
-        problem = f"is {len(note):,} characters long, {LONGEST_NOTE} are kept"
-        raise InputError("note", f"{note[:20]}…", problem, "say it in fewer")
-    return note
 
 
 def _check_cores(stages: Iterable[Stage]) -> None:

@@ -1,33 +1,26 @@
 """One flow a recipe: its parameters are a form in Prefect's user interface, its result a grid's rows."""
 
-import os
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import Flow, State, flow
-from prefect.runtime import flow_run
+from pydantic import Field
 
 from advfeat.errors import InputError
-from advfeat.flows.experiment import Note, StageTimeout
-from advfeat.flows.grid import StagesAtOnce, run_grid
+from advfeat.flows.endings import ended
+from advfeat.flows.given import Note, StagesAtOnce, StageTimeout, StoreURI, shown
+from advfeat.flows.grid import run_grid
 from advfeat.flows.result import RunResult
+from advfeat.flows.run_names import named
 from advfeat.flows.walk.ray_cluster import configured_runner
 from advfeat.planning import RecipeName
 from advfeat.planning.forms import GRIDS, Grid
-from advfeat.planning.grid import title_of
+from advfeat.planning.grid import check_grid, title_of
 from advfeat.recipes import RECIPES, Recipe
 from advfeat.recipes.shared.own import module_of_recipe
 
-_ARGUMENTS = """
-Args:
-    grid: The values on each axis; those left empty are of the data set's preset.
-    store: Folder or fsspec URI of the store; that of ADVFEAT_STORE where the flow runs if unset.
-    stages_at_once: How many stages are computed at the same time; as many as fit if unset.
-    stage_timeout_seconds: Seconds after which a stage is given up; never if unset.
-    note: What you say of the run, for `advfeat runs`.
-"""
-"""Prefect shows these beside the fields of its form."""
+_GRID = "the values on each axis; one that is left empty has the value of the data set's preset"
 
 
 def _recipe_flow(recipe: Recipe[Any]) -> Flow[..., Any]:
@@ -43,23 +36,34 @@ def _recipe_flow(recipe: Recipe[Any]) -> Flow[..., Any]:
 
     def run(
         grid: Grid,
-        store: str | None = None,
+        store: StoreURI = None,
         stages_at_once: StagesAtOnce = None,
         stage_timeout_seconds: StageTimeout = None,
         note: Note = None,
     ) -> RunResult | State[RunResult]:
-        return run_grid(identity, grid, _store(store), stages_at_once, stage_timeout_seconds, note)
+        def work() -> RunResult:
+            checked = check_grid(form, grid)
+            return run_grid(identity, checked, store, stages_at_once, stage_timeout_seconds, note)
 
-    def name_of_run() -> str:
-        return title_of(name, form.model_validate(flow_run.get_parameters().get("grid") or {}))
+        return ended(work)
+
+    def title(parameters: dict[str, Any]) -> str | None:
+        try:
+            return title_of(name, check_grid(form, parameters.get("grid") or {}))
+        except InputError:
+            return None  # the run itself says what is wrong
 
     run.__name__ = run.__qualname__ = name  # where a deployment finds it in this module
-    run.__doc__ = f"{description}\n{_ARGUMENTS}"
-    run.__annotations__["grid"] = form
+    run.__doc__ = description
+    run.__annotations__["grid"] = Annotated[form, Field(json_schema_extra=shown("Grid", _GRID))]
     if not any(field.is_required() for field in form.model_fields.values()):
         run.__defaults__ = (form(), *(run.__defaults__ or ()))
     return flow(
-        name=name, description=description, flow_run_name=name_of_run, task_runner=configured_runner()
+        name=name,
+        description=description,
+        flow_run_name=named(title),
+        task_runner=configured_runner(),
+        validate_parameters=False,
     )(run)
 
 
@@ -68,13 +72,6 @@ def _travels_with_tasks(module: ModuleType) -> None:
     from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(module)
-
-
-def _store(uri: str | None) -> str:
-    found = uri or os.environ.get("ADVFEAT_STORE")
-    if not found:
-        raise InputError("store", uri, "is not a store", "give a URI, or set ADVFEAT_STORE where flows run")
-    return found
 
 
 class _Flows(dict[RecipeName, Flow[..., Any]]):

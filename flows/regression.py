@@ -1,9 +1,10 @@
 """A scheduled check: the main job's accuracies stay where they were, or the run fails."""
 
-from prefect import flow
+from prefect import State, flow
 from pydantic import Field
 
 from advfeat.errors import FigureOutsideError
+from advfeat.flows.endings import ended
 from advfeat.flows.experiment import learning_from_errors
 from advfeat.flows.result import RunResult
 from advfeat.flows.walk.ray_cluster import configured_runner
@@ -32,7 +33,7 @@ DIGITS = (
 @flow(name="regression", task_runner=configured_runner())
 def regression(
     store: str, experiment: Experiment | None = None, expected: tuple[Expected, ...] = DIGITS
-) -> RunResult:
+) -> RunResult | State[RunResult]:
     """Run the main job and fail if a figure left its interval.
 
     Where nothing changed, this is one pass over the cache.
@@ -43,7 +44,11 @@ def regression(
         expected: Where the mean accuracy of each recipe must lie.
 
     """
-    result = learning_from_errors(experiment or load_experiment("digits"), store)
+    return ended(lambda: _checked(store, experiment or load_experiment("digits"), expected))
+
+
+def _checked(store: str, experiment: Experiment, expected: tuple[Expected, ...]) -> RunResult:
+    result = learning_from_errors(experiment, store)
     assert isinstance(result, RunResult)
     accuracy = {row.recipe: row.test_accuracy for row in result.rows}
     outside = [

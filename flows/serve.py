@@ -17,8 +17,8 @@ if not os.environ.get("RAY_ADDRESS"):
 
 from prefect.runner import Runner
 
-from advfeat.cluster.services import DEPLOYMENT
-from advfeat.flows.deployments import grids, main_job
+from advfeat.cluster.services import LOCAL
+from advfeat.flows.deployments import drop_earlier_local, grids, main_job
 
 
 class Served(Runner):
@@ -42,7 +42,8 @@ class Served(Runner):
 if __name__ == "__main__":
     store = os.environ["ADVFEAT_STORE"]
     runner = Served(pause_on_shutdown=False)  # they have no schedules, and the server may be gone by then
-    for deployment in (main_job(DEPLOYMENT, store), *grids(DEPLOYMENT, store)):
+    for deployment in (main_job(LOCAL, store), *grids(LOCAL, store)):
         runner.add_deployment(deployment)
+    drop_earlier_local()
     with suppress(KeyboardInterrupt):
         asyncio.run(runner.until_terminated())

@@ -40,18 +40,20 @@ def test_a_worker_runs_what_was_deployed(
     prefect(tmp_path, prefect_api, "work-pool", "create", "here", "--type", "process")
     names = deploying.succeed("deploy", "here", "--store", str(tmp_path / "store")).split()
     assert set(names) == {
-        f"{flow}/here" for flow in ("learning-from-errors", "regression", "mirrored", *GRIDS)
+        f"{flow}/{flow}-here" for flow in ("learning-from-errors", "regression", "mirrored", *GRIDS)
     }
     with prefect_client(prefect_api) as client:
-        deployment = client.read_deployment_by_name("mirrored/here")
+        deployment = client.read_deployment_by_name("mirrored/mirrored-here")
         form = (deployment.parameter_openapi_schema or {})["definitions"]["MirroredGrid"]["properties"]
         assert form["share"]["items"]["maximum"] == 1
-        clean = client.read_deployment_by_name("clean/here")
+        clean = client.read_deployment_by_name("clean/clean-here")
         client.create_deployment(clean.flow_id, "earlier", entrypoint="flows.recipes.clean", tags=["advfeat"])
+        client.create_deployment(clean.flow_id, "here", entrypoint=clean.entrypoint, tags=["advfeat"])
         told = deploying("deploy", "here", "--store", str(tmp_path / "store"))
-        (line,) = told.stderr.splitlines()
-        assert line.startswith("advfeat: clean/earlier: made by an earlier version")
-        assert "mirrored/here" in told.stdout.splitlines()
+        lost, doubled = told.stderr.splitlines()
+        assert lost.startswith("advfeat: clean/earlier: made by an earlier version")
+        assert doubled.startswith("advfeat: clean/here: made by an earlier version, their runs and schedules")
+        assert "mirrored/mirrored-here" in told.stdout.splitlines()
         grid = {"share": [0.5], "seeds": [0], "settings": QUICK}
         run = client.create_flow_run_from_deployment(deployment.id, parameters={"grid": grid})
         tracking = {"ADVFEAT_TRACK": f"tensorboard:{tmp_path / 'curves'}"}

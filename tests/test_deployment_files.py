@@ -27,9 +27,11 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from advfeat import __version__
+from advfeat.cluster.services import deployment_name
 from advfeat.flows.command_line.cli import app
 from advfeat.planning import load_experiment
 from advfeat.planning.forms import GRIDS
+from advfeat.recipes import RECIPES
 from deployments.__main__ import PREFECT_FILE, with_all_recipes
 from tests.command import unconfigured
 from tests.shell_blocks import check_program
@@ -277,7 +279,7 @@ def test_runbook_calls_programs_that_exist() -> None:
 def test_the_prefect_file_names_every_recipe() -> None:
     text = PREFECT_FILE.read_text()
     assert with_all_recipes(text) == text, "make deployments writes it anew"
-    one_gone = text.replace("  - {<<: [*grid, *docker], entrypoint: advfeat.flows.recipes.d_det}\n", "")
+    one_gone = re.sub(r"  - <<: \[\*grid, \*docker\]\n    name: d_det-docker\n(    .*\n)+", "", text)
     assert with_all_recipes(one_gone) == text != one_gone
 
 
@@ -312,15 +314,28 @@ def test_deployments_on_a_prefect_server(prefect_api: dict[str, str], tmp_path: 
     pools = ("docker", "kubernetes", "process")  # other tests deploy on this server too
     answer = [deployment for deployment in answer if deployment["work_pool_name"] in pools]
     for deployment in answer:
-        assert deployment["work_pool_name"] == deployment["name"]
+        assert deployment["name"].endswith(f"-{deployment['work_pool_name']}")
         assert deployment["parameters"]["store"] == "s3://advfeat"
         assert deployment["pull_steps"] in ([], None)
-    forms = {(entry["name"], entry["entrypoint"]) for entry in answer if "recipes" in entry["entrypoint"]}
-    assert forms == {(pool, f"advfeat.flows.recipes.{recipe}") for pool in pools for recipe in GRIDS}
+    forms = {
+        (entry["name"], entry["entrypoint"], entry["tags"][0], "Published: " in entry["description"])
+        for entry in answer
+        if "recipes" in entry["entrypoint"]
+    }
+    assert forms == {
+        (
+            deployment_name(name, pool),
+            f"advfeat.flows.recipes.{name}",
+            RECIPES[name].purpose,
+            RECIPES[name].published is not None,
+        )
+        for pool in pools
+        for name in GRIDS
+    }
     answer = [
         entry for entry in answer if entry["entrypoint"] == "advfeat.flows.experiment.learning_from_errors"
     ]
-    assert [deployment["name"] for deployment in answer] == ["docker", "kubernetes", "process"]
+    assert [deployment["work_pool_name"] for deployment in answer] == ["docker", "kubernetes", "process"]
     for deployment in answer:
         assert deployment["global_concurrency_limit"]["limit"] == 1
         (schedule,) = deployment["schedules"]

@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,16 @@ def start_until_computing(command: Command) -> "subprocess.Popen[str]":
     raise TimeoutError("nothing was computed")
 
 
+def states_in_prefect(command: Command) -> tuple[str, list[str]]:
+    """Return the states of the last run and of its tasks, as the embedded server's database has them."""
+    with closing(sqlite3.connect(command.folder / HOME / "prefect" / "0" / "prefect.db")) as database:
+        ((run, state),) = database.execute(
+            "select id, state_name from flow_run order by created desc limit 1"
+        )
+        tasks = database.execute("select state_name from task_run where flow_run_id = ?", (run,))
+        return state, [name for (name,) in tasks]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "term"])
 def test_an_interrupted_run_says_so_and_leaves_nothing(
     home: Command, temporary: Path, number: signal.Signals
@@ -65,6 +77,10 @@ def test_an_interrupted_run_says_so_and_leaves_nothing(
     assert stderr.splitlines()[-1] == "advfeat: interrupted; finished stages are kept"
     assert home.left_processes(3) == []
     assert list(temporary.iterdir()) == []
+    if number == signal.SIGINT:
+        run, tasks = states_in_prefect(home)
+        assert run == "Cancelled"
+        assert "Running" not in tasks
 
 
 def test_a_killed_run_leaves_no_process_and_two_at_once_resume_it(

@@ -146,7 +146,7 @@ def test_a_folder_as_large_as_the_file_is_damage_too(local_store: Store, tmp_pat
     path = Path(only_file(local_store))
     path.unlink()
     path.mkdir()
-    assert "no regular file" in str(local_store.state(STAGE.digest)[1])
+    assert "not a regular file" in str(local_store.state(STAGE.digest)[1])
 
 
 def test_what_is_no_artifact_replaces_a_folder_too(local_store: Store) -> None:

@@ -1,7 +1,9 @@
 """What a researcher does in Prefect's user interface, in a real browser: fill in the form, submit, look."""
 
 import json
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,11 +19,23 @@ import psutil
 import pytest
 from playwright.sync_api import Locator, Page, Response
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.objects import FlowRun, Log
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import LogSort
 
+import advfeat
+from advfeat.cluster.services import LOCAL, deployment_name
 from advfeat.planning import build_grid_plan, load_grid, points
 from advfeat.storage import Store
+from advfeat.storage.runs import read_records
 from tests.browser import browser_page, needs_browser
 from tests.command import unconfigured
 from tests.servers import prefect_client
@@ -49,16 +63,18 @@ class Interface:
 
     def open_form(self, recipe: str) -> None:
         """Open the form of a recipe's deployment."""
-        deployment = self.client.read_deployment_by_name(f"{recipe}/local")
-        self.page.goto(f"{self.address}/deployments/deployment/{deployment.id}/run")
+        self.page.goto(f"{self.address}/v2/deployments/deployment/{self.deployment(recipe).id}/run")
         self.field("Seeds").wait_for()
 
-    def field(self, label: str) -> Locator:
-        """Return a field of the form by its label."""
-        text = self.page.locator(".schema-form-property__label").get_by_text(
-            f"{label} (Optional)", exact=True
-        )
-        return self.page.locator(".schema-form-property").filter(has=text).last
+    def deployment(self, flow: str) -> DeploymentResponse:
+        """Return what is served of a flow."""
+        return self.client.read_deployment_by_name(f"{flow}/{deployment_name(flow, LOCAL)}")
+
+    def field(self, label: str, within: str | None = None) -> Locator:
+        """Return a field of the form by its label, where several are called so that of a group."""
+        place = self.page if within is None else self.field(within)
+        text = self.page.get_by_text(re.compile(rf"^{re.escape(label)}( \(Optional\))?$"))
+        return place.locator("div.group").filter(has=self.page.locator("label").and_(text)).last
 
     def add(self, label: str, *values: object) -> None:
         """Add values to a list of the form."""
@@ -67,6 +83,26 @@ class Interface:
             there = inputs.count()
             self.field(label).get_by_role("button", name="Add item").click()
             inputs.nth(there).fill(str(value))
+
+    def delete_last(self, label: str) -> None:
+        """Delete the last value of a list of the form."""
+        entries = self.field(label).get_by_role("button", name="Drag to reorder")
+        there = entries.count()
+        self.field(label).get_by_role("button", name="Open menu").last.click()
+        self.page.get_by_role("menuitem", name="Delete").click()
+        self.wait_until(lambda: entries.count() == there - 1)
+
+    def choose_in_menu(self, run: FlowRun, entry: str) -> None:
+        """Choose what is done with a run in the menu of its page, and confirm it."""
+        self.page.goto(f"{self.address}/v2/runs/flow-run/{run.id}")
+        self.page.get_by_role("button", name="Open menu").first.click()
+        self.page.get_by_role("menuitem", name=entry).click()
+        self.page.get_by_role("alertdialog").get_by_role("button", name=entry).click()
+
+    def logs(self, run: FlowRun) -> list[Log]:
+        """Return the lines of a run's log, its tasks' among them."""
+        of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
+        return self.client.read_logs(log_filter=of_run, sort=LogSort.TIMESTAMP_ASC)
 
     def submit(self) -> FlowRun:
         """Submit the form, again while the server calls its SQLite busy; return the run it made."""
@@ -111,7 +147,7 @@ class Interface:
         """Open the page of what a run published under a key; return what was published."""
         of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
         (found,) = [entry for entry in self.client.read_artifacts(artifact_filter=of_run) if entry.key == key]
-        self.page.goto(f"{self.address}/artifacts/artifact/{found.id}")
+        self.page.goto(f"{self.address}/v2/artifacts/artifact/{found.id}")
         return found.data
 
 
@@ -160,18 +196,42 @@ def _wait_until_served(client: SyncPrefectClient) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         with suppress(Exception):
-            if str(client.read_deployment_by_name("d_det/local").status).endswith("READY"):
+            if str(
+                client.read_deployment_by_name(f"d_det/{deployment_name('d_det', LOCAL)}").status
+            ).endswith("READY"):
                 return
         time.sleep(0.5)
     raise TimeoutError("nobody serves the deployments")
 
 
+def test_deployments_are_told_apart_and_described(interface: Interface) -> None:
+    interface.page.goto(f"{interface.address}/v2/deployments")
+    for name in ("bugs_only-local", "d_det-local", "d_rand-local"):
+        interface.page.get_by_role("link", name=name, exact=True).wait_for()
+    interface.picture("deployments", height=900)
+    d_rand = interface.deployment("d_rand")
+    assert d_rand.tags[0] == "teaches"
+    assert interface.deployment("shuffled").tags[0] == "does not teach"
+    published = (
+        "Published: 63.3 % on clean test images (CIFAR-10, ResNet-50, L2 eps 0.5, 100 steps; Ilyas et al."
+    )
+    for deployment in (d_rand, interface.deployment("learning-from-errors")):
+        assert published in str(deployment.description)
+        assert str(deployment.description).count(". ") in (2, 3), (
+            "three sentences; et al. has a full stop too"
+        )
+
+
 def test_a_grid_from_form_to_numbers(interface: Interface) -> None:
     interface.open_form("d_det")
-    interface.add("Eps", 0.5, 1.5)
+    interface.field("Radius (eps)").get_by_text(
+        "left empty: 1.5 (digits, fashion-mnist), 2.0 (mnist)"
+    ).wait_for()
+    interface.add("Radius (eps)", 0.5, 1.5)
     interface.add("Settings", *QUICK)
-    interface.field("Seeds").locator(".p-draggable-list__item").last.locator("button").first.click()
-    interface.picture("form", height=2295)
+    interface.delete_last("Seeds")
+    interface.picture("form", height=2400)
+    interface.page.locator("input[name=name]").fill("two radii")
     submitted = time.monotonic()
     run = interface.submit()
     interface.wait_until(lambda: any(interface.store.glob("artifacts/*")), seconds=60)
@@ -179,27 +239,43 @@ def test_a_grid_from_form_to_numbers(interface: Interface) -> None:
     run = interface.wait_until_final(run)
     assert run.state is not None
     assert run.state.is_completed(), run.state.message
-    assert run.name == "d_det · digits · eps 0.5, 1.5 · 2 seeds"
+    assert run.name == "two radii", "what was typed stays"
 
     table = json.loads(interface.open_artifact(run, "d-det-results"))
-    (report,) = [m for m in Store(str(interface.store)).manifests() if m.stage == "grid_report"]
-    rows = json.loads(Store(str(interface.store)).read(report.digest, "rows.json"))
+    store = Store(str(interface.store))
+    (report,) = [m for m in store.manifests() if m.stage == "grid_report"]
+    rows = json.loads(store.read(report.digest, "rows.json"))
     assert [(row["axes"]["eps"], row["axes"]["seed"]) for row in rows] == [
         (eps, seed) for eps in (0.5, 1.5) for seed in (0, 1)
     ]
     assert [line["test accuracy"] for line in table] == [
         f"{100 * row['test_accuracy']:.1f} %" for row in rows
     ]
+    assert all(line["verdict"] for line in table)
 
     for line in table:
         interface.page.get_by_text(line["test accuracy"]).first.wait_for()
-    interface.picture("results", height=480)
-    interface.open_artifact(run, "d-det-report")
-    chart = interface.page.locator("img").first
-    chart.wait_for()
-    assert chart.evaluate("image => image.naturalWidth") > 100, "the browser draws the chart"
-    interface.picture("report", height=960)
-    interface.page.goto(f"{interface.address}/runs/flow-run/{run.id}")
+    interface.picture("results", height=640)
+    text = interface.open_artifact(run, "d-det-report")
+    assert len(text) < 1_000_000
+    assert " as claimed" in text.splitlines()[2]
+    (file,) = [file.path for file in report.files if file.name == "report.html"]
+    assert f"{store.artifact_uri(report.digest)}/{file}" in text
+    interface.page.locator("img").nth(1).wait_for()
+    for picture in interface.page.locator("img").all():
+        assert picture.evaluate("image => image.naturalWidth") > 100, "the browser draws it"
+        assert picture.get_attribute("alt")
+    interface.picture("report", height=1700)
+
+    sets = json.loads(interface.open_artifact(run, "d-det-data-sets"))
+    assert [(each["recipe"], each["norm"], each["eps"], each["seed"]) for each in sets] == [
+        ("d_det", "l2", eps, seed) for eps in (0.5, 1.5) for seed in (0, 1)
+    ]
+    assert {each["images"] for each in sets} == {256}
+    assert all(each["attack success"].endswith(" %") for each in sets)
+    assert len(eval(sets[0]["load"], {"advfeat": advfeat})) == 256  # the command is the user's to type
+    interface.picture("data-sets", height=640)
+    interface.page.goto(f"{interface.address}/v2/runs/flow-run/{run.id}")
     interface.page.get_by_text("Completed").first.wait_for()
     interface.picture("run", height=1000)
 
@@ -207,10 +283,10 @@ def test_a_grid_from_form_to_numbers(interface: Interface) -> None:
 def test_a_wrong_value_is_told_before_any_run(interface: Interface) -> None:
     before = len(interface.client.read_flow_runs())
     interface.open_form("d_det")
-    interface.add("Eps", -1)
+    interface.add("Radius (eps)", -1)
     interface.add("Target Model", "mlp", "torchvision:resnet34", "resnet81")
     interface.page.get_by_role("button", name="Submit").click()
-    interface.page.get_by_text("-1 is less than or equal to the minimum of 0").wait_for()
+    interface.page.get_by_text("-1 is less than or equal to the minimum of 0").first.wait_for()
     wrong = interface.field("Target Model").get_by_text("does not match")
     wrong.first.wait_for()
     assert wrong.count() == 1
@@ -218,14 +294,85 @@ def test_a_wrong_value_is_told_before_any_run(interface: Interface) -> None:
     assert len(interface.client.read_flow_runs()) == before
 
 
-def test_settings_of_one_recipe_are_a_field_of_json_beside_the_others(interface: Interface) -> None:
+FIRST = (
+    *("Name", "Images", "Training images", "Recipes", "Seeds", "Norm", "Radius (eps)", "Steps"),
+    *("Source model", "Network", "Target model", "Imported data set", "Rare settings"),
+)
+"""Labels of the main job's form, in the order in which it is filled in."""
+
+
+def test_the_main_form_begins_with_what_is_filled_in_first(interface: Interface) -> None:
     interface.open_form("learning-from-errors")
-    assert interface.field("Guards").locator("input").count() == 1, "the rest of the form is one of fields"
-    interface.field("Only").locator("textarea").fill('{"bugs_only": {"guards": 1}}')
+    labels = [
+        label.removesuffix(" (Optional)") for label in interface.page.locator("label").all_inner_texts()
+    ]
+    places = [labels.index(label) for label in FIRST]
+    assert places == sorted(places)
+    assert labels.index("Rare settings") <= 40
+    assert not {"DataSpec", "SourceSpec", "TrainSpec", "TargetedAttack", "Momentum"} & set(labels)
+    interface.picture("main-form", height=2400)
+
+    interface.field("Rare settings").get_by_role("tab", name="Shown").click()
+    interface.field("Momentum", within="Rare settings").wait_for()
+    interface.field("Settings of one recipe alone").locator(".cm-content").fill(
+        '{"bugs_only": {"guards": 1}}'
+    )
     run = interface.wait_until_final(interface.submit())
     assert run.state is not None
     assert run.state.is_failed()
-    assert "is for a recipe that is not run" in str(run.state.message)
+    problem = "only.bugs_only: {'guards': 1} is for a recipe that is not run"
+    assert run.state.message == f"{problem}; add bugs_only to recipes, or leave it out"
+
+
+def test_what_the_run_alone_can_see_is_told_at_once_in_one_line(interface: Interface) -> None:
+    deployment = interface.deployment("learning-from-errors")
+    experiment = deployment.parameters["experiment"]
+    beyond = {**experiment, "attack": {"norm": "linf", "eps": 8, "steps": 5}}
+    run = interface.client.create_flow_run_from_deployment(deployment.id, parameters={"experiment": beyond})
+    run = interface.wait_until_final(run)
+    line = "attack.eps: 8 is beyond what linf can be, as pixels are in [0, 1]; did you mean 8/255?"
+    assert run.state is not None
+    assert run.state.is_failed()
+    assert run.state.message == line
+    (began,) = [s.timestamp for s in interface.client.read_flow_run_states(run.id) if s.is_running()]
+    seconds = (run.state.timestamp - began).total_seconds()
+    print(f"told after {seconds:.2f} s")
+    assert seconds < 2
+    interface.wait_until(lambda: any("Finished" in log.message for log in interface.logs(run)))
+    beginning, *others = [log.message for log in interface.logs(run)]
+    assert beginning.startswith("Beginning flow run")
+    assert others[0] == line
+    assert not any("Traceback" in message for message in others)
+
+
+def test_a_cancelled_run_ends_cancelled_and_its_tasks_with_it(interface: Interface) -> None:
+    deployment = interface.deployment("clean")
+    grid = {"seeds": [0], "settings": ["target.epochs=5000"]}
+    run = interface.client.create_flow_run_from_deployment(deployment.id, parameters={"grid": grid})
+    assert run.name != "clean · digits · 1 seed"
+    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+
+    def computing() -> int:
+        tasks = interface.client.read_task_runs(flow_run_filter=of_run)
+        return sum(
+            task.name == "target model clean, seed 0" and task.state_name == "Running" for task in tasks
+        )
+
+    interface.wait_until(lambda: computing() == 1)
+    interface.choose_in_menu(run, "Cancel")
+    asked = time.monotonic()
+    interface.wait_until(lambda: computing() == 0, seconds=60)
+    print(f"its task ended {time.monotonic() - asked:.1f} s after the run was cancelled")
+    run = interface.wait_until_final(run)
+    assert run.name == "clean · digits · 1 seed", "a name that was made up gives way"
+    states = [state.name for state in interface.client.read_flow_run_states(run.id)]
+    assert states[-2:] == ["Cancelling", "Cancelled"]
+    assert "Crashed" not in states
+    logs = interface.logs(run)
+    assert not any("Traceback" in log.message or log.level >= logging.ERROR for log in logs)
+    store = Store(str(interface.store))
+    (record,) = [record for record in read_records(store) if record.run == str(run.id)]
+    assert record.state == "cancelled"
 
 
 def test_a_retry_computes_what_failed_alone(interface: Interface) -> None:
@@ -236,13 +383,10 @@ def test_a_retry_computes_what_failed_alone(interface: Interface) -> None:
     obstacle.parent.mkdir(parents=True, exist_ok=True)
     obstacle.symlink_to("nowhere")
     interface.open_form("d_det")
-    interface.add("Eps", 0.5, 1.5)
+    interface.add("Radius (eps)", 0.5, 1.5)
     interface.add("Steps", 3)
     interface.add("Settings", *QUICK)
-    seeds = interface.field("Seeds").locator(".p-draggable-list__item")
-    seeds.last.locator("button").first.click()
-    interface.wait_until(lambda: seeds.count() == 2)
-    interface.page.wait_for_timeout(1000)  # the form takes a changed list over after it has drawn it
+    interface.delete_last("Seeds")
     run = interface.wait_until_final(interface.submit())
     assert run.parameters["grid"]["seeds"] == [0, 1]
     assert run.state is not None
@@ -256,9 +400,7 @@ def test_a_retry_computes_what_failed_alone(interface: Interface) -> None:
 
     obstacle.unlink()
     before = set(interface.store.glob("artifacts/*/manifest.json"))
-    interface.page.goto(f"{interface.address}/runs/flow-run/{run.id}")
-    interface.page.get_by_role("button", name="Retry").click()
-    interface.page.get_by_role("button", name="Retry").last.click()  # and confirm
+    interface.choose_in_menu(run, "Retry")
     interface.wait_until(lambda: not interface.ended(run))
     run = interface.wait_until_final(run)
     assert run.state is not None

@@ -44,6 +44,22 @@ def described(store: Store) -> list[Description]:
     return sorted(found, key=lambda entry: (entry.created, entry.stage, entry.digest))
 
 
+def described_of(store: Store, digests: Iterable[str]) -> list[Description]:
+    """Describe some artifacts of a store, as far as they can be read, by what they were made from."""
+    wanted = list(dict.fromkeys(digests))
+    manifests: dict[str, Manifest] = {}
+    level = wanted
+    while level:
+        read = store.states(level).values()
+        manifests |= {manifest.digest: manifest for manifest, _ in read if manifest is not None}
+        made_from = (
+            digest for manifest, _ in read if manifest is not None for digest in _own_inputs(manifest)
+        )
+        level = [digest for digest in dict.fromkeys(made_from) if digest not in manifests]
+    there = [manifests[digest] for digest in wanted if digest in manifests]
+    return [_Reader(manifests, manifest).description(store) for manifest in there]
+
+
 def chosen(found: list[Description], stage: str | None, recipe: str | None) -> list[Description]:
     """Return the descriptions of one stage and one recipe, as far as those are given."""
     return [

@@ -16,7 +16,7 @@ from advfeat.cluster.layout import BUCKET, Layout, State
 from advfeat.cluster.private_files import write_private
 from advfeat.errors import extra_missing
 
-FLOW, DEPLOYMENT = "learning-from-errors", "local"
+FLOW, LOCAL = "learning-from-errors", "local"
 _OBJECT_STORE_BYTES = 100_000_000
 _ANSWER_SECONDS = 5.0
 
@@ -63,7 +63,7 @@ def services(layout: Layout, state: State) -> list[Service]:
             _ray_node(
                 *("ray-head", "--head", f"--port={state.ports['ray']}", "--include-dashboard=false"),
                 *("--num-cpus=0", "--num-gpus=0"),
-                *("--ray-client-server-port=0", "--no-monitor"),  # nobody asks them, and each takes seconds
+                "--no-monitor",  # nothing is scaled here, and it takes seconds
                 f"--temp-dir={state.sockets / 'ray'}",
             ),
             ray,
@@ -151,8 +151,13 @@ def _get(url: str, authorization: str | None = None) -> bytes | None:
 def _is_polled(api: str, credentials: str) -> bool:
     """Tell whether the Prefect server hears from the process that serves the deployment."""
     basic = base64.b64encode(credentials.encode()).decode()
-    answer = _get(f"{api}/deployments/name/{FLOW}/{DEPLOYMENT}", f"Basic {basic}")
+    answer = _get(f"{api}/deployments/name/{FLOW}/{deployment_name(FLOW, LOCAL)}", f"Basic {basic}")
     return answer is not None and json.loads(answer)["status"] == "READY"
+
+
+def deployment_name(flow: str, where: str) -> str:
+    """Name the deployment of a flow for a work pool; a list of deployments shows this name first."""
+    return f"{flow}-{where}"
 
 
 def _make_bucket(variables: dict[str, str]) -> None:

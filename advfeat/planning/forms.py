@@ -4,7 +4,8 @@ Every form is a pydantic model: a form in Prefect's user interface, and what ``a
 """
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -14,7 +15,7 @@ from pydantic import BaseModel, Field, create_model, field_validator
 from advfeat.errors import InputError
 from advfeat.planning.experiment import with_settings_of
 from advfeat.recipes import RECIPES, Axis, Recipe
-from advfeat.spec import NETWORKS, Seed, Spec
+from advfeat.spec import NETWORKS, Seed, Spec, unset
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +26,33 @@ _OWN_AXES = 15
 """Where in a form a recipe's own axes begin."""
 
 
-def _at(position: int) -> dict[str, Any]:
-    """Say where in Prefect's form a field stands, which would sort those with defaults by their names."""
-    return {"position": position}
+def _at(position: int, title: str | None = None) -> dict[str, Any]:
+    """Say where in Prefect's form a field stands, and what it is called there if not by its name."""
+    return {"position": position} | ({} if title is None else {"title": title})
+
+
+def _shown(position: int, axis: Axis, recipe: Recipe[Any]) -> Callable[[dict[str, Any]], None]:
+    """Return what Prefect's form is told of an axis besides: its place, and what presets have there."""
+
+    def tell(schema: dict[str, Any]) -> None:
+        from advfeat.planning.grid import values_of_presets  # which is made of forms
+
+        told = values_of_presets(recipe.identity, axis.name)
+        schema |= _at(position, _TITLES.get(axis.name))
+        if told:
+            schema["description"] = f"{_IF_NONE.sub('', axis.description)}; left empty: {told}"
+
+    return tell
+
+
+_IF_NONE = re.compile(r"; [^;]* if none$")
+_TITLES = {"eps": "Radius (eps)", "source_eps": "Radius (eps) of robust source models"}
+
+
+def _own_images(schema: dict[str, Any]) -> None:
+    """Show the field of the user's own images as one of text that is left empty, not as a choice of types."""
+    del schema["anyOf"], schema["default"]
+    schema |= {"type": "string", "minLength": 1, **_at(1, "Own images")}
 
 
 class Grid(Spec):
@@ -35,6 +60,14 @@ class Grid(Spec):
 
     data: tuple[Literal["digits", "mnist", "fashion-mnist", "cifar10"], ...] = Field(
         default=("digits",), min_length=1, description="data sets of real images", json_schema_extra=_at(0)
+    )
+    images: str | None = Field(
+        default=None,
+        min_length=1,
+        description="your own images in place of those of data, whose preset holds for all else: "
+        "folder:PATH, parquet:PATH-OR-URI, numpy:PATH-OR-URI, restricted-imagenet:PATH or FILE.py:FUNCTION",
+        exclude_if=unset,
+        json_schema_extra=_own_images,
     )
     seeds: tuple[Seed, ...] = Field(
         default=(0, 1, 2),
@@ -61,6 +94,11 @@ class Grid(Spec):
         json_schema_extra=_at(63),
     )
 
+    @property
+    def assignments(self) -> tuple[str, ...]:
+        """The settings of all experiments, the user's own images among them."""
+        return self.settings if self.images is None else (f"data.source={self.images}", *self.settings)
+
     @field_validator("*")
     @classmethod
     def _values_are_unique(cls, values: Any) -> Any:
@@ -82,7 +120,7 @@ _TARGET = {
     50: Axis(
         "target_model",
         "target.model",
-        f"target models: {NETWORKS}; of the data set's preset if none",
+        f"target models: {NETWORKS}; of the preset if none",
     ),
     51: Axis(
         "target_epochs", "target.epochs", "epochs of the target models, 1 to 10,000; of the preset if none"
@@ -105,7 +143,7 @@ def _source_axes(recipe: Recipe[Any]) -> dict[int, Axis]:
     model = Axis(
         "source_model",
         f"{field}.model",
-        f"source models: {NETWORKS}; of the data set's preset if none",
+        f"source models: {NETWORKS}; of the preset if none",
     )
     eps = Axis(
         "source_eps",
@@ -146,7 +184,7 @@ def _form(recipe: Recipe[Any]) -> type[Grid]:
         wanted = {"min_length": 1} if axis.required else {"default": ()}
         fields[axis.name] = (
             tuple[axis.values or _type_of(axis.field, recipe), ...],  # type: ignore[misc]  # made as it runs
-            Field(**wanted, description=axis.description, json_schema_extra=_at(position)),
+            Field(**wanted, description=axis.description, json_schema_extra=_shown(position, axis, recipe)),
         )
     if recipe.learner == "network in the plane":
         of_no_part = Field(

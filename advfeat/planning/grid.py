@@ -6,7 +6,7 @@ Where an axis is empty, the preset of the data set decides (``advfeat/planning/p
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import chain, product
 from math import prod
 from operator import not_
@@ -82,8 +82,13 @@ def load_grid(recipe: RecipeName, assignments: Sequence[str]) -> Grid:
         elif name == "settings":
             fields["settings"] += value if isinstance(value, list) else [value]
         else:
-            single = name not in ("combine", "limit") and not isinstance(value, list)
+            single = name not in ("images", "combine", "limit") and not isinstance(value, list)
             fields[name] = [value] if single else value
+    return check_grid(form, fields)
+
+
+def check_grid(form: type[Grid], fields: object) -> Grid:
+    """Validate plain fields of a grid; raises ``InputError`` for the first mistake."""
     try:
         return form.model_validate(fields)
     except ValidationError as error:
@@ -118,7 +123,7 @@ def points(recipe: RecipeName, grid: Grid) -> list[Point]:
         zip(*_stretched(axes), strict=True) if grid.combine == "paired" else product(*axes.values())
     )
     return [
-        _point(recipe, dict(zip(axes, values, strict=True)), seed, grid.settings)
+        _point(recipe, dict(zip(axes, values, strict=True)), seed, grid.assignments)
         for values in combinations
         for seed in grid.seeds
     ]
@@ -144,9 +149,31 @@ def axis_value(experiment: Experiment, recipe: RecipeName, axis: str) -> Value:
     return found
 
 
+def values_of_presets(recipe: RecipeName, axis: str) -> str:
+    """Say what the presets have on an axis, ``1.5 (digits), 2.0 (mnist)``; nothing where it plays no part."""
+    presets: dict[str, list[str]] = {}
+    for name in get_args(_data_of(recipe)):
+        value = axis_value(_preset(name), recipe, axis)
+        presets.setdefault(value if isinstance(value, str) else json.dumps(value), []).append(name)
+    if len(presets) == 1:
+        (only,) = presets
+        return "" if only in ("null", "none") else only
+    return ", ".join(f"{value} ({', '.join(names)})" for value, names in presets.items())
+
+
+def _data_of(recipe: RecipeName) -> Any:
+    """Return the type of a grid's data, one of some names."""
+    return get_args(GRIDS[recipe].model_fields["data"].annotation)[0]
+
+
+@cache
+def _preset(name: str) -> Experiment:
+    return load_experiment(name)
+
+
 def title_of(recipe: RecipeName, grid: Grid) -> str:
     """Say in a line what a grid runs: recipe, data, the values on its axes, seeds."""
-    axes = grid.model_dump(exclude={"seeds", "combine", "settings", "limit"})
+    axes = grid.model_dump(exclude={"images", "seeds", "combine", "settings", "limit"})
     if (source := _own_source(grid)) is not None:
         axes["data"] = (source,)
     seeds = f"{len(grid.seeds)} seed{'s' if len(grid.seeds) != 1 else ''}"
@@ -156,7 +183,7 @@ def title_of(recipe: RecipeName, grid: Grid) -> str:
 
 def _own_source(grid: Grid) -> str | None:
     """Return the images that the settings of a grid name in place of those of the preset."""
-    given = (parse_assignment(setting, lambda _: True) for setting in grid.settings)
+    given = (parse_assignment(setting, lambda _: True) for setting in grid.assignments)
     named = [source for name, source in given if name == "data.source"]
     return str(named[-1]) if named else None
 

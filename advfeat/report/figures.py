@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,18 +43,6 @@ def magnified(perturbation: NDArray[np.float32]) -> tuple[NDArray[np.float32], f
 def svg_picture(svg: str) -> str:
     """Encode a drawing as a data URI."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-
-
-def tiled(pairs: Sequence[tuple[str, str]]) -> str:
-    """Set pictures in two rows, the first of each pair above the second; return the data URI of a PNG."""
-    gap = 4
-    sheet = Image.new("RGB", ((_SIDE + gap) * len(pairs), 2 * (_SIDE + gap)), "white")
-    for column, pair in enumerate(pairs):
-        for row, uri in enumerate(pair):
-            small = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
-            large = small.resize((_SIDE, _SIDE), Image.Resampling.NEAREST)
-            sheet.paste(large.convert("RGB"), (column * (_SIDE + gap), row * (_SIDE + gap)))
-    return _png(sheet)
 
 
 def _png(image: Image.Image) -> str:

@@ -13,13 +13,14 @@ from advfeat.datasets.lineage import lineage, lineage_text
 from advfeat.files.tables import int_array, read_table
 from advfeat.planning import Point
 from advfeat.recipes import RECIPES
-from advfeat.report.figures import svg_picture, tiled
+from advfeat.report.figures import svg_picture
 from advfeat.report.grid_html import GridCharts, GridContent, draw, render_grid
 from advfeat.report.grid_story import heading, highest, place_name
 from advfeat.report.groups import Group, groups, varying_axes
 from advfeat.report.html import Example
 from advfeat.report.numbers import shortened
 from advfeat.report.rows import Row, cost_of, recipe_row
+from advfeat.report.sheet import sheet
 from advfeat.report.transfer import transfer_matrices, transfer_record, transfer_table
 from advfeat.stages.examples import EXAMPLES, examples
 from advfeat.stages.images import read_classes
@@ -68,7 +69,7 @@ def _pictures(content: GridContent, charts: GridCharts) -> dict[str, str]:
     for (first, second), svg in list(charts.by_pair.items())[:1]:
         found[f"Accuracy by {heading(first)} and {heading(second)}"] = svg_picture(svg)
     for place, shown in list(content.examples.items())[:1]:
-        found[f"Original and training images, {place}"] = tiled([(e.original, e.adversarial) for e in shown])
+        found[f"Original and training images with their labels, {place}"] = sheet(shown)
     for place, plane in list(content.planes.items())[:1]:
         found[f"The plane, {place}"] = svg_picture(plane)
     return found

@@ -1,6 +1,7 @@
 """Stage ``report``: rows as JSON, Markdown and Parquet, and one HTML file to look at."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from advfeat.datasets.lineage import lineage, lineage_text
 from advfeat.planning import Experiment, RecipeName
 from advfeat.recipes import RECIPES, plain_name
 from advfeat.report.controls import with_controls
+from advfeat.report.figures import svg_picture
 from advfeat.report.html import Example, render
 from advfeat.report.markdown import markdown_report
 from advfeat.report.rows import Row, cost_of, recipe_row
+from advfeat.report.sheet import sheet
 from advfeat.report.story import main_row
 from advfeat.stages.examples import EXAMPLES, examples
 from advfeat.stages.images import read_classes
@@ -27,7 +30,10 @@ _DRAWINGS = {
 
 
 def write_report(stage: Stage, store: Store) -> ArtifactRef:
-    """Write ``report.html``, ``report.md``, ``rows.json`` and ``rows.parquet`` from the store alone."""
+    """Write ``report.html``, ``report.md``, ``rows.json`` and ``rows.parquet`` from the store alone.
+
+    ``pictures.json`` holds a few pictures as data URIs by heading, for other pages.
+    """
 
     def build(folder: Path) -> dict[str, Any]:
         experiment = stage.parameters["experiment"]
@@ -53,6 +59,7 @@ def write_report(stage: Stage, store: Store) -> ArtifactRef:
         classes = read_classes(store, stage.inputs["images"])
         page = render(experiment, rows, shown, planes, lineages, stage.inputs, classes)
         (folder / "report.html").write_text(page, encoding="utf-8")
+        (folder / "pictures.json").write_text(json.dumps(_pictures(rows, shown, planes)), encoding="utf-8")
         (folder / "report.md").write_text(markdown_report(rows), encoding="utf-8")
         records = [row.model_dump(mode="json") for row in rows]
         (folder / "rows.json").write_text(json.dumps(records, indent=2), encoding="utf-8")
@@ -72,3 +79,17 @@ def _row(stage: Stage, store: Store, recipe: RecipeName) -> Row:
     row = recipe_row(RECIPES[recipe], experiment, *map(metrics, ("dataset", "evaluation", "source_model")))
     behind = {digest for name, digest in stage.inputs.items() if name.startswith(f"{recipe}/")}
     return row.model_copy(update={"cost": cost_of(map(store.manifest, sorted(behind)))})
+
+
+def _pictures(
+    rows: Sequence[Row], shown: Mapping[str, Sequence[Example]], planes: Mapping[str, Mapping[str, str]]
+) -> dict[str, str]:
+    """Return a few pictures: examples of the main result, and the first drawing of a plane."""
+    main = main_row(rows).recipe
+    found = {}
+    if shown.get(main):
+        found[f"Original and training images with their labels, {main}"] = sheet(shown[main])
+    for recipe, drawings in planes.items():
+        for title, drawing in list(drawings.items())[:1]:
+            found[f"{title}, {recipe}"] = svg_picture(drawing)
+    return found

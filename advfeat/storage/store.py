@@ -64,6 +64,9 @@ _PIECEMEAL = {"block_size": 64 << 10, "cache_type": "blockcache", "cache_options
 """How a file elsewhere is read, of which little is wanted here and there; S3's own way is 50 MB at a time."""
 _SECONDS_BETWEEN_TRIES = (0.1, 0.5, 2.0)
 
+_WEEK_SECONDS = 7 * 24 * 3600
+"""The longest that S3 lets a signed address hold."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -97,6 +100,22 @@ class Store:
     def artifact_uri(self, digest: str) -> str:
         """Return the URI of an artifact's folder (local stores: its path)."""
         return self._folder(digest) if self.is_local else f"{self.uri}/artifacts/{digest}"
+
+    def address(self, digest: str, name: str) -> str | None:
+        """Return an address of a page among an artifact's files, which a browser opens for a week.
+
+        ``None`` where the store serves nothing: on this machine's disk, or where it cannot sign an address.
+        """
+        file = next((each for each in self.manifest(digest).files if each.name == name), None)
+        if file is None or self.is_local:
+            return None
+        try:
+            signed = self.fs.sign(
+                self._file_path(digest, file), expiration=_WEEK_SECONDS, ResponseContentType="text/html"
+            )
+        except Exception:  # each back end has its own, and most sign nothing
+            return None
+        return str(signed) if str(signed).startswith(("http://", "https://")) else None
 
     # -- looking up ---------------------------------------------------------------------------
 

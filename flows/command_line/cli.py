@@ -246,15 +246,23 @@ def deploy(
     from advfeat.flows.prefect_api import configured_api
 
     configured_api()  # before anything else asks Prefect, which would fail at settings that it cannot read
-    from advfeat.flows.deployments import deploy_to, outdated
+    from advfeat.flows.deployments import deploy_to, earlier
     from advfeat.storage import Store
 
-    for name in deploy_to(pool, Store(store).uri, image):
+    made = deploy_to(pool, Store(store).uri, image)
+    for name in made:
         print(name)
-    if earlier := outdated():
+    lost, doubled = earlier(made)
+    if lost:
         print(
-            f"advfeat: {', '.join(earlier)}: made by an earlier version, so their runs cannot find the flow; "
+            f"advfeat: {', '.join(lost)}: made by an earlier version, so their runs cannot find the flow; "
             "deploy them to their pools again, or delete them: prefect deployment delete NAME",
+            file=sys.stderr,
+        )
+    if doubled:
+        print(
+            f"advfeat: {', '.join(doubled)}: made by an earlier version, their runs and schedules go on; "
+            "delete them where the new ones take their place: prefect deployment delete NAME",
             file=sys.stderr,
         )
 

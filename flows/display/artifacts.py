@@ -1,10 +1,11 @@
-"""What a run shows in Prefect's user interface: its results as a table and a report to read.
+"""What a run shows in Prefect's user interface: its results, a report to read, and its data sets.
 
-Keys are stable, one set a recipe, so that the interface keeps the history of each.
+Keys are stable, one set a flow, so that the interface keeps the history of each.
 """
 
 import re
 import shlex
+from collections.abc import Sequence
 from typing import Annotated
 
 from prefect.artifacts import (
@@ -13,37 +14,40 @@ from prefect.artifacts import (
 )
 from pydantic import Field, TypeAdapter
 
-from advfeat.files.parts import first_row
+from advfeat.catalogue.descriptions import described_of
 from advfeat.flows.result import RunResult
-from advfeat.report.groups import groups, varying_axes
-from advfeat.report.numbers import percent
+from advfeat.report.groups import Group, groups, varying_axes
+from advfeat.report.numbers import interval, percent
+from advfeat.report.published import published_line
+from advfeat.report.rows import Row
+from advfeat.report.verdicts import claimed, reasons, verdict_label, verdict_summary
 from advfeat.storage import Store
 
 _PICTURES = TypeAdapter(dict[str, Annotated[str, Field(pattern="^data:image/")]])
 """By heading; none is fetched from elsewhere."""
 
-
-def publish_results(recipe: str, title: str, result: RunResult, store: Store) -> None:
-    """Publish a grid's table and its report with plots, example images and links."""
-    publish_table(recipe, title, result)
-    create_markdown_artifact(
-        key=artifact_key(recipe, "report"), markdown=_markdown(recipe, title, result, store)
-    )
-    if data_sets := _data_sets(result, store):
-        create_table_artifact(
-            key=artifact_key(recipe, "data-sets"),
-            table=data_sets,
-            description=f"{title}: the data sets, Parquet, where they lie",
-        )
+_MOST_CHARACTERS = 900_000
+"""Of a report: pages that show more are slow, and servers may refuse it."""
 
 
-def publish_table(flow: str, title: str, result: RunResult) -> None:
-    """Publish the rows of a run as a table."""
+def publish_results(flow: str, title: str, result: RunResult, store: Store) -> None:
+    """Publish a run's table, its report with verdicts and pictures, and its data sets."""
     create_table_artifact(
         key=artifact_key(flow, "results"),
         table=_table(result),
         description=f"{title}: one row an experiment",
     )
+    create_markdown_artifact(
+        key=artifact_key(flow, "report"),
+        markdown=_markdown(flow, title, result, store),
+        description=f"{title}: {_verdicts(result.rows)}",
+    )
+    if data_sets := _data_sets(result, store):
+        create_table_artifact(
+            key=artifact_key(flow, "data-sets"),
+            table=data_sets,
+            description=f"{title}: the data sets; advfeat.store({store.uri!r}).load(DIGEST) loads one",
+        )
 
 
 def artifact_key(subject: str, what: str) -> str:
@@ -52,19 +56,26 @@ def artifact_key(subject: str, what: str) -> str:
 
 
 def _data_sets(result: RunResult, store: Store) -> list[dict[str, object]]:
-    """List the data sets behind a grid's report, each once."""
+    """List the data sets behind a report, each once."""
     inputs = store.manifest(result.report).inputs
-    digests = dict.fromkeys(digest for role, digest in inputs.items() if role.endswith("/dataset"))
-    found: list[dict[str, object]] = []
-    for manifest, _ in store.states(list(digests)).values():
-        if manifest is None:
-            continue
-        if any(first_row(file.name, "train") is not None for file in manifest.files):
-            uri = store.artifact_uri(manifest.digest)
-            card = f"advfeat card {manifest.digest[:12]} --store {shlex.quote(store.uri)}"
-            size = manifest.metrics["train_size"]
-            found.append({"images": size, "bytes": manifest.bytes, "Parquet": uri, "card": card})
-    return found
+    digests = [digest for role, digest in inputs.items() if role.endswith("/dataset")]
+    return [
+        {
+            "recipe": found.recipe,
+            "norm": found.norm or "–",
+            "eps": "–" if found.eps is None else found.eps,
+            "seed": found.seed,
+            "images": found.images,
+            "attack success": percent(found.attack_success),
+            "digest": found.digest[:12],
+            "bytes": found.bytes,
+            "load": f"advfeat.store({store.uri!r}).load({found.digest[:12]!r})",
+            "card": f"advfeat card {found.digest[:12]} --store {shlex.quote(store.uri)}",
+            "Parquet": found.uri,
+        }
+        for found in described_of(store, digests)
+        if found.images is not None
+    ]
 
 
 def _table(result: RunResult) -> list[dict[str, object]]:
@@ -73,7 +84,8 @@ def _table(result: RunResult) -> list[dict[str, object]]:
             "recipe": row.recipe,
             **row.axes,
             "test accuracy": percent(row.test_accuracy),
-            "95 % interval": f"{percent(row.ci95[0])} to {percent(row.ci95[1])}",
+            "95 % interval": interval(row.ci95),
+            "verdict": verdict_label(row),
             "attack success": percent(row.attack_success),
             "source accuracy": percent(row.source_accuracy),
             "agreement with source": percent(row.source_agreement),
@@ -84,29 +96,79 @@ def _table(result: RunResult) -> list[dict[str, object]]:
     ]
 
 
-def _markdown(recipe: str, title: str, result: RunResult, store: Store) -> str:
-    varying = varying_axes(result.rows)
-    heads = [*varying, "seeds", "test accuracy", "95 % interval"]
+def _markdown(flow: str, title: str, result: RunResult, store: Store) -> str:
+    parts = [
+        f"## {title}",
+        f"**{_verdicts(result.rows)}.** {len(result.rows)} experiments; {result.stages.computed} stages "
+        f"computed, {result.stages.cached} cached; {result.seconds:.0f} s. "
+        f"Chance: {percent(result.rows[0].chance)}.",
+        _whole_report(result, store),
+        _results(result.rows),
+        *reasons(_judged(result.rows)),
+        *_claims(result.rows),
+    ]
+    last = f"Data sets: the artifact {artifact_key(flow, 'data-sets')}."
+    pictures = _PICTURES.validate_json(store.read(result.report, "pictures.json"))
+    for heading, uri in pictures.items():
+        part = f"### {heading}\n\n![{heading}]({uri})"
+        if sum(map(len, parts)) + len(part) < _MOST_CHARACTERS:
+            parts.append(part)
+    return "\n\n".join([*parts, last])
+
+
+def _judged(rows: Sequence[Row]) -> Sequence[Row | Group]:
+    """Return what verdicts are on: the places of a grid, or the rows of an experiment."""
+    return groups(rows) if any(row.axes for row in rows) else rows
+
+
+def _verdicts(rows: Sequence[Row]) -> str:
+    return verdict_summary(_judged(rows))
+
+
+def _results(rows: Sequence[Row]) -> str:
+    """Write a table with the verdict on each place of a grid, or on each recipe."""
+    varying = varying_axes(rows) if any(row.axes for row in rows) else []
+    heads = [*(varying or ["recipe"]), "seeds", "test accuracy", "95 % interval", "verdict"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for group in groups(result.rows):
+    for found in _judged(rows):
+        if isinstance(found, Group):
+            first, accuracy = [str(found.axes[axis]) for axis in varying], found.mean
+        else:
+            first, accuracy = [], found.test_accuracy
         cells = [
-            *(str(group.axes[axis]) for axis in varying),
-            str(len(group.rows)),
-            percent(group.mean),
-            f"{percent(group.ci95[0])} to {percent(group.ci95[1])}",
+            *(first or [_one_row(found).recipe]),
+            str(len(found.seeds)),
+            percent(accuracy),
+            interval(found.ci95),
+            verdict_label(found),
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    pictures = _PICTURES.validate_json(store.read(result.report, "pictures.json"))
-    shown = [f"### {heading}\n\n![{heading}]({uri})" for heading, uri in pictures.items()]
-    return "\n\n".join(
-        [
-            f"## {title}",
-            f"{len(result.rows)} experiments; {result.stages.computed} stages computed, "
-            f"{result.stages.cached} cached; {result.seconds:.0f} s. "
-            f"Chance: {percent(result.rows[0].chance)}.",
-            "\n".join(lines),
-            *shown,
-            f"Whole report: `advfeat report {result.run[:8]} --store {shlex.quote(store.uri)}`; "
-            f"data sets: the artifact {artifact_key(recipe, 'data-sets')}.",
-        ]
-    )
+    return "\n".join(lines)
+
+
+def _one_row(found: Row | Group) -> Row:
+    return found.rows[0] if isinstance(found, Group) else found
+
+
+def _claims(rows: Sequence[Row]) -> list[str]:
+    """Say of each recipe what is claimed, and what was published, once."""
+    lines = []
+    for row in {row.recipe: row for row in rows}.values():
+        published = published_line(row)
+        lines.append(
+            f"- **{row.recipe}**: {claimed(row)}." + (f" Published: {published}." if published else "")
+        )
+    return ["\n".join(lines)]
+
+
+def _whole_report(result: RunResult, store: Store) -> str:
+    """Say how to open the whole report: at the store's address for a week, or as a file, or by a command."""
+    command = f"`advfeat report {result.run[:8]} --open --store {shlex.quote(store.uri)}`"
+    if (address := store.address(result.report, "report.html")) is not None:
+        return f"[Whole report]({address}) (the link holds for a week), or {command}"
+    if not store.is_local:
+        return f"Whole report: {command}"
+    name = next(file.path for file in store.manifest(result.report).files if file.name == "report.html")
+    # A block of its own: a path is one long word, which a page would not break.
+    path = f"{store.artifact_uri(result.report)}/{name}"
+    return f"Whole report: {command}, or the file\n\n```text\n{path}\n```"

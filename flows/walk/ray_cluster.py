@@ -19,7 +19,7 @@ from advfeat.cluster.embedded import RAY_NAMESPACE
 from advfeat.errors import InputError, first_line
 
 if TYPE_CHECKING:
-    from prefect_ray import RayTaskRunner
+    from advfeat.flows.walk.late_ray import LateRay
 
 _FORWARDED_PREFIXES = ("PREFECT_", "AWS_", "ADVFEAT_", "DO_NOT_TRACK")
 _ADDRESS = re.compile(r"(?P<host>[^\s/]+):(?P<port>\d{1,5})")
@@ -45,21 +45,20 @@ def configured_address() -> str | None:
     return address
 
 
-def configured_runner() -> "RayTaskRunner[Any]":
+def configured_runner() -> "LateRay":
     """Return a task runner on the configured cluster; without one, on a Ray of the run's own.
 
+    It connects once a flow has looked at what it was given.
     A process that is connected to a Ray stays with it: its workers, which import flows too, would take
     another token and no longer be let in.
     """
-    from prefect_ray import RayTaskRunner
-
-    from advfeat.flows.walk.own_ray import OwnRayRunner
+    from advfeat.flows.walk.late_ray import OWN, LateRay
 
     if is_connected():
-        return RayTaskRunner()
+        return LateRay()
     if (address := configured_address()) is not None:
-        return RayTaskRunner(address, init_arguments())
-    return OwnRayRunner()
+        return LateRay(address, init_arguments())
+    return LateRay(OWN)
 
 
 def is_connected() -> bool:

@@ -3,19 +3,20 @@
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from graphlib import TopologicalSorter
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
-from uuid import UUID
 
 import httpx
 import ray
 from prefect import Task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture
-from prefect.runtime import flow_run
+from prefect.states import Cancelled
 from prefect_ray.context import remote_options
 from ray.exceptions import RayError, RayTaskError
 
@@ -29,6 +30,7 @@ from advfeat.errors import (
     StageFailedError,
 )
 from advfeat.flows.display.terminal import Display
+from advfeat.flows.walk.cancelling import is_cancelled
 from advfeat.flows.walk.claims import Claims
 from advfeat.flows.walk.constant_settings import constant_settings
 from advfeat.flows.walk.new_tries import NewTries
@@ -138,9 +140,17 @@ class Walk:
             try:
                 self._walk(entries)
             except BaseException:
-                for future in self._running:
-                    ray.cancel(future.wrapped_future, force=True)  # type: ignore[attr-defined]
+                self._give_up()
                 raise
+
+    def _give_up(self) -> None:
+        """End what runs on Ray, whose processes are ended before they could tell Prefect of it."""
+        for future in self._running:
+            ray.cancel(future.wrapped_future, force=True)  # type: ignore[attr-defined]
+        with suppress(httpx.HTTPError, OSError), get_client(sync_client=True) as client:
+            for future in self._running:
+                with suppress(ObjectNotFound):  # it has not begun
+                    client.set_task_run_state(future.task_run_id, Cancelled(), force=True)
 
     def _walk(self, entries: dict[str, Outlook]) -> None:
         order = TopologicalSorter(
@@ -348,13 +358,8 @@ def _stages(entries: Mapping[str, Outlook]) -> Iterable[Stage]:
 
 
 def _stop_if_cancelled() -> None:
-    """Raise ``RunCancelledError`` if somebody cancelled this flow run; a silent server did not."""
-    try:
-        with get_client(sync_client=True) as client:
-            state = client.read_flow_run(UUID(str(flow_run.get_id()))).state
-    except (httpx.HTTPError, OSError):
-        return
-    if state is not None and (state.is_cancelled() or state.is_cancelling()):
+    """Raise ``RunCancelledError`` if somebody cancelled this flow run."""
+    if is_cancelled():
         raise RunCancelledError
 
 

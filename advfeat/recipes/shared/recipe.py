@@ -80,6 +80,12 @@ class Published:
     robust_setting: str = ""
     """Under which attack."""
 
+    @property
+    def sentence(self) -> str:
+        """The figure with its setting and its source."""
+        accuracy = f"{100 * self.test_accuracy:.4g} %"
+        return f"Published: {accuracy} on clean test images ({self.setting}; {self.source})."
+
     def differs(self, experiment: Spec) -> tuple[str, ...]:
         """Name the fields of that setting in which an experiment differs from it."""
         return tuple(
@@ -218,14 +224,15 @@ class Recipe(Generic[OwnSettings]):
 
     @property
     def description(self) -> str:
-        """What it is and what is said of it, in a few sentences."""
+        """What it is, what is said of it, and what was published of it: a sentence each."""
         where = f" ({self.paper})" if self.paper else ""
-        verb = "teaches" if self.claim.teaches else "does not teach"
-        text = f"Learn from {self.summary}{where}. Claim: it {verb}; {self.claim.because}."
-        if self.published is not None:
-            accuracy = f"{100 * self.published.test_accuracy:.4g} %"
-            text += f" Published: {accuracy} on clean test images ({self.published.setting})."
-        return text
+        text = f"Learn from {self.summary}{where}. Claim: it {self.purpose}; {self.claim.because}."
+        return f"{text} {'No figure was published.' if self.published is None else self.published.sentence}"
+
+    @property
+    def purpose(self) -> str:
+        """What it is for, in a word or two."""
+        return "teaches" if self.claim.teaches else "does not teach"
 
     def published_for(self, experiment: Spec) -> Published | None:
         """Return the figure of the experiment's data, if there is one, and of those what fits it best."""
