@@ -59,7 +59,10 @@ def test_numbers_on_an_axis_stand_in_their_order_however_they_are_written(values
 
 
 def test_fractions_are_numbers_and_names_keep_their_order() -> None:
-    rows = [at({"eps": eps, "net": net, "seed": 0}) for eps, net in zip(["8/255", "0.5", "1/255"], "cab")]
+    rows = [
+        at({"eps": eps, "net": net, "seed": 0})
+        for eps, net in zip(["8/255", "0.5", "1/255"], "cab", strict=True)
+    ]
     assert axis_values(rows, "eps") == ["1/255", "8/255", "0.5"]
     assert axis_values(rows, "net") == ["c", "a", "b"]
 
