@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
@@ -38,12 +38,19 @@ def axis_chart(rows: Sequence[Row], axis: str) -> str:
     """Draw test accuracy against one axis: the mean over all others, with its interval over seeds."""
     values = axis_values(rows, axis)
     along = _places(values)
-    alone = varying_axes(rows) == [axis]
+    mean = "mean" if varying_axes(rows) == [axis] else "mean over other axes"
     with svg_figure(5.2, 3.4) as (figure, drawing):
         axes = figure.add_subplot()
         for line in _lines(rows, axis, values):
             of_line = [along[row.axes[axis]] for row in line], [100 * row.test_accuracy for row in line]
-            look = {"color": _SEED, "lw": 0.6, "marker": "o", "ms": 3, "mfc": "white", "alpha": 0.7}
+            look: dict[str, Any] = {
+                "color": _SEED,
+                "lw": 0.6,
+                "marker": "o",
+                "ms": 3,
+                "mfc": "white",
+                "alpha": 0.7,
+            }
             axes.plot(*of_line, **look, rasterized=len(rows) > _MOST_POINTS)
         means = [over_other_axes(rows, axis, value) for value in values]
         heights = np.array([100 * mean for mean, _ in means])
@@ -66,9 +73,7 @@ def axis_chart(rows: Sequence[Row], axis: str) -> str:
         axes.margins(x=0.1)
         _name_ticks(axes.set_xticks, at, values, along_x=True)
         reaches = ", 95 % interval over seeds" if measured else ""
-        axes.plot(
-            [], [], color=_MEAN, marker="o", label=f"{'mean' if alone else 'mean over other axes'}{reaches}"
-        )
+        axes.plot([], [], color=_MEAN, marker="o", label=f"{mean}{reaches}")
         axes.plot([], [], color=_SEED, lw=0.6, marker="o", ms=3, mfc="white", label="one seed at one place")
         axes.plot([], [], color=_CHANCE, ls="--", label=f"chance, {percent(rows[0].chance)}")
         axes.spines[["top", "right"]].set_visible(False)
@@ -116,7 +121,8 @@ def transfer_chart(matrix: TransferMatrix) -> str:
             for target, x, y in zip(matrix.targets, 100 * xs, 100 * ys, strict=True):
                 if not np.isnan(x):
                     scatter.annotate(target, (x, y), (4, 4), textcoords="offset points", fontsize=7)
-        scatter.set(xlim=(0, 100), ylim=(0, 100), xlabel="accuracy of learning from them, %")
+        most = [min(100, max(10, 120 * np.nanmax(found))) for found in (matrix.accuracies, matrix.rates)]
+        scatter.set(xlim=(0, most[0]), ylim=(0, most[1]), xlabel="accuracy of learning from them, %")
         scatter.set(ylabel="transfer rate, %")
         scatter.set_title(f"all pairs: {correlation(matrix.over_all)}", loc="left", fontsize=9)
         scatter.spines[["top", "right"]].set_visible(False)
@@ -169,8 +175,14 @@ def _tiles(axes: Any, percentages: NDArray[np.float64], form: str) -> None:
         return
     for (i, j), value in np.ndenumerate(percentages):
         if not np.isnan(value):
-            colour = "black" if _luminance(_SHADES(value / 100)[:3]) > _MIDDLE else "white"
+            _, colour = tile_colours(float(value))
             axes.text(j, i, form.format(value), ha="center", va="center", color=colour, fontsize=8)
+
+
+def tile_colours(percentage: float) -> tuple[tuple[float, float, float], Literal["black", "white"]]:
+    """Return the colour of a tile, red, green and blue in [0, 1], and that of the number on it."""
+    red, green, blue, _ = _SHADES(percentage / 100)
+    return (red, green, blue), "black" if _luminance((red, green, blue)) > _MIDDLE else "white"
 
 
 _MIDDLE = 0.179
