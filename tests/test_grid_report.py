@@ -28,13 +28,15 @@ from tests.test_grid import SMALL
 from tests.test_verdict import row_of
 
 DESK, PHONE = (1200, 800), (390, 844)
+ROW = row_of("d_det", [0.5], attack_success=0.9)
 OPENED = "document.querySelectorAll('details').forEach(each => { each.open = true })"
 
 
 def at(axes: dict[str, Any], accuracy: float = 0.5, **fields: Any) -> Row:
     """Return the row of one seed at a place of a grid."""
-    base = row_of("d_det", [accuracy], attack_success=0.9)
-    return base.model_copy(update={"axes": {"data": "digits", **axes}, "command": "advfeat run", **fields})
+    measured = {"test_accuracy": accuracy, "test_accuracies": (accuracy,), "ci95": (accuracy, accuracy)}
+    place = {"axes": {"data": "digits", **axes}, "command": "advfeat run"}
+    return ROW.model_copy(update={**measured, **place, **fields})
 
 
 def content(rows: Sequence[Row], **fields: Any) -> GridContent:
@@ -60,8 +62,7 @@ def test_numbers_on_an_axis_stand_in_their_order_however_they_are_written(values
 
 def test_fractions_are_numbers_and_names_keep_their_order() -> None:
     rows = [
-        at({"eps": eps, "net": net, "seed": 0})
-        for eps, net in zip(["8/255", "0.5", "1/255"], "cab", strict=True)
+        at({"eps": eps, "net": net, "seed": 0}) for eps, net in (("8/255", "c"), ("0.5", "a"), ("1/255", "b"))
     ]
     assert axis_values(rows, "eps") == ["1/255", "8/255", "0.5"]
     assert axis_values(rows, "net") == ["c", "a", "b"]
@@ -134,9 +135,9 @@ def test_a_page_does_not_grow_without_end() -> None:
 
 @pytest.fixture(scope="module")
 def finished(shared_store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Row]]:
-    """A grid of two axes and two seeds, from a small attack that fails on."""
+    """A grid of two axes and two seeds, as a file and its rows."""
     form = {"eps": (1.5, 0.5), "steps": (5, 2), "seeds": (0, 1), "settings": SMALL[:-1]}
-    found = points("d_rand", GRIDS["d_rand"].model_validate(form))
+    found = points("d_det", GRIDS["d_rand"].model_validate(form))
     plan = build_grid_plan(found)
     report = grid_report("eps and steps", found, plan.made_of)
     for stage in (*plan.stages, report):
