@@ -54,7 +54,7 @@ def outlooks(number: int) -> list[Outlook]:
     ]
     return [
         Outlook(
-            Stage(kind=kinds[count % 3], title=title, parameters={"count": count}, image_passes=1000),  # type: ignore[arg-type]
+            Stage(kind=kinds[count % 3], title=title, parameters={"count": count}, image_passes=1000),
             "compute",
             "",
         )

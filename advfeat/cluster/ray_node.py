@@ -15,6 +15,6 @@ from ray.scripts.scripts import main
 if __name__ == "__main__":
     ray_constants.ENABLE_RAY_CLUSTER = True
     services.get_node_ip_address = lambda _address=None: "127.0.0.1"
-    Node.start_ray_client_server = lambda _node: None
+    Node.start_ray_client_server = lambda _node: None  # type: ignore[method-assign]
     sys.argv[1:1] = ["start"]
     main()
