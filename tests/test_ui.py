@@ -27,7 +27,7 @@ from prefect.client.schemas.filters import (
     LogFilter,
     LogFilterFlowRunId,
 )
-from prefect.client.schemas.objects import FlowRun, Log
+from prefect.client.schemas.objects import DeploymentStatus, FlowRun, Log
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import LogSort
 
@@ -92,12 +92,12 @@ class Interface:
         self.page.get_by_role("menuitem", name="Delete").click()
         self.wait_until(lambda: entries.count() == there - 1)
 
-    def choose_in_menu(self, run: FlowRun, entry: str) -> None:
+    def choose_in_menu(self, run: FlowRun, entry: str, confirming: str) -> None:
         """Choose what is done with a run in the menu of its page, and confirm it."""
         self.page.goto(f"{self.address}/v2/runs/flow-run/{run.id}")
         self.page.get_by_role("button", name="Open menu").first.click()
         self.page.get_by_role("menuitem", name=entry).click()
-        self.page.get_by_role("alertdialog").get_by_role("button", name=entry).click()
+        self.page.get_by_role("alertdialog").get_by_role("button", name=confirming).click()
 
     def logs(self, run: FlowRun) -> list[Log]:
         """Return the lines of a run's log, its tasks' among them."""
@@ -359,7 +359,7 @@ def test_a_cancelled_run_ends_cancelled_and_its_tasks_with_it(interface: Interfa
         )
 
     interface.wait_until(lambda: computing() == 1)
-    interface.choose_in_menu(run, "Cancel")
+    interface.choose_in_menu(run, "Cancel", "Cancel Flow Run")
     asked = time.monotonic()
     interface.wait_until(lambda: computing() == 0, seconds=60)
     print(f"its task ended {time.monotonic() - asked:.1f} s after the run was cancelled")
@@ -400,7 +400,7 @@ def test_a_retry_computes_what_failed_alone(interface: Interface) -> None:
 
     obstacle.unlink()
     before = set(interface.store.glob("artifacts/*/manifest.json"))
-    interface.choose_in_menu(run, "Retry")
+    interface.choose_in_menu(run, "Retry", "Retry")
     interface.wait_until(lambda: not interface.ended(run))
     run = interface.wait_until_final(run)
     assert run.state is not None
