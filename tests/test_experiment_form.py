@@ -1,4 +1,4 @@
-"""The form of the main job: parameters of before mean what they meant, rare settings are put in their places."""
+"""The form of the main job: parameters of before mean what they meant, rare settings find their places."""
 
 from typing import Any
 

@@ -196,9 +196,8 @@ def _wait_until_served(client: SyncPrefectClient) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         with suppress(Exception):
-            if str(
-                client.read_deployment_by_name(f"d_det/{deployment_name('d_det', LOCAL)}").status
-            ).endswith("READY"):
+            served = client.read_deployment_by_name(f"d_det/{deployment_name('d_det', LOCAL)}")
+            if served.status == DeploymentStatus.READY:
                 return
         time.sleep(0.5)
     raise TimeoutError("nobody serves the deployments")
