@@ -47,6 +47,8 @@ pytestmark = needs_browser
 
 CREATED, BUSY = 201, 503
 
+_WIDTH_WHEN_DRAWN = "async image => { await image.decode(); return image.naturalWidth; }"
+
 QUICK = ("data.train_size=256", "data.test_size=200", "source.epochs=3", "target.epochs=3")
 
 
@@ -262,7 +264,7 @@ def test_a_grid_from_form_to_numbers(interface: Interface) -> None:
     assert f"{store.artifact_uri(report.digest)}/{file}" in text
     interface.page.locator("img").nth(1).wait_for()
     for picture in interface.page.locator("img").all():
-        assert picture.evaluate("image => image.naturalWidth") > 100, "the browser draws it"
+        assert picture.evaluate(_WIDTH_WHEN_DRAWN) > 100, "the browser draws it"
         assert picture.get_attribute("alt")
     interface.picture("report", height=1700)
 
