@@ -21,13 +21,12 @@ from advfeat.report.groups import axis_values, groups
 from advfeat.report.numbers import percent
 from advfeat.report.rows import Cost, Row, read_rows, robust_balls
 from advfeat.storage import Store
-from tests.browser import browser_page, needs_browser
+from tests.browser import DESK, PHONE, browser_page, needs_browser, on_first_screen, show
 from tests.inline import compute
 from tests.page_checks import CLIPPED, OVERLAPPING, PALE, WITHOUT_TEXT
 from tests.test_grid import SMALL
 from tests.test_verdict import row_of
 
-DESK, PHONE = (1200, 800), (390, 844)
 ROW = row_of("d_det", [0.5], attack_success=0.9)
 OPENED = "document.querySelectorAll('details').forEach(each => { each.open = true })"
 
@@ -153,13 +152,6 @@ def browser() -> Iterator[Page]:
         yield page
 
 
-def show(page: Page, path: Path, screen: tuple[int, int]) -> None:
-    """Open a report on a screen of some width and height."""
-    page.set_viewport_size({"width": screen[0], "height": screen[1]})
-    page.goto("about:blank")  # else the second visit of one page would keep what was opened
-    page.goto(path.as_uri())
-
-
 @needs_browser
 @pytest.mark.servers
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -176,9 +168,7 @@ def test_number_and_figure_are_seen_at_once_and_all_can_be_read(
     assert f"at eps {best.axes['eps']}, steps {best.axes['steps']}" in said
     assert f"{percent(best.ci95[0])} to {percent(best.ci95[1])}" in said
     for part in (".headline", ".verdicts", ".accuracies"):
-        box = browser.locator(part).bounding_box()
-        assert box is not None
-        assert box["y"] + box["height"] <= screen[1], part
+        assert on_first_screen(browser, part), part
     browser.evaluate(OPENED)
     assert browser.evaluate("document.documentElement.scrollWidth") == screen[0]
     for check in (PALE, CLIPPED, OVERLAPPING, WITHOUT_TEXT):
