@@ -119,18 +119,17 @@ def test_the_figure_shows_each_seed_control_and_published_value_at_their_places(
         assert mark in legend
 
 
-def test_the_contents_lead_to_each_section_and_open_it(page: Page, finished: tuple[Path, list[Row]]) -> None:
+def test_the_contents_lead_to_each_section_and_open_it(page: Page) -> None:
     links = page.locator("nav a")
     assert links.count() >= 10
-    for number in range(links.count()):
-        show(page, finished[0], DESK)
-        link = page.locator("nav a").nth(number)
-        target = (link.get_attribute("href") or "").removeprefix("#")
+    shut = "element => element.closest('details:not([open])') !== null"
+    for link in links.all():
+        section = page.locator(f"[id='{(link.get_attribute('href') or '').removeprefix('#')}']")
+        folded = section.evaluate("element => element.closest('details') !== null")
+        assert section.evaluate(shut) == folded
         link.click()
-        assert page.locator(f"[id='{target}']").evaluate(
-            "element => element.checkVisibility({contentVisibilityAuto: true})"
-            " && element.getBoundingClientRect().top < innerHeight"
-        ), target
+        assert not section.evaluate(shut)
+        assert section.evaluate("element => element.getBoundingClientRect().top < innerHeight")
 
 
 def test_pictures_are_enough_in_a_row_and_unsmoothed(page: Page, finished: tuple[Path, list[Row]]) -> None:

@@ -51,7 +51,7 @@ def shown(uri: str) -> Image.Image:
 
 def test_small_images_are_shown_to_the_last_bit() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32)).astype(np.float32)
-    assert np.array_equal(np.asarray(shown(picture(pixels / 255))), pixels.transpose(1, 2, 0))
+    assert np.array_equal(np.asarray(shown(picture(pixels / np.float32(255)))), pixels.transpose(1, 2, 0))
 
 
 def test_large_images_are_thinned_out_with_their_perturbation() -> None:

@@ -98,7 +98,8 @@ def test_the_report_has_it_as_table_figure_csv_and_json(
         cells = page.partition(f"<tr><td>{source}</td>")[2].partition("</tr>")[0]
         for rate, accuracy in zip(rates, accuracies, strict=True):
             assert f"<b>{100 * rate:.1f} %</b><small>learned {100 * accuracy:.1f} %</small>" in cells
-        assert f"r = {found['r']:.2f}, 3 points<small>open</small>" in cells
+        verdict = '<span class="verdict open">open</span>'
+        assert f"r = {found['r']:.2f}, 3 points<br>{verdict}" in cells
     assert record["verdict_by_source"] == ["open", "open"], "three architectures have no interval"
     assert "transfer rate, %" in page, "the heat map's title"
     assert "Transfer matrix" in json.loads(store.read(report.digest, "pictures.json"))

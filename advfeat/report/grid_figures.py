@@ -2,22 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from advfeat.report.drawing import svg_figure
 from advfeat.report.grid_story import heading
-from advfeat.report.groups import axis_values, number_of, over_other_axes
+from advfeat.report.groups import axis_values, number_of, over_other_axes, varying_axes
 from advfeat.report.numbers import correlation, percent, shortened
 from advfeat.report.rows import Row
 from advfeat.report.transfer import TransferMatrix
 
 # Okabe and Ito's blue and vermilion, which colour-blind readers can tell apart.
-_MEAN, _CHANCE, _SEED = "#0072B2", "#B34700", "#767676"
+_MEAN, _CHANCE = "#0072B2", "#B34700"
+_ONE_SEED: dict[str, Any] = {"color": "#767676", "lw": 0.6, "marker": "o", "ms": 3, "mfc": "white"}
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#f2f7fc", "#7fb2dc", "#08306b"])
 _CURVES = ("#0072B2", "#B34700", "#00694d", "#882255", "#332288", "#4d4d4d")
 _STYLES = ("-", "--")
@@ -25,6 +27,8 @@ _MARKERS = "osD^v<>Ph"
 _MOST_CURVES = len(_CURVES) * len(_STYLES)
 _LONG_NAME = 30
 _MOST_LABELS = 12
+_MOST_POINTS = 300
+"""Of seeds and places: more are drawn as pixels, so that a page does not grow with its grid."""
 _CLOSEST = 0.05
 """Of the range of an axis: values that lie closer would have their labels touch."""
 _MOST_TILES = 16
@@ -35,29 +39,35 @@ def axis_chart(rows: Sequence[Row], axis: str) -> str:
     """Draw test accuracy against one axis: the mean over all others, with its interval over seeds."""
     values = axis_values(rows, axis)
     along = _places(values)
-    with svg_figure(6.5, 3.6) as (figure, drawing):
+    mean = "mean" if varying_axes(rows) == [axis] else "mean over other axes"
+    with svg_figure(5.2, 3.4) as (figure, drawing):
         axes = figure.add_subplot()
         for line in _lines(rows, axis, values):
             of_line = [along[row.axes[axis]] for row in line], [100 * row.test_accuracy for row in line]
-            axes.plot(*of_line, color=_SEED, lw=0.6, marker="o", ms=3, mfc="white", alpha=0.7)
+            axes.plot(*of_line, **_ONE_SEED, alpha=0.7, rasterized=len(rows) > _MOST_POINTS)
         means = [over_other_axes(rows, axis, value) for value in values]
         heights = np.array([100 * mean for mean, _ in means])
         bounds = np.array([[100 * bound for bound in ci or (mean, mean)] for mean, ci in means]).T
         reach = np.clip([heights - bounds[0], bounds[1] - heights], 0, None)
         measured = any(ci is not None for _, ci in means)
         at = list(along.values())
-        axes.errorbar(at, heights, reach if measured else None, color=_MEAN, marker="o", capsize=4, lw=2)
+        if measured and len(at) > _MOST_TILES:
+            axes.fill_between(at, *bounds, color=_MEAN, alpha=0.2, lw=0)
+            axes.plot(at, heights, color=_MEAN, lw=2)
+        else:
+            axes.errorbar(at, heights, reach if measured else None, color=_MEAN, marker="o", capsize=4, lw=2)
         axes.axhline(100 * rows[0].chance, color=_CHANCE, ls="--", lw=1.5)
         if len(values) <= _MOST_LABELS:
             for place in zip(at, heights, strict=True):
                 value = percent(float(place[1]) / 100)
-                axes.annotate(value, place, (6, 5), textcoords="offset points", color=_MEAN, weight="bold")
+                label = axes.annotate(value, place, (6, 5), textcoords="offset points", color=_MEAN)
+                label.set(weight="bold", path_effects=[withStroke(linewidth=3, foreground="white")])
         axes.set(xlabel=heading(axis), ylabel="test accuracy, %", ylim=(0, 109), yticks=range(0, 101, 20))
         axes.margins(x=0.1)
         _name_ticks(axes.set_xticks, at, values, along_x=True)
         reaches = ", 95 % interval over seeds" if measured else ""
-        axes.plot([], [], color=_MEAN, marker="o", label=f"mean over other axes{reaches}")
-        axes.plot([], [], color=_SEED, lw=0.6, marker="o", ms=3, mfc="white", label="one seed at one place")
+        axes.plot([], [], color=_MEAN, marker="o", label=f"{mean}{reaches}")
+        axes.plot([], [], **_ONE_SEED, label="one seed at one place")
         axes.plot([], [], color=_CHANCE, ls="--", label=f"chance, {percent(rows[0].chance)}")
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8)
@@ -104,7 +114,8 @@ def transfer_chart(matrix: TransferMatrix) -> str:
             for target, x, y in zip(matrix.targets, 100 * xs, 100 * ys, strict=True):
                 if not np.isnan(x):
                     scatter.annotate(target, (x, y), (4, 4), textcoords="offset points", fontsize=7)
-        scatter.set(xlim=(0, 100), ylim=(0, 100), xlabel="accuracy of learning from them, %")
+        most = [min(100, max(10, 120 * np.nanmax(found))) for found in (matrix.accuracies, matrix.rates)]
+        scatter.set(xlim=(0, most[0]), ylim=(0, most[1]), xlabel="accuracy of learning from them, %")
         scatter.set(ylabel="transfer rate, %")
         scatter.set_title(f"all pairs: {correlation(matrix.over_all)}", loc="left", fontsize=9)
         scatter.spines[["top", "right"]].set_visible(False)
@@ -157,8 +168,14 @@ def _tiles(axes: Any, percentages: NDArray[np.float64], form: str) -> None:
         return
     for (i, j), value in np.ndenumerate(percentages):
         if not np.isnan(value):
-            colour = "black" if _luminance(_SHADES(value / 100)[:3]) > _MIDDLE else "white"
+            _, colour = tile_colours(float(value))
             axes.text(j, i, form.format(value), ha="center", va="center", color=colour, fontsize=8)
+
+
+def tile_colours(percentage: float) -> tuple[tuple[float, float, float], Literal["black", "white"]]:
+    """Return the colour of a tile, red, green and blue in [0, 1], and that of the number on it."""
+    red, green, blue, _ = _SHADES(percentage / 100)
+    return (red, green, blue), "black" if _luminance((red, green, blue)) > _MIDDLE else "white"
 
 
 _MIDDLE = 0.179

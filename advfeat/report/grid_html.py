@@ -129,12 +129,13 @@ def render_grid(content: GridContent, charts: GridCharts) -> str:
 def _sections(content: GridContent, charts: GridCharts) -> dict[str, str]:
     """Return the titles of the sections that fold away, of those that have something to say, by their ids."""
     first = content.rows[0]
+    robust = "Robustness and calibration" if robust_balls(content.rows) else "Calibration"
     titles = {
         "axes": ("Accuracy along each axis", bool(charts.by_axis)),
         "further": ("Pictures of other places", len(content.examples) + len(content.planes) > 1),
         "claim": ("The claim and its verdicts", True),
         "agreement": ("Agreement with the source", first.source_agreement is not None),
-        "robustness": ("Robustness and calibration", first.calibration_error is not None),
+        "robustness": (robust, first.calibration_error is not None),
         "measures": ("Own measures", bool(measure_names(content.rows))),
         "curves": ("Learning curves", charts.losses is not None),
         "confusions": ("What the target models confuse", bool(charts.confusions)),

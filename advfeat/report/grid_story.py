@@ -12,6 +12,7 @@ from advfeat.report.rows import Row
 from advfeat.report.verdicts import verdict_label
 
 _MOST_LANES = 16
+_MOST_VALUES = 24
 _MOST_NAMED = 4
 """Values of an axis, or places, that a sentence names."""
 _UNITS = {"eps": "eps, pixels in [0, 1]"}
@@ -74,12 +75,20 @@ def said_once(rows: Sequence[Row]) -> str:
 
 
 def main_axis(rows: Sequence[Row]) -> str | None:
-    """Name the axis whose values are the lanes of the main figure; ``None`` where each place has a lane."""
+    """Name the axis whose values are the lanes of the main figure; ``None`` where each place has a lane.
+
+    It is the one along which mean accuracies differ most, of those that have few enough values.
+    """
     varying = varying_axes(rows)
     if len(groups(rows)) <= _MOST_LANES or len(varying) < 2:
         return None
-    fitting = [axis for axis in varying if len(axis_values(rows, axis)) <= _MOST_LANES]
-    return next(iter([*fitting, *varying]))
+    fitting = [axis for axis in varying if len(axis_values(rows, axis)) <= _MOST_VALUES]
+
+    def reach(axis: str) -> float:
+        means = [over_other_axes(rows, axis, value)[0] for value in axis_values(rows, axis)]
+        return max(means) - min(means)
+
+    return max(fitting or varying, key=reach)
 
 
 def lanes(rows: Sequence[Row]) -> list[Lane]:

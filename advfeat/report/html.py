@@ -14,6 +14,7 @@ from advfeat.report.published import otherwise, published_label, published_note
 from advfeat.report.rows import Row, autoattack_balls, measure_names, robust_balls
 from advfeat.report.story import (
     main_row,
+    measured,
     settings_said_once,
     what_was_done,
 )
@@ -63,6 +64,7 @@ def render(
         .render(
             experiment=experiment,
             rows=rows,
+            caption=measured(rows),
             main=main,
             main_lane=lane_of(main),
             lanes=[lane_of(row) for row in rows],

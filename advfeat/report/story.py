@@ -18,11 +18,23 @@ def what_was_done(rows: Sequence[Row], source: str) -> str:
     number, seeds = len(rows), len(rows[0].seeds)
     each = "this data set" if number == 1 else f"each of these {number} data sets"
     over = "one seed" if seeds == 1 else f"{seeds} seeds"
-    if all(row.target_model is None and not row.wilson_ci95 for row in rows):
+    if in_the_plane(rows):
         tested = "compared with the network that its points were made with, all over the square"
     else:
         tested = f"tested on the untouched, correctly labelled test images of {shortened(source)}"
     return f"A fresh network learned from {each} alone and was {tested}: {over}."
+
+
+def in_the_plane(rows: Sequence[Row]) -> bool:
+    """Tell whether all rows are of points in the plane, which are tested on no images."""
+    return all(not row.wilson_ci95 for row in rows)
+
+
+def measured(rows: Sequence[Row]) -> str:
+    """Say what the figure shows."""
+    if in_the_plane(rows):
+        return "Share of the square on which source and target network agree, %"
+    return "Test accuracy on untouched test images, %"
 
 
 def settings_said_once(rows: Sequence[Row]) -> dict[str, list[str]]:
