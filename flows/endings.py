@@ -10,7 +10,7 @@ from prefect.states import Cancelled, Failed
 from advfeat.errors import AdvfeatError, RunCancelledError
 from advfeat.flows.result import RunResult
 
-INTERRUPTED = "interrupted; what was finished is kept"
+INTERRUPTED = "interrupted; finished stages are kept"
 
 
 def _is_news(record: logging.LogRecord) -> bool:

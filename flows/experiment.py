@@ -26,13 +26,13 @@ from advfeat.recipes import RECIPES
 NAME = FLOW
 _D_RAND = RECIPES["d_rand"]
 DESCRIPTION = (
-    "Run an experiment: train source models, build a data set for each recipe, train target models on those "
-    "and compare them. Claim: networks learn the true classes from nothing but wrongly labelled images, "
-    "where a network's features are in them. " + (_D_RAND.published.sentence if _D_RAND.published else "")
+    "Run an experiment: train source models, make a data set for each recipe, train target models on these "
+    "and compare them. Claim: networks learn the true classes from wrongly labelled images alone, if these "
+    "carry features of a network. " + (_D_RAND.published.sentence if _D_RAND.published else "")
 )
 
 
-_WHAT_IS_RUN = "what is run; each field says what it does where it is left empty"
+_WHAT_IS_RUN = "what is run; each field says what it does if it is left empty"
 
 
 def _title(parameters: dict[str, Any]) -> str | None:

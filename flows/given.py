@@ -42,11 +42,13 @@ StageTimeout = Annotated[
         ),
     ),
 ]
+
+
 Note = Annotated[
     str | None,
     Field(
         max_length=LONGEST_NOTE,
-        json_schema_extra=shown("Note", "what you say of the run, for `advfeat runs`"),
+        json_schema_extra=shown("Note", "what you say of the run; advfeat runs shows it"),
     ),
 ]
 
@@ -55,9 +57,9 @@ def opened(uri: str | None) -> Store:
     """Return the store of a run; raises ``InputError`` if there is none that can be written."""
     found = uri or os.environ.get("ADVFEAT_STORE")
     if not found:
-        raise InputError("store", uri, "is no store", "give a URI, or set ADVFEAT_STORE where flows run")
+        raise InputError("store", uri, "is not a store", "give a URI, or set ADVFEAT_STORE where flows run")
     if not isinstance(found, str):
-        raise InputError("store", uri, "is no store", "give a path or s3://bucket/prefix")
+        raise InputError("store", uri, "is not a store", "give a path or s3://bucket/prefix")
     place = Store(found)
     place.check_writable()
     return place
@@ -66,23 +68,24 @@ def opened(uri: str | None) -> Store:
 def check_timeout(seconds: float | None) -> None:
     """Raise ``InputError`` for a limit in seconds that is none."""
     if seconds is not None and (not isinstance(seconds, int | float) or not seconds > 0):
-        problem = "is no number of seconds"
+        problem = "is not a number of seconds"
         raise InputError("stage_timeout_seconds", seconds, problem, "give one above 0, or leave it out")
-
-
-def check_note(note: str | None) -> str | None:
-    """Return a note on a run; raises ``InputError`` for what is none, or too long to be kept."""
-    if note is not None and not isinstance(note, str):
-        raise InputError("note", note, "is not a text", "give a text, or leave it out")
-    if note is not None and len(note) > LONGEST_NOTE:
-        problem = f"is {len(note):,} characters long, {LONGEST_NOTE} are kept"
-        raise InputError("note", f"{note[:20]}…", problem, "say it in fewer")
-    return note
 
 
 def check_at_once(stages: int | None) -> None:
     """Raise ``InputError`` for a number of stages at the same time that is none."""
     if stages is not None and (not isinstance(stages, int) or stages < 1):
         raise InputError(
-            "stages_at_once", stages, "is no number of stages", "give 1 or more, or leave it out"
+            "stages_at_once", stages, "is not a number of stages", "give 1 or more, or leave it out"
         )
+
+
+def check_note(note: str | None) -> None:
+    """Raise ``InputError`` for a note that is none, or longer than a record keeps."""
+    if note is None:
+        return
+    if not isinstance(note, str):
+        raise InputError("note", note, "is not text", "give words, or leave it out")
+    if len(note) > LONGEST_NOTE:
+        problem = f"is {len(note):,} characters long, {LONGEST_NOTE} are kept"
+        raise InputError("note", f"{note[:20]}…", problem, "say it in fewer")

@@ -39,7 +39,7 @@ def run_grid(
     store: str | None,
     stages_at_once: int | None,
     stage_timeout_seconds: float | None,
-    note: str | None,
+    note: str | None = None,
 ) -> RunResult:
     """Compute all points of a grid and their report, whatever the store does not hold already.
 
@@ -107,7 +107,8 @@ def _failure(walk: Walk, outlooks: Sequence[Outlook]) -> StageFailedError | None
 def extent_of(wanted: Sequence[Point], outlooks: Sequence[Outlook]) -> str:
     """Say how much a grid is: experiments, stages, and how many of those are cached."""
     cached = sum(entry.state == "cached" for entry in outlooks)
-    return f"{len(wanted)} experiments, {len(outlooks)} stages and a report, {cached} of them cached"
+    experiments = "1 experiment" if len(wanted) == 1 else f"{len(wanted)} experiments"
+    return f"{experiments}, {len(outlooks)} stages and a report, {cached} of them cached"
 
 
 def _finished(made_of: Sequence[dict[str, str]], store: Store) -> list[int]:

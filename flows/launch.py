@@ -52,6 +52,7 @@ def launch(
 
     Raises ``RunCancelledError`` if somebody cancelled it in Prefect.
     """
+    check_note(note)
 
     def main_job() -> "Flow[..., Any]":
         from advfeat.flows.experiment import learning_from_errors
@@ -62,7 +63,7 @@ def launch(
         "experiment": experiment,
         "store": store.uri,
         "stage_timeout_seconds": stage_timeout_seconds,
-        "note": check_note(note),
+        "note": note,
     }
     with read_once(), waiting("looking at what the store holds …"):
         plan = build_plan(experiment)
@@ -88,6 +89,7 @@ def launch_grid(
     note: str | None = None,
 ) -> "RunResult":
     """Run a grid to its end and return its rows, one a point; arguments and raises like ``launch``."""
+    check_note(note)
     wanted = points(recipe, grid)
     for spec in {spec for point in wanted for spec in point.experiment.data_specs}:
         fetch(spec)
@@ -102,7 +104,7 @@ def launch_grid(
         "store": store.uri,
         "stages_at_once": stages_at_once,
         "stage_timeout_seconds": stage_timeout_seconds,
-        "note": check_note(note),
+        "note": note,
     }
     with read_once(), waiting("looking at what the store holds …"):
         plan, title = build_grid_plan(wanted), title_of(recipe, grid)

@@ -41,11 +41,11 @@ def _recipe_flow(recipe: Recipe[Any]) -> Flow[..., Any]:
         stage_timeout_seconds: StageTimeout = None,
         note: Note = None,
     ) -> RunResult | State[RunResult]:
-        return ended(
-            lambda: run_grid(
-                identity, check_grid(form, grid), store, stages_at_once, stage_timeout_seconds, note
-            )
-        )
+        def work() -> RunResult:
+            checked = check_grid(form, grid)
+            return run_grid(identity, checked, store, stages_at_once, stage_timeout_seconds, note)
+
+        return ended(work)
 
     def title(parameters: dict[str, Any]) -> str | None:
         try:

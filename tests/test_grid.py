@@ -122,22 +122,22 @@ def report_of(grid: Grid, store: Store) -> Stage:
 
 
 @pytest.mark.slow
-def test_the_report_holds_every_row_and_needs_no_network(local_store: Store) -> None:
+def test_the_report_holds_every_row_and_needs_no_network(shared_store: Store) -> None:
     form = {"eps": (0.5, 1.5), "steps": (2, 5), "seeds": (0, 1), "settings": SMALL[:-1]}
     grid = GRIDS["d_rand"].model_validate(form)
-    report = report_of(grid, local_store)
-    page = local_store.read(report.digest, "report.html").decode()
+    report = report_of(grid, shared_store)
+    page = shared_store.read(report.digest, "report.html").decode()
     assert len(page) < 1_000_000
     assert re.search(r"""(src|href)=["']?https?:""", page) is None
     for heading in ("Accuracy against eps", "Accuracy by eps", "Learning curves", "confuse", "Cost"):
         assert heading in page
-    rows = json.loads(local_store.read(report.digest, "rows.json"))
+    rows = json.loads(shared_store.read(report.digest, "rows.json"))
     assert len(rows) == 8
     for row in rows:
         assert row["command"] in page.replace("&#39;", "'")
         assert row["cost"]["seconds"] > 0
         assert 0 <= row["source_agreement"] <= 1
-    path = Path(local_store.artifact_uri(report.digest))
+    path = Path(shared_store.artifact_uri(report.digest))
     (parquet,), (csv,) = path.glob("rows-*.parquet"), path.glob("rows-*.csv")
     assert pd.read_parquet(parquet)["test_accuracy"].tolist() == [row["test_accuracy"] for row in rows]
     assert pd.read_csv(csv)["axes.eps"].tolist() == [row["axes"]["eps"] for row in rows]

@@ -21,20 +21,21 @@ from advfeat.report.groups import axis_values, groups
 from advfeat.report.numbers import percent
 from advfeat.report.rows import Cost, Row, read_rows, robust_balls
 from advfeat.storage import Store
-from tests.browser import browser_page, needs_browser
+from tests.browser import DESK, PHONE, browser_page, needs_browser, on_first_screen, show
 from tests.inline import compute
 from tests.page_checks import CLIPPED, OVERLAPPING, PALE, WITHOUT_TEXT
 from tests.test_grid import SMALL
 from tests.test_verdict import row_of
 
-DESK, PHONE = (1200, 800), (390, 844)
+ROW = row_of("d_det", [0.5], attack_success=0.9)
 OPENED = "document.querySelectorAll('details').forEach(each => { each.open = true })"
 
 
 def at(axes: dict[str, Any], accuracy: float = 0.5, **fields: Any) -> Row:
     """Return the row of one seed at a place of a grid."""
-    base = row_of("d_det", [accuracy], attack_success=0.9)
-    return base.model_copy(update={"axes": {"data": "digits", **axes}, "command": "advfeat run", **fields})
+    measured = {"test_accuracy": accuracy, "test_accuracies": (accuracy,), "ci95": (accuracy, accuracy)}
+    place = {"axes": {"data": "digits", **axes}, "command": "advfeat run"}
+    return ROW.model_copy(update={**measured, **place, **fields})
 
 
 def content(rows: Sequence[Row], **fields: Any) -> GridContent:
@@ -60,8 +61,7 @@ def test_numbers_on_an_axis_stand_in_their_order_however_they_are_written(values
 
 def test_fractions_are_numbers_and_names_keep_their_order() -> None:
     rows = [
-        at({"eps": eps, "net": net, "seed": 0})
-        for eps, net in zip(["8/255", "0.5", "1/255"], "cab", strict=True)
+        at({"eps": eps, "net": net, "seed": 0}) for eps, net in (("8/255", "c"), ("0.5", "a"), ("1/255", "b"))
     ]
     assert axis_values(rows, "eps") == ["1/255", "8/255", "0.5"]
     assert axis_values(rows, "net") == ["c", "a", "b"]
@@ -134,9 +134,9 @@ def test_a_page_does_not_grow_without_end() -> None:
 
 @pytest.fixture(scope="module")
 def finished(shared_store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Row]]:
-    """A grid of two axes and two seeds, from a small attack that fails on."""
+    """A grid of two axes and two seeds, as a file and its rows."""
     form = {"eps": (1.5, 0.5), "steps": (5, 2), "seeds": (0, 1), "settings": SMALL[:-1]}
-    found = points("d_rand", GRIDS["d_rand"].model_validate(form))
+    found = points("d_det", GRIDS["d_rand"].model_validate(form))
     plan = build_grid_plan(found)
     report = grid_report("eps and steps", found, plan.made_of)
     for stage in (*plan.stages, report):
@@ -150,13 +150,6 @@ def finished(shared_store: Store, tmp_path_factory: pytest.TempPathFactory) -> t
 def browser() -> Iterator[Page]:
     with browser_page(height=DESK[1]) as page:
         yield page
-
-
-def show(page: Page, path: Path, screen: tuple[int, int]) -> None:
-    """Open a report on a screen of some width and height."""
-    page.set_viewport_size({"width": screen[0], "height": screen[1]})
-    page.goto("about:blank")  # else the second visit of one page would keep what was opened
-    page.goto(path.as_uri())
 
 
 @needs_browser
@@ -175,9 +168,7 @@ def test_number_and_figure_are_seen_at_once_and_all_can_be_read(
     assert f"at eps {best.axes['eps']}, steps {best.axes['steps']}" in said
     assert f"{percent(best.ci95[0])} to {percent(best.ci95[1])}" in said
     for part in (".headline", ".verdicts", ".accuracies"):
-        box = browser.locator(part).bounding_box()
-        assert box is not None
-        assert box["y"] + box["height"] <= screen[1], part
+        assert on_first_screen(browser, part), part
     browser.evaluate(OPENED)
     assert browser.evaluate("document.documentElement.scrollWidth") == screen[0]
     for check in (PALE, CLIPPED, OVERLAPPING, WITHOUT_TEXT):

@@ -97,7 +97,7 @@ def test_a_worker_tries_it_anew_wherever_it_is_asked_for(mode: Callable[[], Any]
 @pytest.mark.parametrize(
     ("function", "told"),
     [
-        ("mean", r"returns \(\) for 4 images; return a value an image"),
+        ("mean", r"returns \(\) for 4 images; return one value per image"),
         ("mixed", "mixes the images of a batch"),
         ("rounded", "passes no gradient on"),
         ("broken", r"fails: RuntimeError: .* \(loss.py, line 27\)"),

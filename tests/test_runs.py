@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,20 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from advfeat.cluster.board import StageProgress
+from advfeat.cluster.embedded import HOME
 from advfeat.errors import InputError, RunCancelledError
 from advfeat.flows.command_line.cli import app
 from advfeat.flows.display.progress_bars import LongStages
 from advfeat.flows.walk.recording import recorded
-from advfeat.planning import build_grid_plan, build_plan, grid_report, load_experiment, load_grid, points
+from advfeat.planning import (
+    build_grid_plan,
+    build_plan,
+    changed_settings,
+    grid_report,
+    load_experiment,
+    load_grid,
+    points,
+)
 from advfeat.report.comparison import compare
 from advfeat.storage import Stage, Store
 from advfeat.storage.runs import (
@@ -30,6 +40,7 @@ from advfeat.storage.runs import (
     record_path,
     report_named,
 )
+from tests.command import Command
 from tests.inline import compute, compute_all
 from tests.servers import prefect_client, prefect_settings
 
@@ -168,6 +179,43 @@ def test_an_experiment_beside_a_grid(local_store: Store) -> None:
     (same,), (missing,) = found["d_det", 0.5].others, found["clean", 0.5].others
     assert (same.difference, same.ci95) == (0, None)
     assert missing.side is None
+
+
+def test_a_run_with_nothing_to_compute_starts_no_server_and_is_recorded(
+    local_store: Store, tmp_path: Path
+) -> None:
+    small = ("data.train_size=64", "data.test_size=40", "recipes=[clean]", "seeds=[0]", "target.epochs=1")
+    compute_all(build_plan(load_experiment("digits", small)), local_store)
+    command = Command(tmp_path)
+    words = ["run", *(word for each in small for word in ("--set", each)), "--store", local_store.uri]
+    done = command(*words, "--note", "for the [paper]")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "digits: 5 stages, all in the store\n"
+    assert "5 stages, 0 computed, 5 cached" in done.stdout
+    assert command(*words, "--quiet").stderr == ""
+    assert not (tmp_path / HOME / "prefect").exists()
+    noted, other = read_records(local_store)
+    assert (noted.note, noted.state, other.note) == ("for the [paper]", "completed", "")
+    assert noted.changed == "data.train_size=64, data.test_size=40, target.epochs=1, seeds=[0]"
+    assert noted.report == other.report
+    refused = command(*words, "--note", "x" * 501)
+    assert refused.returncode == 2
+    assert "note: 'xxxxxxxxxxxxxxxxxxxx…' is 501 characters long, 500 are kept" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("preset", "assignments", "changed"),
+    [
+        ("digits", [], ""),
+        ("digits", ["name=mine", "recipes=[clean]"], ""),
+        ("cifar10", ["name=mine", "attack.eps=0.25"], "attack.eps=0.25"),
+        ("mnist", ["source.epochs=3", "seeds=[4]"], "source.epochs=3, seeds=[4]"),
+    ],
+)
+def test_what_was_changed_is_told_against_the_nearest_preset(
+    preset: str, assignments: list[str], changed: str
+) -> None:
+    assert changed_settings(load_experiment(preset, assignments)) == changed
 
 
 @given(st.integers(0, 100), st.integers(1, 100))

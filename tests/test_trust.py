@@ -287,7 +287,7 @@ def test_nobody_waits_at_a_pipe(local_store: Store) -> None:
     digest, payload = stored(local_store)
     payload.unlink()
     os.mkfifo(payload)
-    assert "no regular file" in str(local_store.verify(digest))
+    assert "not a regular file" in str(local_store.verify(digest))
 
 
 READERS: dict[str, tuple[bytes, Callable[[Store], object]]] = {

@@ -61,7 +61,7 @@ def axes_page() -> str:
     return text + "\n## In Python\n\n::: advfeat.planning.grid\n\n::: advfeat.planning.forms\n"
 
 
-_FORM_ALONE = {"combine", "settings", "limit"}
+_FORM_ALONE = {"images", "combine", "settings", "limit"}
 
 
 def reachable(model: type[BaseModel]) -> dict[type[BaseModel], None]:

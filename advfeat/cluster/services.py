@@ -63,7 +63,7 @@ def services(layout: Layout, state: State) -> list[Service]:
             _ray_node(
                 *("ray-head", "--head", f"--port={state.ports['ray']}", "--include-dashboard=false"),
                 *("--num-cpus=0", "--num-gpus=0"),
-                *("--ray-client-server-port=0", "--no-monitor"),  # nobody asks them, and each takes seconds
+                "--no-monitor",  # nothing is scaled here, and it takes seconds
                 f"--temp-dir={state.sockets / 'ray'}",
             ),
             ray,

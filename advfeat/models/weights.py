@@ -83,7 +83,7 @@ def read_weights(named: str) -> Weights:
         raise InputError("weights", named, problem, remedy) from error
     _PLACES[weights.name] = weights.uri
     if known and not weights.sha256.startswith(known[2]):
-        problem = f"is another file now, {weights.name}"
+        problem = f"has other content now, {weights.name}"
         raise InputError("weights", named, problem, "restore the one that you mean, or omit the @")
     return weights
 

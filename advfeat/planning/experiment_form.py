@@ -109,7 +109,7 @@ def form() -> dict[str, Any]:
     rare = {name: field for name, field in rare.items() if field.get("properties") != {}}
     folded = {
         "title": "Rare settings",
-        "description": "All else that an experiment has. What is left empty there stays as it is.",
+        "description": "All other fields of an experiment. An empty field keeps its value.",
         "default": None,
         "anyOf": [
             {"type": "null", "title": "Folded away"},

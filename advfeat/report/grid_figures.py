@@ -18,7 +18,8 @@ from advfeat.report.rows import Row
 from advfeat.report.transfer import TransferMatrix
 
 # Okabe and Ito's blue and vermilion, which colour-blind readers can tell apart.
-_MEAN, _CHANCE, _SEED = "#0072B2", "#B34700", "#767676"
+_MEAN, _CHANCE = "#0072B2", "#B34700"
+_ONE_SEED: dict[str, Any] = {"color": "#767676", "lw": 0.6, "marker": "o", "ms": 3, "mfc": "white"}
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#f2f7fc", "#7fb2dc", "#08306b"])
 _CURVES = ("#0072B2", "#B34700", "#00694d", "#882255", "#332288", "#4d4d4d")
 _STYLES = ("-", "--")
@@ -43,15 +44,7 @@ def axis_chart(rows: Sequence[Row], axis: str) -> str:
         axes = figure.add_subplot()
         for line in _lines(rows, axis, values):
             of_line = [along[row.axes[axis]] for row in line], [100 * row.test_accuracy for row in line]
-            look: dict[str, Any] = {
-                "color": _SEED,
-                "lw": 0.6,
-                "marker": "o",
-                "ms": 3,
-                "mfc": "white",
-                "alpha": 0.7,
-            }
-            axes.plot(*of_line, **look, rasterized=len(rows) > _MOST_POINTS)
+            axes.plot(*of_line, **_ONE_SEED, alpha=0.7, rasterized=len(rows) > _MOST_POINTS)
         means = [over_other_axes(rows, axis, value) for value in values]
         heights = np.array([100 * mean for mean, _ in means])
         bounds = np.array([[100 * bound for bound in ci or (mean, mean)] for mean, ci in means]).T
@@ -74,7 +67,7 @@ def axis_chart(rows: Sequence[Row], axis: str) -> str:
         _name_ticks(axes.set_xticks, at, values, along_x=True)
         reaches = ", 95 % interval over seeds" if measured else ""
         axes.plot([], [], color=_MEAN, marker="o", label=f"{mean}{reaches}")
-        axes.plot([], [], color=_SEED, lw=0.6, marker="o", ms=3, mfc="white", label="one seed at one place")
+        axes.plot([], [], **_ONE_SEED, label="one seed at one place")
         axes.plot([], [], color=_CHANCE, ls="--", label=f"chance, {percent(rows[0].chance)}")
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8)

@@ -261,8 +261,8 @@ def deploy(
         )
     if doubled:
         print(
-            f"advfeat: {', '.join(doubled)}: made by an earlier version, their runs and schedules go on; "
-            "delete them where the new ones take their place: prefect deployment delete NAME",
+            f"advfeat: {', '.join(doubled)}: made by an earlier version; their runs and schedules continue; "
+            "delete them once the new ones take their place: prefect deployment delete NAME",
             file=sys.stderr,
         )
 

@@ -16,34 +16,37 @@ from prefect_ray import RayTaskRunner
 from advfeat.cluster.embedded import local_ray
 from advfeat.flows.walk.ray_cluster import has_gpus
 
+OWN = "local"
+"""Stands for the address of a Ray that is started for the flow, and ends with it."""
+
 
 class LateRay(RayTaskRunner[Any]):  # type: ignore[misc]  # it has no types
-    """Prefect's runner on Ray, connected by ``connect``; without an address to a Ray of the flow's own."""
+    """Prefect's runner on Ray, connected by ``connect``."""
 
     def __enter__(self) -> Self:
         """Begin without Ray."""
-        self._own = ExitStack()
         TaskRunner.__enter__(self)
+        self._started = ExitStack()
         return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        """End the Ray that was started, if one was."""
+        with self._started:
+            super().__exit__(*exc_info)
 
     def connect(self) -> None:
         """Connect to the cluster, or start a Ray; does nothing where this process is connected."""
         if ray.is_initialized():
             return
         asked_to_end = signal.getsignal(signal.SIGTERM)
-        if self.address:
-            ray.init(self.address, **self.init_kwargs)
-            self._owns_ray = True
+        if self.address == OWN:
+            self._started.enter_context(local_ray())
         else:
-            self._own.enter_context(local_ray())
+            ray.init(*([self.address] if self.address else []), **self.init_kwargs)
+            self._owns_ray = True
         # Ray takes the signal by which Prefect cancels a run: it would end the process where it stands.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, asked_to_end)
-
-    def __exit__(self, *exc_info: Any) -> None:
-        """End the Ray that was started, or leave the cluster."""
-        with self._own:
-            super().__exit__(*exc_info)
 
 
 def gpus_turned_up() -> bool:

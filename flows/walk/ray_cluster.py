@@ -52,11 +52,13 @@ def configured_runner() -> "LateRay":
     A process that is connected to a Ray stays with it: its workers, which import flows too, would take
     another token and no longer be let in.
     """
-    from advfeat.flows.walk.late_ray import LateRay
+    from advfeat.flows.walk.late_ray import OWN, LateRay
 
-    if is_connected() or (address := configured_address()) is None:
+    if is_connected():
         return LateRay()
-    return LateRay(address, init_arguments())
+    if (address := configured_address()) is not None:
+        return LateRay(address, init_arguments())
+    return LateRay(OWN)
 
 
 def is_connected() -> bool:

@@ -1,5 +1,6 @@
 """Notes in the store what a run needs and what becomes of it, for ``advfeat runs`` and ``advfeat gc``."""
 
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -99,12 +100,17 @@ def _signs_of_life(store: Store, record: RunRecord) -> Iterator[None]:
 
 
 def _state_after(error: BaseException) -> RunState:
-    # Prefect is not loaded for a run that found all of it in the store.
+    # A worker ends the process of a run that was cancelled, often before the run asked whether it was.
+    if isinstance(error, RunCancelledError) or _ended_by_a_worker(error):
+        return "cancelled"
+    return "failed" if isinstance(error, Exception) else "interrupted"
+
+
+def _ended_by_a_worker(error: BaseException) -> bool:
+    if "prefect" not in sys.modules:  # nothing of it runs here
+        return False
     from prefect.exceptions import TerminationSignal
 
     from advfeat.flows.walk.cancelling import is_cancelled
 
-    # A worker ends the process of a run that was cancelled, often before the run asked whether it was.
-    if isinstance(error, RunCancelledError) or (isinstance(error, TerminationSignal) and is_cancelled()):
-        return "cancelled"
-    return "failed" if isinstance(error, Exception) else "interrupted"
+    return isinstance(error, TerminationSignal) and is_cancelled()
