@@ -16,6 +16,8 @@ from advfeat.report.intervals import mean_interval
 # Okabe and Ito's blue, orange and vermilion; marks differ in shape too.
 _CLASSES = (("#0072B2", "o"), ("#E69F00", "^"))
 _REGIONS = ListedColormap(["#CCE3F0", "#FAECCC"])
+_TITLE = 9
+"""Points: with larger ones, titles of panels beside each other touch."""
 _MEAN, _CHANCE, _EDGE, _WAY, _SEED = "#0072B2", "#D55E00", "#000000", "#999999", "#777777"
 
 
@@ -33,7 +35,8 @@ def plane_figure(picture: TwoDimensional) -> str:
         _balls(data, picture.points, picture.labels, picture.eps)
         _points(data, picture.points, picture.labels)
         data.set_title(
-            f"(a) {len(reached)} points, their balls (eps {picture.eps:g}),\nand the source network"
+            f"(a) {len(reached)} points, their balls (eps {picture.eps:g}),\nand the source network",
+            size=_TITLE,
         )
 
         _boundary(adversarial, picture.source_classes)
@@ -41,14 +44,17 @@ def plane_figure(picture: TwoDimensional) -> str:
         adversarial.plot(*ways.transpose(2, 0, 1), color=_WAY, lw=0.8, zorder=1)
         _points(adversarial, picture.adversarial[reached], picture.flipped_labels[reached])
         adversarial.set_title(
-            f"(b) the training data: {np.count_nonzero(reached)} adversarial points\nunder the flipped labels"
+            f"(b) the training data: {np.count_nonzero(reached)} adversarial points\n"
+            "under the flipped labels",
+            size=_TITLE,
         )
 
         _regions(target, picture.target_classes)
         _boundary(target, picture.source_classes)
         target.set_title(
             f"(c) a new network, from (b) alone: they agree on\n{100 * picture.agreement:.0f} %, "
-            f"{round(picture.points_right * len(reached))} points of (a) are right"
+            f"{round(picture.points_right * len(reached))} points of (a) are right",
+            size=_TITLE,
         )
         for axes in (data, adversarial, target):
             axes.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), aspect="equal")

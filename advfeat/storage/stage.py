@@ -41,7 +41,7 @@ STAGE_VERSIONS: dict[StageKind, int] = {
     "target_model": 3,
     "evaluation": 4,
     "leakage": 3,
-    "two_dimensional": 2,
+    "two_dimensional": 3,
     "report": 8,
     "grid_report": 8,
 }
