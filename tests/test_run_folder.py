@@ -1,4 +1,4 @@
-"""The temporary folder of a run: for its owner alone, gone at the end, also those of runs that were killed."""
+"""The temporary folder of a run: private, gone at the end, also those of runs that were killed."""
 
 import os
 import subprocess
