@@ -1,4 +1,4 @@
-"""The temporary folder of a run: for its owner only, gone at the end; those of killed runs go too."""
+"""The temporary folder of a run: private, gone at the end, also those of runs that were killed."""
 
 import os
 import subprocess
