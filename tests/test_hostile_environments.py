@@ -372,7 +372,7 @@ def _of_task(error: Exception) -> RayTaskError:
         (_of_task(ConnectionError("gone")), "ConnectionError: gone", False),
         (_of_task(DamagedArtifactError("part.bin is missing")), "part.bin is missing", False),
         (RaySystemError("the raylet died"), "System error: the raylet died", False),
-        (WorkerCrashedError(), "its worker was killed or crashed, most often by the system for want", False),
+        (WorkerCrashedError(), "its worker was killed or crashed, most often because memory ran out", False),
         (OutOfMemoryError("95 % used\nmore"), "its node ran out of memory (95 % used)", False),
         (RuntimeEnvSetupError("a\npip failed"), "its worker cannot be set up (pip failed)", True),
         (MemoryError(), "MemoryError", False),

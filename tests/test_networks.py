@@ -597,8 +597,8 @@ class Centres(Of):
         (Noisy(), "asked again"),
         (NoisyByNumpy(), "asked again"),
         (Drops(), "asked again"),
-        (NormsByTheBatch(), "the others of a batch"),
-        (Centres(), "the others of a batch"),
+        (NormsByTheBatch(), "the rest of the batch"),
+        (Centres(), "the rest of the batch"),
     ],
 )
 def test_a_model_that_is_no_function_of_an_image_is_told(
@@ -645,7 +645,7 @@ class Exported(Of):
 
 def test_what_keeps_its_mode_is_attacked_in_it(images: Tensor) -> None:
     model, labels, attack = Exported(), torch.arange(16) % 5, Attack(eps=1, steps=2)
-    with pytest.warns(UserWarning, match="the others of a batch"):  # it was made in training mode
+    with pytest.warns(UserWarning, match="the rest of the batch"):  # it was made in training mode
         perturb(model, images, labels, attack)
     model.training = model.norm.training = False
     found = perturb(model, images, labels, attack)

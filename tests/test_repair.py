@@ -231,7 +231,7 @@ def test_other_bytes_than_before_are_told(computed: tuple[Plan, Store], damaged_
     manifest_of(damaged_store, stage).write_text(elsewhere.model_dump_json())
     code, lines = verify(damaged_store, "--repair")
     assert code == 0
-    assert [line for line in lines if line.startswith("CHANGED  predictions.parquet: whole, but")]
+    assert [line for line in lines if line.startswith("CHANGED  predictions.parquet: complete, but")]
     assert verify(damaged_store)[0] == 0
 
 

@@ -42,7 +42,7 @@ def test_what_was_done_is_one_sentence_that_counts() -> None:
     assert "each of these 2 data sets" in told
     assert told.endswith("pictures: 3 seeds.")
     assert len(told) < 200, "of a long place the end is enough"
-    assert "this data set alone" in what_was_done(rows[:1], "digits")
+    assert "only from this data set" in what_was_done(rows[:1], "digits")
 
 
 def shown(uri: str) -> Image.Image:
