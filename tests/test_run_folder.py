@@ -43,3 +43,18 @@ def test_folders_of_killed_runs_go_with_the_next_one(tmp_path: Path, monkeypatch
     os.utime(left, (0, 0))
     with folder_of_run() as folder:
         assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_of_the_users_own_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = [tmp_path / "advfeat.git", tmp_path / "advfeat.2026_old", tmp_path / "advfeat.notelock"]
+    for folder in mine:
+        folder.mkdir(mode=0o700)
+        (folder / "work").touch()
+    (mine[0] / "lock").touch()
+    (tmp_path / "advfeat.linked01").symlink_to(mine[0])
+    for path in tmp_path.iterdir():
+        os.utime(path, (0, 0), follow_symlinks=False)
+    monkeypatch.setattr(run_folder, "socket_place", lambda: tmp_path)
+    with folder_of_run():
+        assert all((folder / "work").exists() for folder in mine)
+    assert not (mine[1] / "lock").exists()

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -38,10 +40,18 @@ def _delete_those_of_killed_runs(place: Path) -> None:
     for folder in place.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError, Timeout):
             # A run takes its lock at once, but not in the same moment as its folder.
-            is_old = time.time() - folder.stat().st_mtime > _SECONDS_UNTIL_LOCKED
-            if is_old and folder.stat().st_uid == os.getuid():
+            is_old = time.time() - folder.lstat().st_mtime > _SECONDS_UNTIL_LOCKED
+            if is_old and _is_of_a_run(folder):
                 with FileLock(folder / "lock", blocking=False):
                     _delete(folder)
+
+
+def _is_of_a_run(folder: Path) -> bool:
+    """Tell whether a run made a folder, and not a user, who may call one ``advfeat.git``."""
+    found = folder.lstat()
+    is_private = stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o700
+    is_named_by_us = re.fullmatch(r"[a-z0-9_]{8}", folder.name.removeprefix(_PREFIX)) is not None
+    return is_private and is_named_by_us and found.st_uid == os.getuid() and (folder / "lock").is_file()
 
 
 def _delete(folder: Path) -> None:
