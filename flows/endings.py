@@ -30,7 +30,7 @@ def ended(work: Callable[[], RunResult]) -> RunResult | State[RunResult]:
     """
     try:
         return work()
-    except RunCancelledError as cancelled:
+    except (RunCancelledError, CancelledRun) as cancelled:  # this one, or the main job of a regression check
         return Cancelled(message=str(cancelled))
     except KeyboardInterrupt:
         return Cancelled(message=INTERRUPTED)

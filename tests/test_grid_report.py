@@ -94,6 +94,10 @@ def test_the_published_figure_stands_at_the_place_that_is_nearest_to_it() -> Non
     figure = rows[0].published
     assert figure is not None
     assert [lane.published for lane in lanes(rows)] == [(figure.test_accuracy, figure.setting), None, None]
+    alike = [at({"eps": eps, "seed": 0}, eps / 4, published_differs=far) for eps in (0.5, 2.0, 1.0)]
+    assert [lane.published is not None for lane in lanes(alike)] == [False, False, True], (
+        "the highest of several"
+    )
 
 
 def test_of_many_places_the_figure_shows_the_axis_that_matters_with_every_place() -> None:

@@ -131,15 +131,20 @@ def _of_value(rows: Sequence[Row], axis: str, value: Any) -> Lane:
 
 
 def _with_published(bars: Sequence[Lane], places: Sequence[Group]) -> list[Lane]:
-    """Set each published figure beside the place whose setting differs least from its own."""
+    """Set each published figure beside the place whose setting differs least from its own.
+
+    Of several, that is the one of the highest accuracy, which the report is about.
+    """
     nearest: dict[tuple[float, str], int] = {}
+
+    def distance(number: int) -> tuple[int, float]:
+        return len(places[number].rows[0].published_differs), -places[number].mean
+
     for number, place in enumerate(places):
         row = place.rows[0]
         if row.published is None:
             continue
         figure = row.published.test_accuracy, row.published.setting
-        best = nearest.setdefault(figure, number)
-        if len(row.published_differs) < len(places[best].rows[0].published_differs):
-            nearest[figure] = number
+        nearest[figure] = min(nearest.get(figure, number), number, key=distance)
     beside = {number: figure for figure, number in nearest.items()}
     return [replace(bar, published=beside.get(number)) for number, bar in enumerate(bars)]
