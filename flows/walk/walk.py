@@ -192,7 +192,7 @@ class Walk:
         """Start a stage; return whether it is finished at once."""
         stage = entry.stage
         if entry.loss is not None:
-            self._display.say(f"{stage.title}: {entry.loss}; it is computed again")
+            self._display.warn(f"{stage.title}: {entry.loss}; it is computed again")
         if entry.state == "compute" and not stage.context:
             if not self._claimed(stage):
                 self._elsewhere[stage.digest] = stage
@@ -239,7 +239,7 @@ class Walk:
         after = [self._states[digest] for digest in stage.needs if digest in self._states]
         _ = self._board  # there before the stage looks for it
         if (problem := shortage(stage)) is not None:
-            self._display.say(f"{stage.title}: {problem}")
+            self._display.warn(f"{stage.title}: {problem}")
         with remote_options(**resources(stage)):
             future = self._task(stage, refresh=True).submit(stage, self._store.uri, after)
         self._running[future] = stage
