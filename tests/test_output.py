@@ -110,6 +110,20 @@ def test_no_line_is_longer_than_the_terminal(
         assert any(cell in line for line in lines)
 
 
+def test_words_keep_their_least_and_a_column_that_is_shown_is_not_named_as_left_out() -> None:
+    table = [
+        Column("run", ["8c5a8306"]),
+        Column("recipe", ["clean, d_rand, d_det, mislabeled, shuffled"], is_text=True, least=15),
+        Column("changed", ["data.train_size=384, data.test_size=300"], is_text=True, least=20),
+        Column("difference", ["+0.1"], rank=1),
+        Column("difference", ["+0.1"], rank=2),
+    ]
+    file = io.StringIO()
+    print_table(Console(width=66, file=file, markup=False), table)
+    assert "data.train_size=384," in file.getvalue()
+    assert file.getvalue().count("difference") == 2, "shown once, left out once"
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-8"])
 def test_a_table_is_shown_in_what_the_terminal_has(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     output.prepare_output()  # knows how to replace

@@ -10,7 +10,7 @@ from PIL import Image
 from advfeat.planning import RecipeName
 from advfeat.report.figures import magnified, picture, thinned
 from advfeat.report.html import Example, render
-from advfeat.report.story import main_row, what_was_done
+from advfeat.report.story import main_row, name_of, what_was_done
 from tests.test_rows import experiment, row
 
 
@@ -43,6 +43,15 @@ def test_what_was_done_is_one_sentence_that_counts() -> None:
     assert told.endswith("pictures: 3 seeds.")
     assert len(told) < 200, "of a long place the end is enough"
     assert "only from this data set" in what_was_done(rows[:1], "digits")
+
+
+def test_a_report_is_called_by_its_own_images() -> None:
+    assert name_of({"name": "digits", "data": {"source": "digits"}}) == "digits"
+    assert name_of({"name": "mine", "data": {"source": "folder:/pictures"}}) == "mine"
+    assert (
+        name_of({"name": "digits", "data": {"source": "folder:/pictures"}})
+        == "folder:/pictures, preset digits"
+    )
 
 
 def shown(uri: str) -> Image.Image:

@@ -15,6 +15,7 @@ from advfeat.report.rows import Row, autoattack_balls, measure_names, robust_bal
 from advfeat.report.story import (
     main_row,
     measured,
+    name_of,
     settings_said_once,
     what_was_done,
 )
@@ -62,6 +63,7 @@ def render(
         templates()
         .get_template("report.html")
         .render(
+            name=name_of(experiment),
             experiment=experiment,
             rows=rows,
             caption=measured(rows),

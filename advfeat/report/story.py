@@ -1,7 +1,9 @@
 """What a report says first: what was done, and the main result."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from advfeat.planning import load_experiment, preset_names
 from advfeat.report.numbers import shortened
 from advfeat.report.rows import Row
 
@@ -11,6 +13,14 @@ def main_row(rows: Sequence[Row]) -> Row:
     controls = {"clean", *(row.control for row in rows)}
     by_errors = [row for row in rows if row.teaches and row.wrong_label_share != 0 and row.recipe != "clean"]
     return next(iter([*by_errors, *(row for row in rows if row.recipe not in controls), *rows]))
+
+
+def name_of(experiment: Mapping[str, Any]) -> str:
+    """Return what an experiment is called; other images than those of the preset of its name are named."""
+    name, source = str(experiment["name"]), str(experiment["data"]["source"])
+    if name not in preset_names() or load_experiment(name).data.source == source:
+        return name
+    return f"{shortened(source)}, preset {name}"
 
 
 def what_was_done(rows: Sequence[Row], source: str) -> str:

@@ -46,7 +46,8 @@ def print_table(
 
     ``plain`` is without lines between cells, for awk and the like.
     """
-    shown, left_out = list(columns), []
+    shown: list[Column] = list(columns)
+    left_out: list[Column] = []
     while not _fits(console, shown, plain=plain):
         folded = [replace(column, heading=column.heading.replace(" ", "\n")) for column in shown]
         if not plain and _fits(console, folded, plain=plain):
@@ -55,22 +56,48 @@ def print_table(
         least = max(shown, key=lambda column: column.rank)
         if least.rank == 0:
             break
-        shown.remove(least)
-        left_out.append(least.heading)
+        shown = [column for column in shown if column is not least]
+        left_out.append(least)
     table = _table(shown, plain=plain)
     table.title = title
+    _share_out(console, shown, table, plain=plain)
     console.print(table)
-    if names := [column.heading for column in columns if column.heading and column.heading in left_out]:
+    if names := [column.heading for column in columns if column.heading and id(column) in map(id, left_out)]:
         console.print(f"Wider terminals also show: {', '.join(names)}.")
 
 
+def _share_out(console: Console, columns: Sequence[Column], table: Table, *, plain: bool) -> None:
+    """Give columns of words the least that they keep, and in turn of what is left, where that is enough."""
+    spare = console.width - _width(console, columns, plain=plain)
+    words = [(column, drawn) for column, drawn in zip(columns, table.columns, strict=True) if column.is_text]
+    if spare < 0:
+        return
+    for column, drawn in words:
+        heading = max(map(len, column.heading.split("\n")))
+        drawn.width = max(heading, *(len(cell[: column.least]) for cell in column.cells), 0)
+    longest = [max((len(cell) for cell in column.cells), default=0) for column, _ in words]
+    for _ in range(spare):
+        wanting = [
+            drawn for (_, drawn), most in zip(words, longest, strict=True) if (drawn.width or 0) < most
+        ]
+        if not wanting:
+            return
+        narrowest = min(wanting, key=lambda drawn: drawn.width or 0)
+        narrowest.width = (narrowest.width or 0) + 1
+
+
 def _fits(console: Console, columns: Sequence[Column], *, plain: bool) -> bool:
+    return _width(console, columns, plain=plain) <= console.width
+
+
+def _width(console: Console, columns: Sequence[Column], *, plain: bool) -> int:
+    """Return how wide a table is whose columns of words have the least that they keep."""
     cut = [
         replace(column, cells=[cell[: column.least] for cell in column.cells]) if column.is_text else column
         for column in columns
     ]
     options = console.options.update(width=_WIDEST)
-    return Measurement.get(console, options, _table(cut, plain=plain)).maximum <= console.width
+    return Measurement.get(console, options, _table(cut, plain=plain)).maximum
 
 
 def _table(columns: Sequence[Column], *, plain: bool) -> Table:

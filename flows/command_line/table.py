@@ -38,6 +38,8 @@ _WIDE_REPRODUCTION = 190
 _WIDE_STORE = 170
 """Where the output is no terminal."""
 _AS_IT_IS = 10_000
+_WIDEST_WORD = 26
+"""Such as ``robust_source.epochs=16,``, which is read wrong where it is folded."""
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 
 
@@ -220,7 +222,9 @@ def print_runs(runs: Sequence[RunDescription]) -> None:
     """Print one line a run on standard output."""
 
     def column(heading: str, rank: int, cell: Callable[[RunDescription], str], text: bool = False) -> Column:
-        return Column(heading, [cell(run) for run in runs], rank, text, least=15)
+        cells = [cell(run) for run in runs]
+        words = (len(word) for each in cells for word in each.split())
+        return Column(heading, cells, rank, text, least=min(_WIDEST_WORD, max(15, *words, 0)))
 
     def count(name: str) -> Callable[[RunDescription], str]:
         return lambda run: "" if (stages := run.record.stages) is None else str(getattr(stages, name))
