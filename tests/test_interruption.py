@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from advfeat.cluster.embedded import HOME
-from tests.command import QUICK, Command
+from tests.command import QUICK, Command, unconfigured
 from tests.servers import give_prefect_database
 
 THREE_RECIPES = (*QUICK, "--set", "recipes=[clean, d_rand, d_det]")
@@ -62,6 +63,39 @@ def states_in_prefect(command: Command) -> tuple[str, list[str]]:
         )
         tasks = database.execute("select state_name from task_run where flow_run_id = ?", (run,))
         return state, [name for (name,) in tasks]
+
+
+TERMINATED = """
+import os, signal, time
+
+def told(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGTERM, told)
+from advfeat.cluster.embedded import local_ray
+try:
+    with local_ray():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+except KeyboardInterrupt:
+    print("told")
+"""
+
+
+@pytest.mark.servers
+def test_ray_takes_no_signal_from_who_started_it(temporary: Path, tmp_path: Path) -> None:
+    environment = {**unconfigured(), "TMPDIR": str(temporary)}
+    ended = subprocess.run(
+        [sys.executable, "-c", TERMINATED],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "told\n"), ended.stderr
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "term"])

@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from advfeat.cluster.environment import composed_environment, of_a_server
 from advfeat.cluster.private_files import private_folder, write_private
 from advfeat.cluster.run_folder import folder_of_run
+from advfeat.cluster.termination import sigterm_kept
 from advfeat.errors import ServerStartError
 
 HOME = Path(".advfeat")
@@ -231,7 +232,7 @@ def local_ray() -> Iterator[None]:
         arguments = local_ray_arguments(folder)
         import ray
 
-        with composed_environment():
+        with composed_environment(), sigterm_kept():
             os.environ["TMPDIR"] = str(folder)  # what a worker that is killed has begun is gone with it
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(HOME.resolve() / "compiled"))
             ray.init(**arguments)

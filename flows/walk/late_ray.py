@@ -3,8 +3,6 @@
 What a flow was given is looked at first: a wrong value is told at once, and not after Ray has started.
 """
 
-import signal
-import threading
 from contextlib import ExitStack
 from typing import Any, Self
 
@@ -14,6 +12,7 @@ from prefect.task_runners import TaskRunner
 from prefect_ray import RayTaskRunner
 
 from advfeat.cluster.embedded import local_ray
+from advfeat.cluster.termination import sigterm_kept
 from advfeat.flows.walk.ray_cluster import has_gpus
 
 OWN = "local"
@@ -38,15 +37,12 @@ class LateRay(RayTaskRunner[Any]):  # type: ignore[misc]  # it has no types
         """Connect to the cluster, or start a Ray; does nothing where this process is connected."""
         if ray.is_initialized():
             return
-        asked_to_end = signal.getsignal(signal.SIGTERM)
         if self.address == OWN:
             self._started.enter_context(local_ray())
         else:
-            ray.init(*([self.address] if self.address else []), **self.init_kwargs)
+            with sigterm_kept():
+                ray.init(*([self.address] if self.address else []), **self.init_kwargs)
             self._owns_ray = True
-        # Ray takes the signal by which Prefect cancels a run: it would end the process where it stands.
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, asked_to_end)
 
 
 def gpus_turned_up() -> bool:

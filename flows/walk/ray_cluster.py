@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import advfeat
 from advfeat.cluster.answers import PATIENCE_SECONDS, check_speaks_grpc, within
 from advfeat.cluster.embedded import RAY_NAMESPACE
+from advfeat.cluster.termination import sigterm_kept
 from advfeat.errors import InputError, first_line
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def connection(address: str) -> Iterator[None]:
 
     try:
         within(PATIENCE_SECONDS, lambda: _check_answers(address))
-        ray.init(address, **init_arguments())
+        with sigterm_kept():
+            ray.init(address, **init_arguments())
     except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
         problem = first_line(error)
         raise InputError(
