@@ -1,6 +1,7 @@
 """What a store tells of the runs that used it, and how they compare."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,24 @@ def test_brackets_in_a_title_are_shown_as_they_are(local_store: Store) -> None:
         done = CliRunner().invoke(app, [command, "--store", local_store.uri])
         assert done.exit_code == 0, done.exception
         assert "eps [0.5] [/b]" in done.output
+
+
+def test_the_latest_runs_alone_are_read_and_that_is_said(local_store: Store) -> None:
+    for number in range(5):
+        record = RunRecord(
+            run=f"run-{number}",
+            flow="d_det",
+            title="a",
+            state="failed",
+            began=f"2026-01-0{number + 1}T00:00:00",
+        )
+        keep_record(local_store, record)
+        os.utime(record_path(local_store, record.run), (number, number))
+    shown = CliRunner().invoke(app, ["runs", "--json", "--last", "2", "--store", local_store.uri])
+    assert [entry["run"] for entry in json.loads(shown.stdout)] == ["run-3", "run-4"]
+    assert shown.stderr == "advfeat: the latest 2; a larger --last shows older ones\n"
+    shown = CliRunner().invoke(app, ["runs", "--json", "--last", "5", "--store", local_store.uri])
+    assert (len(json.loads(shown.stdout)), shown.stderr) == (5, "")
 
 
 def test_names_that_lead_to_no_report_are_refused_in_a_line(local_store: Store) -> None:

@@ -39,7 +39,7 @@ class Description(BaseModel):
 
 def described(store: Store, newest: int | None = None) -> list[Description]:
     """Describe every readable artifact of a store, or those published last; the oldest first."""
-    digests = store.digests() if newest is None else store.last_digests(newest)[0]
+    digests = store.digests() if newest is None else store.last_digests(newest)
     found = described_of(store, digests)
     return sorted(found, key=lambda entry: (entry.created, entry.stage, entry.digest))
 

@@ -176,11 +176,10 @@ class Store:
         """List the digests of all published artifacts, or of those whose digest begins so."""
         return sorted(self._published(start))
 
-    def last_digests(self, count: int) -> tuple[list[str], int]:
-        """List the digests of the artifacts that were published last, the last one first, and count all."""
+    def last_digests(self, count: int) -> list[str]:
+        """List the digests of the artifacts that were published last, the last one first."""
         published = self._published()
-        last = sorted(published, key=lambda digest: (published[digest], digest), reverse=True)
-        return last[:count], len(last)
+        return sorted(published, key=lambda digest: (published[digest], digest), reverse=True)[:count]
 
     def _published(self, start: str = "") -> dict[str, Any]:
         """Return when each artifact was published whose digest begins so."""

@@ -3,7 +3,7 @@
 import json
 import sys
 import webbrowser
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -18,6 +18,9 @@ RecipeFilter = Annotated[
     str | None, typer.Option("--recipe", metavar="RECIPE", help="only this recipe, such as d_det")
 ]
 
+Last = Annotated[
+    int, typer.Option("--last", metavar="N", min=1, help="look at so many, the latest, and at no others")
+]
 Runs = Annotated[
     list[str],
     typer.Argument(
@@ -25,6 +28,7 @@ Runs = Annotated[
     ),
 ]
 _MOST_COMPARED = 8
+_Entry = TypeVar("_Entry")
 
 
 def ls(
@@ -33,12 +37,13 @@ def ls(
         str | None, typer.Option("--stage", metavar="STAGE", help="only this stage, such as dataset")
     ] = None,
     recipe: RecipeFilter = None,
+    last: Last = 1000,
     as_json: AsJSON = False,
 ) -> None:
     """List the artifacts in the store, with the first digits of their digests."""
     from advfeat.catalogue.descriptions import chosen, described
 
-    found = chosen(described(readable_store(store)), stage, recipe)
+    found = chosen(_latest(described(readable_store(store), last + 1), last), stage, recipe)
     if as_json:
         print(json.dumps([entry.model_dump() for entry in found]))
         return
@@ -55,11 +60,13 @@ def show(digest: Digest, store: StoreURI = DEFAULT_STORE) -> None:
     print(json.dumps(content, indent=2))
 
 
-def runs(store: StoreURI = DEFAULT_STORE, recipe: RecipeFilter = None, as_json: AsJSON = False) -> None:
+def runs(
+    store: StoreURI = DEFAULT_STORE, recipe: RecipeFilter = None, last: Last = 100, as_json: AsJSON = False
+) -> None:
     """List the runs that used the store, the latest last."""
     from advfeat.catalogue.run_descriptions import described_runs, runs_of
 
-    found = runs_of(described_runs(readable_store(store)), recipe)
+    found = runs_of(_latest(described_runs(readable_store(store), last + 1), last), recipe)
     if as_json:
         print(
             json.dumps([{**run.record.model_dump(), **run.model_dump(exclude={"record"})} for run in found])
@@ -104,6 +111,13 @@ def compare(runs: Runs, store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False
     from advfeat.flows.command_line.table import print_comparison
 
     print_comparison(comparison)
+
+
+def _latest(found: list[_Entry], last: int) -> list[_Entry]:
+    """Return so many of what was found, the oldest first, and say if there are more."""
+    if len(found) > last:
+        print(f"advfeat: the latest {last:,}; a larger --last shows older ones", file=sys.stderr)
+    return found[-last:]
 
 
 def register(app: typer.Typer) -> None:
