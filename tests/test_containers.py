@@ -64,7 +64,7 @@ def stored(cluster: Containers, prefix: str, folder: Path) -> Contents:
 
 
 def started(cluster: Containers, prefix: str) -> str:
-    run = cluster.start("d_det/process", {"grid": GRID, "store": f"s3://advfeat/{prefix}"})
+    run = cluster.start("d_det/d_det-process", {"grid": GRID, "store": f"s3://advfeat/{prefix}"})
     wait_until(lambda: cluster.state(run) != "SCHEDULED", 60)
     return run
 
