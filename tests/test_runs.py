@@ -15,6 +15,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from scipy import stats
 from typer.testing import CliRunner
 
+from advfeat.catalogue.run_descriptions import described_runs
 from advfeat.cluster.board import StageProgress
 from advfeat.cluster.embedded import HOME
 from advfeat.errors import InputError, RunCancelledError
@@ -270,3 +271,14 @@ def test_a_record_cannot_lead_out_of_the_store(local_store: Store, changed: dict
     record = RunRecord(run="a", flow="f", title="t", state="completed", began="", report="0" * 64)
     local_store.put(record_path(local_store, "a"), json.dumps(record.model_dump() | changed).encode())
     assert read_records(local_store) == []
+
+
+def test_a_run_that_failed_is_told_from_others_by_its_plan(local_store: Store) -> None:
+    plan = build_plan(load_experiment("digits", [*QUICK, "seeds=[3]", "recipes=[clean, d_det]"]))
+    with (
+        pytest.raises(InputError),
+        recorded(local_store, "learning-from-errors", "digits", plan.stages, run="aa-1"),
+    ):
+        raise InputError("field", 1, "is wrong", "give another")
+    (told,) = described_runs(local_store)
+    assert (told.record.state, told.recipe, told.seeds) == ("failed", "clean, d_det", "3")

@@ -1,4 +1,4 @@
-"""What each run of a store was about: its recipes, data, seeds, attack and networks, told from its report."""
+"""What each run of a store was about: recipes, data, seeds, attack and networks, by its report or plan."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict
 from advfeat.errors import InputError
 from advfeat.planning import Point
 from advfeat.recipes import plain_name
-from advfeat.storage import Manifest, Store
-from advfeat.storage.runs import RunRecord, read_records
+from advfeat.storage import Manifest, Stage, Store
+from advfeat.storage.runs import RunRecord, read_plan, read_records
 
 
 class RunDescription(BaseModel):
@@ -43,7 +43,16 @@ def described_runs(store: Store, newest: int | None = None) -> list[RunDescripti
     records = read_records(store, newest)
     states = store.states([record.report for record in records if record.report is not None])
     reports = {digest: manifest for digest, (manifest, _) in states.items()}
-    return [RunDescription(record=record, **_words(reports.get(record.report or ""))) for record in records]
+    return [RunDescription(record=record, **_words(_made_by(store, record, reports))) for record in records]
+
+
+def _made_by(
+    store: Store, record: RunRecord, reports: Mapping[str, Manifest | None]
+) -> Manifest | Stage | None:
+    """Return the report of a run; of an experiment that has none yet, or failed, the one that it planned."""
+    if record.report is not None:
+        return reports.get(record.report)
+    return next((stage for stage in read_plan(store, record.run) or () if stage.kind == "report"), None)
 
 
 def runs_of(found: Sequence[RunDescription], recipe: str | None) -> list[RunDescription]:
@@ -53,11 +62,11 @@ def runs_of(found: Sequence[RunDescription], recipe: str | None) -> list[RunDesc
     return [run for run in found if recipe in (run.record.flow, *run.recipe.split(", "))]
 
 
-def _words(report: Manifest | None) -> dict[str, str]:
+def _words(report: Manifest | Stage | None) -> dict[str, str]:
     """Tell what a report says of itself; of recipes and fields that are not known here too."""
     if report is None:
         return {}
-    if report.stage == "report":
+    if isinstance(report, Stage) or report.stage == "report":
         fields = report.parameters.get("experiment") or {}
         one = {name: _values(fields, field) for name, field in _FIELDS.items()}
         return _joined(

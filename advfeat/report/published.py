@@ -16,7 +16,7 @@ _NOTHING = "as published, as far as that is known"
 
 
 def published_line(row: Row) -> str | None:
-    """Write the published figure with its setting and source, and in what the row's differs; None without."""
+    """Write the published figure with its setting and source; None without."""
     if row.published is None:
         return None
     figure = row.published

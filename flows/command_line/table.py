@@ -38,6 +38,7 @@ _WIDE_REPRODUCTION = 190
 _WIDE_STORE = 170
 """Where the output is no terminal."""
 _AS_IT_IS = 10_000
+_MOST_RECIPES_NAMED = 2
 _WIDEST_WORD = 26
 """Such as ``robust_source.epochs=16,``, which is read wrong where it is folded."""
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
@@ -191,7 +192,7 @@ def print_artifacts(artifacts: Sequence[Description]) -> None:
     columns = [
         column("digest", 0, lambda entry: entry.digest[:12]),
         column("stage", 0, lambda entry: entry.stage),
-        column("recipe", 2, lambda entry: entry.recipe),
+        column("recipe", 2, _recipes),
         column("seed", 4, lambda entry: None if entry.seed is None else str(entry.seed)),
         column("data", 6, lambda entry: entry.data),
         column("attack", 5, _attack),
@@ -204,6 +205,12 @@ def print_artifacts(artifacts: Sequence[Description]) -> None:
         column("made (UTC)", 11, lambda entry: _minute(entry.created)),
     ]
     print_table(console_of(_WIDE_STORE), columns, plain=True)  # for awk and the like
+
+
+def _recipes(entry: Description) -> str | None:
+    """Return the recipe, or of a report on many how many: their names leave no room for other columns."""
+    several = (entry.recipe or "").split(", ")
+    return f"{len(several)} recipes" if len(several) > _MOST_RECIPES_NAMED else entry.recipe
 
 
 def _attack(entry: Description) -> str | None:
