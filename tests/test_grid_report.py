@@ -20,6 +20,7 @@ from advfeat.report.grid_story import lanes, main_axis, said_once
 from advfeat.report.groups import axis_values, groups
 from advfeat.report.numbers import percent
 from advfeat.report.rows import Cost, Row, read_rows, robust_balls
+from advfeat.report.verdicts import predicted_of_places
 from advfeat.storage import Store
 from tests.browser import DESK, PHONE, browser_page, needs_browser, on_first_screen, show
 from tests.inline import compute
@@ -118,6 +119,21 @@ def test_what_all_rows_share_is_said_once() -> None:
     first = "digits (1,258 images, tested on 539), cnn (12 epochs), L2 0.5, 20 steps"
     rows = [at({"seed": 0}, setting=first), at({"seed": 0}, setting=first.replace("0.5", "1.5"))]
     assert said_once(rows) == "digits (1,258 images, tested on 539), cnn (12 epochs), 20 steps"
+
+
+def test_a_claim_says_the_chance_of_every_place_and_one_seed_only_where_there_is_one() -> None:
+    digits = [at({"eps": 1, "seed": seed}, chance=0.102) for seed in (0, 1)]
+    mnist = [at({"data": "mnist", "eps": 1, "seed": seed}, chance=0.114) for seed in (0, 1)]
+    assert predicted_of_places(groups(digits)) == "above chance (10.2 %)"
+    assert predicted_of_places(groups(digits + mnist)) == "above chance (10.2 % to 11.4 %, by place)"
+    assert "one seed: above 19.2 %" in predicted_of_places(groups(digits[:1]))
+
+
+def test_no_robustness_is_not_contradicted_where_nothing_tells_what_any_network_keeps() -> None:
+    robust = {"robust": False, "robust_accuracy": 0.6, "robust_ci95": (0.55, 0.65)}
+    (place,) = groups([at({"eps": 1, "seed": 0}, **robust)])
+    assert (place.robustness_verdict, place.verdict) == ("not tested", "not tested")
+    assert place.verdict_reason == "a grid has no clean to compare with"
 
 
 def test_a_page_does_not_grow_without_end() -> None:

@@ -23,6 +23,7 @@ from advfeat.report.verdicts import (
     claimed,
     judged,
     predicted,
+    predicted_of_places,
     reasons,
     seen,
     verdict_label,
@@ -132,7 +133,13 @@ def templates() -> Environment:
     environment.filters["interval_note"] = interval_note
     environment.filters["points"] = points
     environment.filters["share"] = share
-    environment.filters |= {"claimed": claimed, "predicted": predicted, "seen": seen, "control": control}
+    environment.filters |= {
+        "claimed": claimed,
+        "predicted": predicted,
+        "predicted_of_places": predicted_of_places,
+        "seen": seen,
+        "control": control,
+    }
     environment.filters |= {"otherwise": otherwise, "published_note": published_note}
     environment.filters |= {"judged": judged, "verdict_parts": verdict_parts}
     environment.filters |= {"verdict_label": verdict_label, "verdict_summary": verdict_summary}

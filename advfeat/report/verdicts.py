@@ -20,16 +20,32 @@ def claimed(row: Row) -> str:
 
 def predicted(row: Row) -> str:
     """Say what accuracy the claim predicts, and under attack, where it says something of that."""
-    chance = percent(row.chance)
-    most = percent(highest_of_no_lesson(row.chance))
+    one_seed = row.ci95_over == "test images" and not row.axes  # a place of a grid has the seeds of many rows
+    return _predicted(row, [row.chance], one_seed)
+
+
+def predicted_of_places(places: Sequence[Group]) -> str:
+    """Say it of the places of a grid, whose chances may differ."""
+    one_seed = any(place.ci95_over == "test images" for place in places)
+    return _predicted(places[0].rows[0], [place.rows[0].chance for place in places], one_seed)
+
+
+def _predicted(row: Row, chances: Sequence[float], one_seed: bool) -> str:
+    chance = _from_to(chances)
+    most = _from_to([highest_of_no_lesson(chance) for chance in chances])
     if row.teaches:
-        accuracy = f"above chance ({chance}{f'; one seed: above {most}' if _is_one_seed(row) else ''})"
+        accuracy = f"above chance ({chance}{f'; one seed: above {most}' if one_seed else ''})"
     else:
         accuracy = f"chance ({chance}) or less, in any case below {most}"
     if row.robust is None:
         return accuracy
     robust = f"{'above' if row.robust else 'below'} chance{_ordinary(row)}"
     return f"{accuracy}; under attack {robust}{_published(row)}"
+
+
+def _from_to(shares: Sequence[float]) -> str:
+    lowest, highest = percent(min(shares)), percent(max(shares))
+    return lowest if lowest == highest else f"{lowest} to {highest}, by place"
 
 
 def _ordinary(row: Row) -> str:
@@ -123,10 +139,6 @@ def _experiment(found: Row | Group, place: int) -> Hashable:
     if isinstance(found, Group) or found.axes:
         return place
     return tuple(getattr(found, field) for field in _THE_EXPERIMENT)
-
-
-def _is_one_seed(row: Row) -> bool:
-    return row.ci95_over == "test images" and not row.axes  # a row of a grid is of one seed, its place of all
 
 
 def _one_seed_open(found: Row | Group) -> bool:

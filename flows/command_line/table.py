@@ -21,7 +21,7 @@ from advfeat.report.transfer import transfer_matrices
 from advfeat.report.verdicts import (
     claimed,
     correlation_lines,
-    predicted,
+    predicted_of_places,
     reasons,
     verdict_label,
     verdict_line,
@@ -50,11 +50,9 @@ def print_grid(title: str, rows: Sequence[Row]) -> None:
     console = console_of(_WIDE)
     print_table(console, [*_axes(places, varying_axes(rows)), *_results(places)], title)
     _print_verdicts(console, places)
-    console.print(f"Claim: {claimed(rows[0])}. Predicted: {predicted(rows[0])}.")
-    console.print(
-        f"Chance: {percent(rows[0].chance)}. 95 % intervals: Student's t over seeds; where there is one, "
-        f"{interval_note(row.ci95_over for row in rows)}."
-    )
+    console.print(f"Claim: {claimed(rows[0])}. Predicted: {predicted_of_places(places)}.")
+    over = interval_note(row.ci95_over for row in rows)
+    console.print(f"95 % intervals: Student's t over seeds; where there is one, {over}.")
     for matrix in transfer_matrices(rows):
         place = f" at {matrix.title}" if matrix.title else ""
         found = correlation(matrix.over_all)
