@@ -79,13 +79,15 @@ def _data_sets(result: RunResult, store: Store) -> list[dict[str, object]]:
 
 
 def _table(result: RunResult) -> list[dict[str, object]]:
+    """Return a line a row; of a grid each has the verdict on its place, as the report has."""
+    judged = {id(row): found for found in _judged(result.rows) for row in getattr(found, "rows", (found,))}
     return [
         {
             "recipe": row.recipe,
             **row.axes,
             "test accuracy": percent(row.test_accuracy),
             "95 % interval": interval(row.ci95),
-            "verdict": verdict_label(row),
+            "verdict": verdict_label(judged[id(row)]),
             "attack success": percent(row.attack_success),
             "source accuracy": percent(row.source_accuracy),
             "agreement with source": percent(row.source_agreement),
