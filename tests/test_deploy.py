@@ -52,7 +52,7 @@ def test_a_worker_runs_what_was_deployed(
         told = deploying("deploy", "here", "--store", str(tmp_path / "store"))
         lost, doubled = told.stderr.splitlines()
         assert lost.startswith("advfeat: clean/earlier: made by an earlier version")
-        assert doubled.startswith("advfeat: clean/here: made by an earlier version, their runs and schedules")
+        assert doubled.startswith("advfeat: clean/here: made by an earlier version; their runs and schedules")
         assert "mirrored/mirrored-here" in told.stdout.splitlines()
         grid = {"share": [0.5], "seeds": [0], "settings": QUICK}
         run = client.create_flow_run_from_deployment(deployment.id, parameters={"grid": grid})

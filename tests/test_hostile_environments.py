@@ -389,7 +389,7 @@ def test_a_grid_deployment_runs_without_parameters(prefect_api: dict[str, str]) 
     with prefect_settings(prefect_api), prefect_client(prefect_api) as client:
         deployment = next(each for each in grids("here", "memory://store") if each.flow_name == "clean")
         deployment.apply()
-        identity = client.read_deployment_by_name("clean/here").id
+        identity = client.read_deployment_by_name("clean/clean-here").id
         given: tuple[dict[str, Any], ...] = ({}, {"grid": {}})
         for parameters in given:
             run = client.create_flow_run_from_deployment(identity, parameters=parameters)

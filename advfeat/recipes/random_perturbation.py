@@ -42,7 +42,9 @@ def randomly_perturbed(making: Making[Any]) -> "Tensor":
 RECIPE = Recipe(
     name="random_perturbation",
     summary="images moved in random directions, as far as those of D_rand and with its labels",
-    claim=Claim(teaches=False, because="random directions carry no features of the classes"),
+    claim=Claim(
+        teaches=False, because="random directions carry no features of the classes", needs_success=False
+    ),
     control="d_rand",
     source="source",
     attacks=True,

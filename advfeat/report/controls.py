@@ -45,8 +45,9 @@ def _beside_ordinary(row: Row, rows: Rows, experiment: Experiment) -> Row:
     if (one.target, one.evaluation) != (ordinary.target, ordinary.evaluation):
         return row
     clean, one_seed = rows["clean"], row.ci95_over == "test images"
+    success = row.attack_success if row.needs_success else None
     of_accuracy = accuracy_verdict(
-        row.teaches, row.ci95, row.chance, attack_success=row.attack_success, one_seed=one_seed
+        row.teaches, row.ci95, row.chance, attack_success=success, one_seed=one_seed
     )
     of_robustness = robustness_verdict(
         row.robust,

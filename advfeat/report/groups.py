@@ -93,7 +93,8 @@ class Group:
 
     @property
     def _of_accuracy(self) -> Judgement:
-        first, success = self.rows[0], self.average("attack_success")
+        first = self.rows[0]
+        success = self.average("attack_success") if first.needs_success else None
         return accuracy_verdict(
             first.teaches, self.ci95, first.chance, attack_success=success, one_seed=self._one_seed
         )

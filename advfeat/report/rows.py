@@ -63,6 +63,8 @@ class Row(BaseModel):
     """Whether the recipe is said to teach the classes."""
     claim: str
     """Why."""
+    needs_success: bool = True
+    """Whether the claim is about images that fool the source: it is not tested where the attack failed."""
     verdict: Verdict
     """Whether what was measured bears the claim out: in both parts, where one is of robustness."""
     verdict_reason: str | None = None
@@ -149,7 +151,11 @@ def recipe_row(
     chance, robust_interval = evaluations[0]["chance"], _robust_interval(evaluations)
     one_seed, success = over == "test images", _mean(datasets, "attack_success")
     of_accuracy = accuracy_verdict(
-        recipe.claim.teaches, interval, chance, attack_success=success, one_seed=one_seed
+        recipe.claim.teaches,
+        interval,
+        chance,
+        attack_success=success if recipe.claim.needs_success else None,
+        one_seed=one_seed,
     )
     of_robustness = robustness_verdict(recipe.claim.robust, robust_interval, chance, one_seed=one_seed)
     whole = verdict_of_parts(of_accuracy, of_robustness)
@@ -175,6 +181,7 @@ def recipe_row(
         published_differs=() if published is None else published.differs(experiment),
         teaches=recipe.claim.teaches,
         claim=recipe.claim.because,
+        needs_success=recipe.claim.needs_success,
         verdict=whole.verdict,
         verdict_reason=whole.reason,
         robust=recipe.claim.robust,

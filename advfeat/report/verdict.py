@@ -74,17 +74,17 @@ def robustness_verdict(
     A network that calls all images the same is right on chance of them under any attack; more takes features
     that withstand it, and in a small ball ordinary training learns some: ``ordinary`` is what remains of it
     under the same attack, where that is known. So what teaches robustness is above both with its whole
-    interval, what teaches none is below chance with its whole interval; of one seed, above means above
-    ``highest_of_no_lesson`` of that bar, and below means below half of it. ``attack_success`` is the share
+    interval, what teaches none is below chance with its whole interval; of one seed, ``highest_of_no_lesson``
+    stands for chance above, and below means below half of the bar. ``attack_success`` is the share
     of the images that ordinary training gets right and the attack turns: where the attack failed there, only
     what is as claimed was tested. All are fractions. ``None`` where nothing is claimed of robustness, or
     where it was not measured.
     """
     if robust is None or ci95 is None:
         return None
-    (low, high), bar = ci95, max(chance, ordinary or 0) if robust else chance
-    above = low > (highest_of_no_lesson(bar) if one_seed else bar)
-    below = high < (bar / 2 if one_seed else bar)
+    (low, high), kept = ci95, (ordinary or 0) if robust else 0
+    above = low > max(highest_of_no_lesson(chance) if one_seed else chance, kept)
+    below = high < max(chance, kept) / (2 if one_seed else 1)
     if not (above or below):
         found: Verdict = "open"
     else:

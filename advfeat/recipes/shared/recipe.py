@@ -116,6 +116,8 @@ class Claim:
     because: str
     robust: bool | None = None
     """Whether what it teaches is said to withstand an attack; ``None`` where nothing is said of that."""
+    needs_success: bool = True
+    """Whether it is about images that fool the source model: then it is not tested where few do."""
 
 
 @dataclass(frozen=True)
