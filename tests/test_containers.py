@@ -22,7 +22,6 @@ SETTINGS = (
     *("source.epochs=4", "target.epochs=4", "attack.steps=300"),
 )
 GRID = {"eps": [1.0, 1.5], "seeds": [0], "settings": SETTINGS}
-STAGES = 20  # images, source model, and for each eps 5 shards, data set, target model, evaluation; report
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +45,9 @@ def on_this_host(tmp_path_factory: pytest.TempPathFactory) -> Contents:
     """Return what the same grid leaves in a store of this machine, computed without containers."""
     folder = tmp_path_factory.mktemp("host")
     command = Command(folder, {"ADVFEAT_STORE": str(folder / "store")})
-    axes = [f"{axis}={json.dumps(GRID[axis])}" for axis in ("eps", "seeds")]
-    words = [word for setting in [*axes, *SETTINGS] for word in ("--set", setting)]
+    words = [word for name, values in GRID.items() for word in ("--set", f"{name}={json.dumps(values)}")]
     result = json.loads(command.succeed("grid", "d_det", "--json", *words))
-    assert result["stages"] == {"total": STAGES, "computed": STAGES, "cached": 0}
+    assert result["stages"]["computed"] == result["stages"]["total"]
     return contents(command)
 
 
