@@ -106,7 +106,7 @@ def contents(command: Command) -> Contents:
         for digest in store.digests():
             assert store.verify(digest) is None
             manifest = store.manifest(digest)
-            if manifest.stage != "report":  # it holds the time it was written
+            if manifest.stage not in ("report", "grid_report"):  # they hold the time they took
                 found[digest] = [file.sha256 for file in manifest.files]
     return found
 
