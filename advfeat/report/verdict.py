@@ -75,7 +75,8 @@ def robustness_verdict(
     that withstand it, and in a small ball ordinary training learns some: ``ordinary`` is what remains of it
     under the same attack, where that is known. So what teaches robustness is above both with its whole
     interval, what teaches none is below chance with its whole interval; of one seed, ``highest_of_no_lesson``
-    stands for chance above, and below means below half of the bar. ``attack_success`` is the share
+    stands for chance above where nothing ordinary of that seed is known, and below means below half of the
+    bar. ``attack_success`` is the share
     of the images that ordinary training gets right and the attack turns: where the attack failed there, only
     what is as claimed was tested. All are fractions. ``None`` where nothing is claimed of robustness, or
     where it was not measured.
@@ -83,7 +84,8 @@ def robustness_verdict(
     if robust is None or ci95 is None:
         return None
     (low, high), kept = ci95, (ordinary or 0) if robust else 0
-    above = low > max(highest_of_no_lesson(chance) if one_seed else chance, kept)
+    alone = one_seed and (ordinary is None or not robust)
+    above = low > max(highest_of_no_lesson(chance) if alone else chance, kept)
     below = high < max(chance, kept) / (2 if one_seed else 1)
     if not (above or below):
         found: Verdict = "open"
