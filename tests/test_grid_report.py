@@ -130,7 +130,7 @@ def test_a_claim_says_the_chance_of_every_place_and_one_seed_only_where_there_is
 
 
 def test_no_robustness_is_not_contradicted_where_nothing_tells_what_any_network_keeps() -> None:
-    robust = {"robust": False, "robust_accuracy": 0.6, "robust_ci95": (0.55, 0.65)}
+    robust: dict[str, Any] = {"robust": False, "robust_accuracy": 0.6, "robust_ci95": (0.55, 0.65)}
     (place,) = groups([at({"eps": 1, "seed": 0}, **robust)])
     assert (place.robustness_verdict, place.verdict) == ("not tested", "not tested")
     assert place.verdict_reason == "a grid has no clean to compare with"
