@@ -139,9 +139,9 @@ def axis_value(experiment: Experiment, recipe: RecipeName, axis: str) -> Value:
     field = next((entry.field for entry in axes if entry.name == axis), None)
     if field is None:  # of another recipe of the user's own
         return "none"
-    settings = RECIPES[experiment.named(recipe)].settings
     if field.partition(".")[0] not in type(experiment).model_fields:
-        value = settings()  # of a recipe of the user's own, which presets know nothing of
+        # Of a recipe of the user's own, which presets know nothing of.
+        value = RECIPES[experiment.named(recipe)].settings()
     for name in field.split("."):
         if value is None:
             return "none"

@@ -91,10 +91,13 @@ class Novelties:
 def artifacts_of_last_runs(store: Store) -> Iterator[Manifest]:
     """Read the manifests of what the last runs of a store made, those of the last run first."""
     digests: dict[str, None] = {}
-    for record in reversed(read_records(store, newest=_RUNS_COMPARED)):
+    records = read_records(store, newest=_RUNS_COMPARED)
+    told = {record.report for record in records if record.report is not None}
+    reports = {manifest.digest: manifest for manifest in store.readable_manifests(told)}
+    for record in reversed(records):
         if len(digests) >= _ARTIFACTS_COMPARED:
             break
-        report = None if record.report is None else store.readable_manifest(record.report)
+        report = reports.get(record.report or "")
         if report is not None:
             digests |= dict.fromkeys((report.digest, *report.inputs.values()))
         else:  # it was cut off

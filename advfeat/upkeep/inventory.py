@@ -89,11 +89,9 @@ def _files(store: Store, folders: Iterable[str]) -> Iterator[StoredObject]:
 
 
 def _stored_object(store: Store, info: dict[str, Any]) -> StoredObject:
-    modified = info.get("LastModified", info.get("mtime"))
+    modified = store.place.written(info)
     if isinstance(modified, float):
         modified = datetime.fromtimestamp(modified, UTC)
-    elif modified is None:
-        modified = store.fs.modified(info["name"])
     return StoredObject(info["name"], info["size"] or 0, modified)
 
 

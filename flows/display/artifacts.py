@@ -107,7 +107,7 @@ def _markdown(flow: str, title: str, result: RunResult, store: Store) -> str:
         _whole_report(result, store),
         _results(result.rows),
         *reasons(_judged(result.rows)),
-        *_claims(result.rows),
+        _claims(result.rows),
     ]
     last = f"Data sets: the artifact {artifact_key(flow, 'data-sets')}."
     pictures = _PICTURES.validate_json(store.read(result.report, "pictures.json"))
@@ -152,7 +152,7 @@ def _one_row(found: Row | Group) -> Row:
     return found.rows[0] if isinstance(found, Group) else found
 
 
-def _claims(rows: Sequence[Row]) -> list[str]:
+def _claims(rows: Sequence[Row]) -> str:
     """Say of each recipe what is claimed, and what was published, once."""
     lines = []
     for row in {row.recipe: row for row in rows}.values():
@@ -160,7 +160,7 @@ def _claims(rows: Sequence[Row]) -> list[str]:
         lines.append(
             f"- **{row.recipe}**: {claimed(row)}." + (f" Published: {published}." if published else "")
         )
-    return ["\n".join(lines)]
+    return "\n".join(lines)
 
 
 def _whole_report(result: RunResult, store: Store) -> str:

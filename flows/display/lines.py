@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
@@ -29,18 +30,9 @@ def console_of_lines(*, problems: bool = False) -> Console:
 
     A notebook gets lines alone: what moves there needs a package that Jupyter does not bring.
     """
-    is_quiet = _QUIET.get() and not problems
-    console = Console(stderr=True, highlight=False, markup=False, quiet=is_quiet)
-    if console.is_jupyter:
-        console = Console(
-            stderr=True,
-            highlight=False,
-            markup=False,
-            quiet=is_quiet,
-            force_jupyter=False,
-            force_terminal=False,
-        )
-    return console
+    lines = partial(Console, stderr=True, highlight=False, markup=False, quiet=_QUIET.get() and not problems)
+    console = lines()
+    return lines(force_jupyter=False, force_terminal=False) if console.is_jupyter else console
 
 
 def can_move(console: Console) -> bool:
