@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from advfeat.cluster import object_store as seaweed
-from advfeat.cluster.embedded import SERVER_SETTINGS
+from advfeat.cluster.embedded import SERVER_SETTINGS, WITHOUT_PROXY
 from advfeat.cluster.private_files import private_folder, write_private
 from tests.command import EVEN_RAY, unconfigured
 
@@ -269,7 +268,7 @@ def _started(log: Path, port: int) -> bool:
 
 def _answers_http(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5):
+        with WITHOUT_PROXY.open(url, timeout=5):
             return True
     except urllib.error.HTTPError as error:
         return bool(error.code == 401)
