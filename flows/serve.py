@@ -6,6 +6,7 @@ cluster and the store that the environment names.
 
 import asyncio
 import os
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -15,10 +16,14 @@ os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "2")  # seconds until a s
 if not os.environ.get("RAY_ADDRESS"):
     prepare_local_ray()  # the runs inherit its token, which must be there before Ray is imported
 
+from prefect.client.orchestration import get_client
 from prefect.runner import Runner
 
 from advfeat.cluster.services import LOCAL
 from advfeat.flows.deployments import drop_earlier_local, grids, main_job
+
+_START_SECONDS = 120.0
+_POLL_SECONDS = 0.2
 
 
 class Served(Runner):
@@ -39,10 +44,22 @@ class Served(Runner):
         self._serving.get_loop().call_soon_threadsafe(self._serving.cancel)
 
 
+def wait_for_server() -> None:
+    """Wait until the Prefect server answers: it may start at the same time. Raises why it does not."""
+    deadline = time.monotonic() + _START_SECONDS
+    with get_client(sync_client=True) as client:
+        while (problem := client.api_healthcheck()) is not None:
+            if time.monotonic() > deadline:
+                raise problem
+            time.sleep(_POLL_SECONDS)
+
+
 if __name__ == "__main__":
     store = os.environ["ADVFEAT_STORE"]
+    deployments = (main_job(LOCAL, store), *grids(LOCAL, store))
+    wait_for_server()
     runner = Served(pause_on_shutdown=False)  # they have no schedules, and the server may be gone by then
-    for deployment in (main_job(LOCAL, store), *grids(LOCAL, store)):
+    for deployment in deployments:
         runner.add_deployment(deployment)
     drop_earlier_local()
     with suppress(KeyboardInterrupt):

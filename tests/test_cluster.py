@@ -69,6 +69,11 @@ def sourced(command: Command) -> Command:
     return Command(command.folder, dict(words))
 
 
+def test_no_service_failed_at_first(cluster: Command) -> None:
+    """Ray's workers start at the same time; in one folder they took each other's sockets."""
+    assert "exited" not in layout(cluster).log("supervisord").read_text()
+
+
 def test_a_second_up_finds_the_first(cluster: Command) -> None:
     before = {process.pid for process in processes(cluster)}
     found = json.loads(cluster.succeed("up", "--json"))

@@ -61,10 +61,9 @@ def services(layout: Layout, state: State) -> list[Service]:
         Service(
             "ray-head",
             _ray_node(
-                *("ray-head", "--head", f"--port={state.ports['ray']}", "--include-dashboard=false"),
+                *("ray-head", state, "--head", f"--port={state.ports['ray']}", "--include-dashboard=false"),
                 *("--num-cpus=0", "--num-gpus=0"),
                 "--no-monitor",  # nothing is scaled here, and it takes seconds
-                f"--temp-dir={state.sockets / 'ray'}",
             ),
             ray,
             lambda: "ray-head" in alive_ray_nodes(ray),
@@ -75,7 +74,6 @@ def services(layout: Layout, state: State) -> list[Service]:
             _python("advfeat.flows.serve"),
             f"{api.removesuffix('/api')}/deployments",
             lambda: _is_polled(api, variables["PREFECT_API_AUTH_STRING"]),
-            needs="prefect",
         ),
     ]
 
@@ -111,19 +109,21 @@ def _worker(number: int, state: State, address: str) -> Service:
     gpus = () if number == 1 else ("--num-gpus=0",)
     return Service(
         name,
-        _ray_node(name, f"--address={address}", f"--num-cpus={state.cores_per_worker}", *gpus),
+        _ray_node(name, state, f"--address={address}", f"--num-cpus={state.cores_per_worker}", *gpus),
         address,
         lambda: name in alive_ray_nodes(address),
         needs="ray-head",
     )
 
 
-def _ray_node(name: str, *options: str) -> tuple[str, ...]:
+def _ray_node(name: str, state: State, *options: str) -> tuple[str, ...]:
     return _python(
         *("advfeat.cluster.ray_node", "--block", "--disable-usage-stats", f"--node-name={name}"),
         *(f"--node-ip-address={LOOPBACK}", f"--object-store-memory={_OBJECT_STORE_BYTES}"),
         "--include-log-monitor=false",  # runs do not ask for what workers print
         *("--min-worker-port=0", "--max-worker-port=0"),  # any free ones: the nodes share a machine
+        # Nodes that start at the same time in one folder can take the same names for their sockets.
+        f"--temp-dir={state.sockets / name}",
         *options,
     )
 
