@@ -211,14 +211,16 @@ def explained(error: ValidationError, model: type[BaseModel]) -> InputError:
         return InputError(field, value, "is unknown", _choose(value, choices))
     if field == "data.source" and kind == "value_error":
         return InputError(field, value, "is unknown", _choose(value, SOURCES))
+    described = _fields_at(model, location[:-1])[location[-1]].description
+    if kind == "missing":
+        *above, last = field.split(".")
+        return InputError(".".join(above), value, f"has no {last}", f"set {field}: {described}")
     problem = _PROBLEMS.get(kind, "{message}").format(message=_lower(first["msg"]), **first.get("ctx", {}))
-    description = _fields_at(model, location[:-1])[location[-1]].description
-    return InputError(field, value, problem, f"expected: {description}")
+    return InputError(field, value, problem, f"expected: {described}")
 
 
 _UNKNOWN_FIELD = ("extra_forbidden", "invalid_key")
 _PROBLEMS = {
-    "missing": "is missing",
     "greater_than": "is not greater than {gt}",
     "greater_than_equal": "is less than {ge}",
     "less_than": "is not less than {lt}",

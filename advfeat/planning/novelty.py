@@ -24,15 +24,15 @@ class _Origin:
 
     def changes_from(self, other: "_Origin") -> list[str]:
         """Name every field and input in which this differs from another."""
-        before, after = other._named(), self._named()
-        return [
-            f"{name} {before.get(name, 'unset')} → {after.get(name, 'unset')}"
-            for name in sorted(before.keys() | after.keys())
-            if before.get(name) != after.get(name)
+        fields = [
+            f"{name} {other.fields.get(name, 'unset')} → {self.fields.get(name, 'unset')}"
+            for name in _differing(self.fields, other.fields)
         ]
+        return fields + [f"another {role}" for role in _differing(self.inputs, other.inputs)]
 
-    def _named(self) -> dict[str, str]:
-        return self.fields | {f"input {role}": digest[:12] for role, digest in self.inputs.items()}
+
+def _differing(one: dict[str, str], other: dict[str, str]) -> list[str]:
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
 class _Distances(dict[tuple[str, str], tuple[int, int]]):
@@ -51,8 +51,7 @@ class _Distances(dict[tuple[str, str], tuple[int, int]]):
         after, before = self._origins.get(wanted), self._origins.get(stored)
         if after is None or before is None:
             return 1, 1  # it may be of any recipe
-        names = after.fields.keys() | before.fields.keys()
-        changed = [name for name in names if after.fields.get(name) != before.fields.get(name)]
+        changed = _differing(after.fields, before.fields)
         recipes, fields = changed.count("recipe"), len(changed)
         for role in after.inputs.keys() | before.inputs.keys():
             further = self[after.inputs.get(role, ""), before.inputs.get(role, "")]

@@ -63,7 +63,7 @@ def print_table(
     _share_out(console, shown, table, plain=plain)
     console.print(table)
     if names := [column.heading for column in columns if column.heading and id(column) in map(id, left_out)]:
-        console.print(f"Wider terminals also show: {', '.join(names)}.")
+        console.print(f"Left out in {console.width} columns: {', '.join(names)}.")
 
 
 def _share_out(console: Console, columns: Sequence[Column], table: Table, *, plain: bool) -> None:
