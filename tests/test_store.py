@@ -11,13 +11,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from advfeat.cluster.embedded import WITHOUT_PROXY
 from advfeat.errors import DamagedArtifactError, InputError, MissingArtifactError
 from advfeat.storage import Manifest, Stage, Store
+from tests.servers import BUCKET
 
 STAGE = Stage(kind="leakage", title="leakage", parameters={"eps": 0.5}, inputs={})
 CONTENT = bytes(range(256)) * 64
@@ -275,6 +278,31 @@ def test_a_file_system_without_hard_links_is_refused_before_anything_starts(
     ):
         local_store.check_writable()
     assert list(Path(local_store.root).iterdir()) == []
+
+
+def test_a_signed_address_opens_one_page_in_a_browser_without_keys(
+    s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    store = Store(f"s3://{BUCKET}/{tmp_path.name}")
+
+    def build(folder: Path) -> dict[str, Any]:
+        (folder / "report.html").write_bytes(CONTENT)
+        (folder / "rows.json").write_bytes(b"{}")
+        return {}
+
+    store.write_stage(STAGE, build)
+    address = store.address(STAGE.digest, "report.html")
+    assert address is not None
+    with WITHOUT_PROXY.open(address) as answer:
+        assert answer.read() == CONTENT
+        assert answer.headers.get_content_type() == "text/html", "a browser would save it as a file"
+    page, other = (file.path for file in store.manifest(STAGE.digest).files)
+    assert page in address
+    for refused in (address.split("?")[0], address.replace(page, other)):
+        with pytest.raises(HTTPError, match="403"):
+            WITHOUT_PROXY.open(refused)
 
 
 def test_wrong_keys_are_one_clear_error(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

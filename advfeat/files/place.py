@@ -29,7 +29,11 @@ _BELOW_ANOTHER = "fo"
 """The argument of file systems that lie in a file or a folder of another one, such as zip's."""
 _OF_S3 = {
     "use_listings_cache": False,
-    "config_kwargs": {"connect_timeout": 5, "retries": {"max_attempts": 3}},
+    "config_kwargs": {
+        "connect_timeout": 5,
+        "retries": {"max_attempts": 3},
+        "signature_version": "s3v4",  # addresses would be signed as in version 2, which servers refuse
+    },
 }
 """Refuse fast and never read from a stale listing: other processes write to the same places."""
 

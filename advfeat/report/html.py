@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from advfeat.report.controls import control
 from advfeat.report.lanes import lane_of
 from advfeat.report.numbers import interval_note, percent, points, share
-from advfeat.report.published import otherwise, published_label, published_note
+from advfeat.report.published import nearest_published, otherwise, published_label, published_note
 from advfeat.report.rows import Row, autoattack_balls, measure_names, robust_balls
 from advfeat.report.story import (
     main_row,
@@ -140,7 +140,11 @@ def templates() -> Environment:
         "seen": seen,
         "control": control,
     }
-    environment.filters |= {"otherwise": otherwise, "published_note": published_note}
+    environment.filters |= {
+        "nearest_published": nearest_published,
+        "otherwise": otherwise,
+        "published_note": published_note,
+    }
     environment.filters |= {"judged": judged, "verdict_parts": verdict_parts}
     environment.filters |= {"verdict_label": verdict_label, "verdict_summary": verdict_summary}
     environment.filters["reasons"] = reasons

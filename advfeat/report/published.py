@@ -23,6 +23,12 @@ def published_line(row: Row) -> str | None:
     return f"{percent(figure.test_accuracy)}, {figure.setting} ({figure.source})"
 
 
+def nearest_published(rows: Sequence[Row]) -> Row | None:
+    """Return the first row whose setting differs least from the published one; None without figures."""
+    compared = [row for row in rows if row.published is not None]
+    return min(compared, key=lambda row: len(row.published_differs), default=None)
+
+
 def otherwise(row: Row) -> str:
     """Say in what the row's setting differs from the published one, as far as that is known."""
     parts = [name for name in _PARTS if _differs(row, name)]
