@@ -67,16 +67,17 @@ class Command:
     def left_processes(self, patience_seconds: float) -> list[str]:
         """Return the command lines of what still runs after at most so many seconds."""
         deadline = time.monotonic() + patience_seconds
-        while (left := self._processes()) and time.monotonic() < deadline:
+        while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.2)
-        return left
+        return list(left.values())
 
-    def _processes(self) -> list[str]:
-        found = []
+    def processes(self) -> dict[psutil.Process, str]:
+        """Return what runs of it, with the command lines."""
+        found = {}
         for process in psutil.process_iter():
             try:
                 if process.environ().get(_MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(" ".join(process.cmdline()))
+                    found[process] = " ".join(process.cmdline())
             except psutil.Error:
                 continue
         return found

@@ -86,6 +86,13 @@ class Containers:
         health: str = state.get("Health", {}).get("Status", state["Status"])
         return health
 
+    def starts(self, service: str) -> int:
+        """Return how often the engine has started containers of a service again by itself."""
+        found = [
+            run([DOCKER, "inspect", "--format", "{{.RestartCount}}", c]) for c in self.containers(service)
+        ]
+        return sum(map(int, found))
+
     def restart(self, service: str) -> None:
         """Restart all containers of a service, and wait until they are healthy."""
         for container in self.containers(service):

@@ -104,9 +104,10 @@ def test_a_run_that_lost_its_cluster_is_started_again(
 ) -> None:
     run = started(cluster, service)
     computing(cluster, run)
+    starts = cluster.starts("prefect-worker")
     cluster.restart(service)
-    if service == "ray-head":
-        cluster.restart("prefect-worker")  # its node of Ray ended with the head, as the runbook says
+    if service == "ray-head":  # the worker's node of Ray ends with the head, and the worker with its node
+        wait_until(lambda: cluster.starts("prefect-worker") > starts, 180)
     cluster.up()
     again = started(cluster, service)
     assert cluster.end_of(again) == "COMPLETED", cluster.logs(again)
