@@ -8,10 +8,12 @@ from typing import Any
 
 from tests.manifests import Manifest, Pod, pods
 
-SECRET = re.compile("PASSWORD|PASSWD|AUTH_STRING|TOKEN|SECRET|ACCESS_KEY|API_KEY|CREDENTIAL|PRIVATE", re.IGNORECASE)
+SECRET = re.compile(
+    "PASSWORD|PASSWD|AUTH_STRING|TOKEN|SECRET|ACCESS_KEY|API_KEY|CREDENTIAL|PRIVATE", re.IGNORECASE
+)
 _NO_SECRET = re.compile("(_SECRET_NAME|_SECRET_KEY|_PATH|_FILE|_MODE)$")
 _LOGIN_IN_URL = re.compile(r"://[^/\s@]*:(?!\$\()[^/\s@]+@")
-_UNITS = {
+_UNITS: dict[str, Decimal | int] = {
     "": 1,
     "m": Decimal("0.001"),
     **{f"{unit}i": 1024**power for power, unit in enumerate("KMGT", start=1)},
@@ -116,9 +118,9 @@ def environment_is_ours(manifests: Sequence[Manifest], given: Given) -> Iterator
         if pod.spec.get("enableServiceLinks") is not False:
             yield f"{pod.owner}: variables such as REDIS_PORT are those of services"
         # KubeRay gives the head an account for its autoscaler.
-        if not pod.owner.endswith("/head") and "serviceAccountName" not in pod.spec:
-            if pod.spec.get("automountServiceAccountToken") is not False:
-                yield f"{pod.owner}: gets a key to Kubernetes that it does not need"
+        has_account = pod.owner.endswith("/head") or "serviceAccountName" in pod.spec
+        if not has_account and pod.spec.get("automountServiceAccountToken") is not False:
+            yield f"{pod.owner}: gets a key to Kubernetes that it does not need"
 
 
 # Secrets
@@ -280,7 +282,11 @@ def prerequisites_are_named(manifests: Sequence[Manifest], given: Given) -> Iter
             yield f"{where}: nobody brings a storage class"
         for rule in spec.get("ingress", []) if manifest["kind"] == "NetworkPolicy" else []:
             for other in rule.get("from", []):
-                name = other.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name")
+                name = (
+                    other.get("namespaceSelector", {})
+                    .get("matchLabels", {})
+                    .get("kubernetes.io/metadata.name")
+                )
                 if name and f"namespace `{name}`" not in given.runbook:
                     yield f"{where}: nobody brings the namespace {name}"
 

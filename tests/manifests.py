@@ -35,7 +35,9 @@ def rendered(folder: Path) -> tuple[Manifest, ...]:
 
 def flow_run(manifests: Sequence[Manifest]) -> Manifest:
     """Return the job that comes of the work pool's template, without what Prefect's worker adds to it."""
-    (images,) = [m["data"] for m in manifests if m["kind"] == "ConfigMap" and m["metadata"]["name"] == "images"]
+    (images,) = [
+        m["data"] for m in manifests if m["kind"] == "ConfigMap" and m["metadata"]["name"] == "images"
+    ]
     template = json.loads(TEMPLATE.read_text())
     properties = template["variables"]["properties"]
     defaults = {name: field["default"] for name, field in properties.items() if "default" in field}
@@ -43,6 +45,13 @@ def flow_run(manifests: Sequence[Manifest]) -> Manifest:
     job: Manifest = apply_values(template["job_configuration"]["job_manifest"], {**defaults, **given})
     container = job["spec"]["template"]["spec"]["containers"][0]
     container.update({"args": container["args"].split(), "env": []})  # as the worker does
+    return as_taken(job)
+
+
+def as_taken(job: Manifest) -> Manifest:
+    """Leave out what Prefect's worker insists on where Kubernetes knows no such fields, and ignores them."""
+    for name in ("parallelism", "completions"):
+        del job["spec"]["template"]["spec"][name]
     return job
 
 
@@ -98,3 +107,13 @@ def pods(manifests: Sequence[Manifest]) -> Iterator[Pod]:
 
 def _pod(owner: str, template: Manifest, at_most: int) -> Pod:
     return Pod(owner, template.get("metadata", {}).get("labels", {}), dict(template["spec"]), at_most)
+
+
+def variables(manifests: Sequence[Manifest]) -> Iterator[tuple[str, str | None]]:
+    """Return the variables that containers get from manifests, with their values unless these are secret."""
+    for manifest in manifests:
+        if manifest["kind"] == "ConfigMap" and manifest["metadata"]["name"] != "job-template":
+            yield from manifest["data"].items()
+    for pod in pods(manifests):
+        for container in pod.containers:
+            yield from ((entry["name"], entry.get("value")) for entry in container.get("env", []))
