@@ -134,6 +134,7 @@ _CHECKS: Mapping[str, Callable[[Words], object]] = {
             "kubectl",
             "helm",
             "aws",
+            "base64",
             "mv",
             "rm",
         ),
