@@ -359,6 +359,28 @@ def test_every_rule_is_tested_with_what_is_against_it() -> None:
     assert {rule for rule, _, _ in VIOLATIONS} == set(RULES)
 
 
+def test_the_commands_for_a_site_make_all_secrets_that_it_asks_for() -> None:
+    made = {"prefect-auth": given().secrets["prefect-auth"]}
+    assert "make-secrets prefect-auth |" in RUNBOOK
+    for name, options in re.findall(r"kubectl create secret \S+ (\S+)(.*)", RUNBOOK):
+        made[name] = set(re.findall(r"--from-file=(\S+?)=", options))
+    site = rendered(KUBERNETES / "overlays/site")
+    everything = [*site, flow_run(site)]
+    assert list(rules.references_lead_somewhere(everything, Given(made, RUNBOOK))) == []
+
+
+def test_the_trial_fits_where_the_runbook_says(trial: list[Manifest]) -> None:
+    told = re.search(r"\| (\d+) cores and (\d+) GB that are free", RUNBOOK)
+    assert told
+    for name, there in (("cpu", int(told[1])), ("memory", int(told[2]) * 10**9)):
+        asked = [
+            rules.quantity(c["resources"]["requests"][name])
+            for pod in pods(trial)
+            for c in pod.spec["containers"]
+        ]
+        assert there * 0.8 < sum(asked) <= there
+
+
 def test_kuberay_is_asked_for_where_nobody_installs_it(trial: list[Manifest]) -> None:
     assert list(rules.prerequisites_are_named(trial, Given({}, runbook="")))
 
