@@ -126,5 +126,18 @@ _CHECKS: Mapping[str, Callable[[Words], object]] = {
     "ray": _check_ray,
     "pytest": _check_files,
     **dict.fromkeys(("python", "python3", "ruff", "mypy", "source", "export", "jq"), _anything),
-    **dict.fromkeys(("docker", "docker/make-secrets", "kubectl", "helm", "aws", "mv", "rm"), _anything),
+    **dict.fromkeys(
+        (
+            "docker",
+            "docker/make-secrets",
+            "deployments/kubernetes/make-secrets",
+            "kubectl",
+            "helm",
+            "aws",
+            "base64",
+            "mv",
+            "rm",
+        ),
+        _anything,
+    ),
 }

@@ -17,14 +17,12 @@ from typing import Any
 import pytest
 import ray
 import yaml
-from jsonschema import Draft202012Validator
 from prefect.settings import Settings
+from prefect_kubernetes.settings import KubernetesSettings
 from prefect_redis.cleanup_queue import RedisWorkerCleanupQueueSettings
 from prefect_redis.client import RedisMessagingSettings
 from pydantic import AliasChoices, BaseModel
 from ray.scripts.scripts import start as ray_start
-from referencing import Registry
-from referencing.jsonschema import DRAFT202012
 
 from advfeat import __version__
 from advfeat.cluster.services import deployment_name
@@ -34,27 +32,15 @@ from advfeat.planning.forms import GRIDS
 from advfeat.recipes import RECIPES
 from deployments.__main__ import PREFECT_FILE, with_all_recipes
 from tests.command import unconfigured
+from tests.manifests import KUBECTL, KUBERNETES, TEMPLATE, rendered, variables
 from tests.shell_blocks import check_program
 from tests.topology import COMPOSE, ROOT, SERVICES, Topology
 
 BIN = Path(sys.executable).parent
-SCHEMAS = ROOT / "tests/schemas"
 DEPLOYMENTS = ROOT / "deployments"
 PREFECT_YAML: dict[str, Any] = yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text())
-RAY_CLUSTER: dict[str, Any] = yaml.safe_load((DEPLOYMENTS / "ray-cluster.yaml").read_text())
-HELM_VALUES: dict[str, Any] = yaml.safe_load((DEPLOYMENTS / "prefect-server-values.yaml").read_text())
-KUBERNETES_POOL: dict[str, Any] = json.loads((DEPLOYMENTS / "kubernetes-pool.json").read_text())
 RUNBOOK = (DEPLOYMENTS / "runbook.md").read_text()
 POSTGRES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("absent"))
-
-
-def schema_errors(schema: str, value: object) -> list[str]:
-    registry: Registry[Any] = Registry().with_resources(
-        (path.name, DRAFT202012.create_resource(json.loads(path.read_text())))
-        for path in SCHEMAS.glob("*.json")
-    )
-    validator = Draft202012Validator({"$ref": schema}, registry=registry)
-    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
 
 
 def run(*command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -78,25 +64,6 @@ def test_compose_file_follows_the_specification() -> None:
 
 def test_dockerfile_passes_the_linter() -> None:
     run("hadolint", "--failure-threshold", "style", str(ROOT / "docker/Dockerfile"))
-
-
-def test_ray_cluster_follows_the_resource_definition() -> None:
-    assert schema_errors("ray-cluster.json", RAY_CLUSTER) == []
-    RAY_CLUSTER["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["imagePullPolice"] = "Always"
-    try:
-        assert len(schema_errors("ray-cluster.json", RAY_CLUSTER)) == 1, "the schema sees a slip of the pen"
-    finally:
-        del RAY_CLUSTER["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["imagePullPolice"]
-
-
-def test_helm_values_follow_the_charts_schema() -> None:
-    assert schema_errors("prefect-server-values.json", HELM_VALUES) == []
-
-
-def test_pod_of_the_kubernetes_pool_follows_the_schema() -> None:
-    pod = KUBERNETES_POOL["job_configuration"]["job_manifest"]["spec"]["template"]
-    text = json.dumps(pod).replace('"{{ command }}"', "[]").replace('"{{ env }}"', "[]")
-    assert schema_errors("pod-template.json#/$defs/PodTemplateSpec", json.loads(text)) == []
 
 
 # What schemas cannot say
@@ -131,8 +98,8 @@ def test_no_file_has_a_secret_in_it() -> None:
     for name, value, _ in environments():
         if re.search(
             "PASSWORD|AUTH_STRING|TOKEN|SECRET|ACCESS_KEY|CREDENTIALS|DOCKET_URL|MESSAGING_URL", name
-        ):
-            assert value is None or value.startswith("/run/secrets/"), name
+        ) and not name.endswith(("_SECRET_NAME", "_SECRET_KEY")):
+            assert value is None or value.startswith(("/run/secrets/", "$(")) or "$(" in value, name
 
 
 def test_make_secrets_writes_what_compose_mounts(tmp_path: Path) -> None:
@@ -149,11 +116,10 @@ def test_images_are_of_this_version() -> None:
     files = [
         ROOT / "docker/compose.yaml",
         ROOT / "docker/Dockerfile",
-        *filter(Path.is_file, DEPLOYMENTS.iterdir()),
+        *filter(Path.is_file, DEPLOYMENTS.rglob("*.*")),
     ]
     tags = {tag for file in files for tag in re.findall(r"advfeat:([\w.]+)-(?:cpu|cuda)", file.read_text())}
     assert tags == {__version__}
-    assert RAY_CLUSTER["spec"]["rayVersion"] == ray.__version__
 
 
 # Names of variables and flags, against the programs
@@ -165,16 +131,11 @@ def environments() -> Iterator[tuple[str, str | None, str]]:
         for name, value in service.get("environment", {}).items():
             yield name, value, "compose.yaml"
     for deployment in PREFECT_YAML["deployments"]:
-        variables: dict[str, str] = deployment["work_pool"].get("job_variables", {}).get("env", {})
-        for name, value in variables.items():
+        given: dict[str, str] = deployment["work_pool"].get("job_variables", {}).get("env", {})
+        for name, value in given.items():
             yield name, value, "prefect.yaml"
-    groups = [RAY_CLUSTER["spec"]["headGroupSpec"], *RAY_CLUSTER["spec"]["workerGroupSpecs"]]
-    containers = [container for group in groups for container in group["template"]["spec"]["containers"]]
-    for entry in [
-        *HELM_VALUES["global"]["prefect"]["env"],
-        *(e for c in containers for e in c.get("env", [])),
-    ]:
-        yield entry["name"], entry.get("value"), "Kubernetes"
+    for name, value in variables(rendered(KUBERNETES / "overlays/site")) if KUBECTL else ():
+        yield name, value, "Kubernetes"
 
 
 def prefect_names(model: type[BaseModel]) -> Iterator[str]:
@@ -188,7 +149,7 @@ def prefect_names(model: type[BaseModel]) -> Iterator[str]:
 
 
 def test_every_prefect_variable_is_a_setting() -> None:
-    models = (Settings, RedisMessagingSettings, RedisWorkerCleanupQueueSettings)
+    models = (Settings, RedisMessagingSettings, RedisWorkerCleanupQueueSettings, KubernetesSettings)
     known = {name for model in models for name in prefect_names(model)}
     assert "PREFECT_API_URL" in known
     used = {name.removesuffix("_FILE") for name, _, _ in environments() if name.startswith("PREFECT_")}
@@ -205,13 +166,11 @@ def test_every_ray_variable_is_known() -> None:
 
 
 def test_a_silent_ray_node_is_given_up_in_less_than_20_seconds() -> None:
-    head = RAY_CLUSTER["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]
-    for variables in (SERVICES["ray-head"]["environment"], {entry["name"]: entry["value"] for entry in head}):
-        period, timeout, tries = (
-            int(variables[f"RAY_health_check_{name}"])
-            for name in ("period_ms", "timeout_ms", "failure_threshold")
-        )
-        assert (period + timeout) * tries < 20_000
+    period, timeout, tries = (
+        int(SERVICES["ray-head"]["environment"][f"RAY_health_check_{name}"])
+        for name in ("period_ms", "timeout_ms", "failure_threshold")
+    )
+    assert (period + timeout) * tries < 20_000
 
 
 @pytest.mark.parametrize("service", ["ray-head", "ray-worker", "ray-worker-gpu"])
@@ -222,12 +181,9 @@ def test_ray_start_has_the_flags(service: str) -> None:
     assert len(ports) == len(set(ports))
 
 
-def test_ray_cluster_parameters_are_flags_of_ray_start() -> None:
+def test_joining_ray_uses_flags_of_ray_start() -> None:
     flags = {flag for parameter in ray_start.params for flag in parameter.opts}
-    groups = [RAY_CLUSTER["spec"]["headGroupSpec"], *RAY_CLUSTER["spec"]["workerGroupSpecs"]]
-    assert {f"--{name}" for group in groups for name in group["rayStartParams"]} <= flags
-    join = (ROOT / "docker/join-ray").read_text()
-    assert set(re.findall(r"--[a-z-]+", join)) <= flags
+    assert set(re.findall(r"--[a-z-]+", (ROOT / "docker/join-ray").read_text())) <= flags
 
 
 def test_weed_has_the_flags() -> None:
@@ -266,7 +222,8 @@ def test_runbook_calls_programs_that_exist() -> None:
     blocks = re.findall(r"```sh\n(.*?)```", RUNBOOK, re.DOTALL)
     lines = [line for block in blocks for line in re.sub(r"\\\n", " ", block).splitlines() if line.strip()]
     programs = {line.split()[0] for line in lines if not line.startswith((" ", "#", "export "))}
-    assert programs <= {"advfeat", "prefect", "docker", "docker/make-secrets", "kubectl", "helm", "mv", "rm"}
+    secrets = {"docker/make-secrets", "deployments/kubernetes/make-secrets"}
+    assert programs <= {"advfeat", "prefect", "docker", "kubectl", "helm", "mv", "rm", *secrets}
     for service in re.findall(
         r"compose (?:exec|logs|restart|stop|up)(?: --?[\w=-]+)* ([a-z][\w-]+)", RUNBOOK
     ):
@@ -284,21 +241,17 @@ def test_the_prefect_file_names_every_recipe() -> None:
 
 
 def test_deployments_on_a_prefect_server(prefect_api: dict[str, str], tmp_path: Path) -> None:
+    create = ("prefect", "--no-prompt", "work-pool", "create", "--overwrite")
     for pool in ("process", "docker"):
-        run("prefect", "--no-prompt", "work-pool", "create", pool, "--type", pool, **prefect_api)
-    template = ("--base-job-template", str(DEPLOYMENTS / "kubernetes-pool.json"))
-    run(
-        "prefect",
-        "--no-prompt",
-        "work-pool",
-        "create",
-        "kubernetes",
-        "--type",
-        "kubernetes",
-        *template,
+        run(*create, pool, "--type", pool, **prefect_api)
+    run(*create, "kubernetes", "--type", "kubernetes", "--base-job-template", str(TEMPLATE), **prefect_api)
+    names = {
+        "ADVFEAT_STORE": "s3://advfeat",
+        "ADVFEAT_SECRETS": "/secrets",
+        "ADVFEAT_IMAGE": "registry.example.org/advfeat:0.1.0-cpu",
+        "ADVFEAT_NAMESPACE": "advfeat",
         **prefect_api,
-    )
-    names = {"ADVFEAT_STORE": "s3://advfeat", "ADVFEAT_SECRETS": "/secrets", **prefect_api}
+    }
     run(
         "prefect",
         "--no-prompt",
@@ -345,6 +298,7 @@ def test_deployments_on_a_prefect_server(prefect_api: dict[str, str], tmp_path: 
         file.write_text(yaml.safe_dump(experiment))
         assert load_experiment(str(file), []) == load_experiment("digits", [])
     assert answer[0]["job_variables"]["volumes"] == ["/secrets:/run/secrets:ro"]
+    assert answer[1]["job_variables"] == {"image": names["ADVFEAT_IMAGE"], "namespace": "advfeat"}
 
 
 def request(url: str, body: bytes | None = None, user: str = "") -> Any:

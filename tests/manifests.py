@@ -1,0 +1,119 @@
+"""``deployments/kubernetes`` as Kubernetes is given it: rendered, and the pods that come of it."""
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.utilities.templating import apply_values
+
+KUBERNETES = Path(__file__).parent.parent / "deployments/kubernetes"
+OVERLAYS = tuple(sorted(path.name for path in (KUBERNETES / "overlays").iterdir()))
+COMPONENTS = tuple(sorted(path.name for path in (KUBERNETES / "components").iterdir()))
+SERVICES = ("postgres", "redis", "seaweedfs")
+"""Components without which the base's addresses lead nowhere."""
+TEMPLATE = KUBERNETES / "base/job-template.json"
+KUBECTL = shutil.which("kubectl", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+Manifest = dict[str, Any]
+
+
+@functools.cache
+def rendered(folder: Path) -> tuple[Manifest, ...]:
+    """Return what ``kubectl apply --kustomize`` would send for a folder."""
+    done = subprocess.run([str(KUBECTL), "kustomize", folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return tuple(yaml.safe_load_all(done.stdout))
+
+
+def flow_run(manifests: Sequence[Manifest]) -> Manifest:
+    """Return the job that comes of the work pool's template, without what Prefect's worker adds to it."""
+    (images,) = [
+        m["data"] for m in manifests if m["kind"] == "ConfigMap" and m["metadata"]["name"] == "images"
+    ]
+    template = json.loads(TEMPLATE.read_text())
+    properties = template["variables"]["properties"]
+    defaults = {name: field["default"] for name, field in properties.items() if "default" in field}
+    given = {"name": "flow-run", "namespace": "advfeat", "image": images["ADVFEAT_IMAGE"]}
+    job: Manifest = apply_values(template["job_configuration"]["job_manifest"], {**defaults, **given})
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    container.update({"args": container["args"].split(), "env": []})  # as the worker does
+    return as_taken(job)
+
+
+def as_taken(job: Manifest) -> Manifest:
+    """Leave out what Prefect's worker insists on where Kubernetes knows no such fields, and ignores them."""
+    for name in ("parallelism", "completions"):
+        del job["spec"]["template"]["spec"][name]
+    return job
+
+
+def kustomization(folder: Path, components: Sequence[str]) -> Path:
+    """Write a kustomization of the base and some components, and return its folder."""
+    content = {
+        "resources": [os.path.relpath(KUBERNETES / "base", folder)],
+        "components": [os.path.relpath(KUBERNETES / "components" / name, folder) for name in components],
+        "namespace": "advfeat",
+    }
+    (folder / "kustomization.yaml").write_text(json.dumps(content))
+    return folder
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod that a manifest asks for."""
+
+    owner: str
+    labels: dict[str, str]
+    spec: dict[str, Any]
+    at_most: int
+    """How many there are, at most."""
+
+    @property
+    def containers(self) -> list[dict[str, Any]]:
+        """Return all its containers, those that prepare it first."""
+        return [*self.spec.get("initContainers", []), *self.spec["containers"]]
+
+    @property
+    def stays(self) -> bool:
+        """Tell whether it has to be watched, as it has no end of its own."""
+        return not self.owner.startswith("Job/")
+
+
+def pods(manifests: Sequence[Manifest]) -> Iterator[Pod]:
+    """Return the pods of all manifests; in a Ray head with the autoscaler that KubeRay puts there."""
+    for manifest in manifests:
+        kind, spec = manifest["kind"], manifest.get("spec", {})
+        owner = f"{kind}/{manifest['metadata'].get('name', manifest['metadata'].get('generateName'))}"
+        if kind in {"Deployment", "StatefulSet", "Job"}:
+            yield _pod(owner, spec["template"], spec.get("replicas", 1))
+        if kind == "RayCluster":
+            head = _pod(f"{owner}/head", spec["headGroupSpec"]["template"], 1)
+            if spec.get("enableInTreeAutoscaling"):
+                image = head.spec["containers"][0]["image"]
+                autoscaler = {"name": "autoscaler", "image": image, **spec["autoscalerOptions"]}
+                head.spec["containers"] = [*head.spec["containers"], autoscaler]
+            yield head
+            for group in spec["workerGroupSpecs"]:
+                yield _pod(f"{owner}/{group['groupName']}", group["template"], group["maxReplicas"])
+
+
+def _pod(owner: str, template: Manifest, at_most: int) -> Pod:
+    return Pod(owner, template.get("metadata", {}).get("labels", {}), dict(template["spec"]), at_most)
+
+
+def variables(manifests: Sequence[Manifest]) -> Iterator[tuple[str, str | None]]:
+    """Return the variables that containers get from manifests, with their values unless these are secret."""
+    for manifest in manifests:
+        if manifest["kind"] == "ConfigMap" and manifest["metadata"]["name"] != "job-template":
+            yield from manifest["data"].items()
+    for pod in pods(manifests):
+        for container in pod.containers:
+            yield from ((entry["name"], entry.get("value")) for entry in container.get("env", []))
