@@ -106,7 +106,8 @@ def build_grid_plan(points: Sequence[Point], *, on_gpus: bool = False) -> GridPl
         made_of.append({"images": layout.images.digest, **layout.add_recipe(RECIPES[recipe], seed)})
         for stage in stages_of_point:
             users[stages.add(stage)].append(point)
-    return GridPlan(tuple(_titled(stage, users[stage.digest], points) for stage in stages), tuple(made_of))
+    varying = _varying(points)
+    return GridPlan(tuple(_titled(stage, users[stage.digest], varying) for stage in stages), tuple(made_of))
 
 
 def grid_report(
@@ -128,18 +129,23 @@ def grid_report(
     )
 
 
-def _titled(stage: Stage, users: Sequence[Point], points: Sequence[Point]) -> Stage:
+def _varying(points: Sequence[Point]) -> list[str]:
+    """Return the axes, but for the seeds, on which points of a grid have several values."""
+    axes = points[0].axes if points else {}
+    return [axis for axis in axes if axis != "seed" and len({point.axes[axis] for point in points}) > 1]
+
+
+def _titled(stage: Stage, users: Sequence[Point], varying: Sequence[str]) -> Stage:
     """Add to a title where in the grid a stage belongs: the values that all points which need it share."""
     if stage.kind == "images":
         return stage
+    first = users[0].axes
     place = [
-        f"{axis} {value}"
-        for axis, value in users[0].axes.items()
-        if axis != "seed"
-        and all(point.axes[axis] == value for point in users)
-        and any(point.axes[axis] != value for point in points)
+        f"{axis} {first[axis]}"
+        for axis in varying
+        if all(point.axes[axis] == first[axis] for point in users)
     ]
-    return stage.model_copy(update={"title": ", ".join([stage.title, *place])})
+    return stage.model_copy(update={"title": ", ".join([stage.title, *place])}) if place else stage
 
 
 def outlook(plan: Plan, store: Store) -> list[Outlook]:
