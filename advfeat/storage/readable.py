@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +26,11 @@ from advfeat.storage.local_files import check_file, check_folder
 from advfeat.storage.manifest import Manifest, StoredFile
 
 _PARALLEL_READS = 16
+_MOST_UNLISTED = 500
+"""Artifacts that are looked up without a listing: of each that is not there, two requests say so."""
+
+_MANIFEST = "manifest.json"
+_DELETED = "deleted: the store has a record of it, but not the artifact"
 _PIECEMEAL = {"block_size": 64 << 10, "cache_type": "blockcache", "cache_options": {"maxblocks": 256}}
 """How a file elsewhere is read, of which little is wanted here and there; S3's own way is 50 MB at a time."""
 
@@ -106,12 +111,13 @@ class ReadableStore:
         manifest = self.find(digest)
         if manifest is None:
             return None
-        published = self.place.written(self.fs.info(self._manifest_path(digest)))
+        there = self._infos(digest, [_MANIFEST, *(file.path for file in manifest.files)])
+        if _MANIFEST not in there:  # by now
+            return None
+        published = self.place.written(there[_MANIFEST])
         for file in manifest.files:
-            try:
-                info = self.fs.info(self._file_path(digest, file))
-            except FileNotFoundError:
-                raise DamagedArtifactError(f"{file.path} is missing") from None
+            if (info := there.get(file.path)) is None:
+                raise DamagedArtifactError(f"{file.path} is missing")
             if info["type"] != "file":
                 raise DamagedArtifactError(f"{file.path} is not a regular file")
             if info["size"] != file.bytes:
@@ -126,14 +132,25 @@ class ReadableStore:
             manifest = self.intact(digest)
         except DamagedArtifactError as damage:
             return None, f"damaged: {damage}"
-        if manifest is None and self.fs.exists(f"{self.cache}/{digest}"):
-            return None, "deleted: the store has a record of it, but not the artifact"
+        if manifest is None and self._has_record(digest):
+            return None, _DELETED
         return manifest, None
 
-    def states(self, digests: list[str]) -> dict[str, tuple[Manifest | None, str | None]]:
-        """Return ``state`` of many artifacts, looked up side by side."""
+    def states(self, digests: Sequence[str]) -> dict[str, tuple[Manifest | None, str | None]]:
+        """Return ``state`` of many artifacts, looked up side by side.
+
+        Of more than some hundred, the folders of the store are listed first, and only what is there is
+        looked up: a plan of thousands of stages that are all new costs a few requests.
+        """
+        found: dict[str, tuple[Manifest | None, str | None]] = {}
+        looked_up = digests
+        if len(digests) > _MOST_UNLISTED:
+            folders, records = self.place.names("artifacts"), self.place.names("cache")
+            found = {digest: (None, _DELETED if digest in records else None) for digest in digests}
+            looked_up = [digest for digest in found if digest in folders]
         with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-            return dict(zip(digests, pool.map(self.state, digests), strict=True))
+            found |= zip(looked_up, pool.map(self.state, looked_up), strict=True)
+        return found
 
     def digests(self, start: str = "") -> list[str]:
         """List the digests of all published artifacts, or of those whose digest begins so."""
@@ -153,12 +170,12 @@ class ReadableStore:
             for path in paths:
                 if path.name.startswith(start):
                     with contextlib.suppress(OSError):
-                        published[path.name] = (path / "manifest.json").lstat().st_mtime
+                        published[path.name] = (path / _MANIFEST).lstat().st_mtime
         else:
-            for file, written in self.place.beginning("artifacts", start).items():
-                digest, _, name = file.removeprefix(f"{folder}/").partition("/")
-                if name == "manifest.json":
-                    published[digest] = written
+            for info in self.place.listed(folder, start):
+                digest, _, name = info["name"].removeprefix(f"{folder}/").partition("/")
+                if name == _MANIFEST:
+                    published[digest] = self.place.written(info)
         return {digest: written for digest, written in published.items() if _is_digest(digest)}
 
     def resolve(self, prefix: str) -> str:
@@ -247,10 +264,9 @@ class ReadableStore:
 
         Raises ``FileNotFoundError``, and ``DamagedArtifactError`` if it is larger, or no regular file.
         """
-        with self._opened(path) as file:
-            if (size := _size(file)) > most_bytes:
-                raise DamagedArtifactError(f"{path} has {size:,} bytes, more than any of its kind")
-            content: bytes = file.read(size)
+        content = self._start_of(path, most_bytes + 1)
+        if len(content) > most_bytes:
+            raise DamagedArtifactError(f"{path} has more than {most_bytes:,} bytes, as no other of its kind")
         return content
 
     def check_readable(self) -> None:
@@ -287,7 +303,7 @@ class ReadableStore:
         return folder
 
     def _manifest_path(self, digest: str) -> str:
-        return f"{self._folder(digest)}/manifest.json"
+        return f"{self._folder(digest)}/{_MANIFEST}"
 
     def _file_path(self, digest: str, file: StoredFile) -> str:
         return f"{self._folder(digest)}/{file.path}"
@@ -303,6 +319,27 @@ class ReadableStore:
                 yield payload
         except FileNotFoundError:
             raise DamagedArtifactError(f"{file.path} is missing") from None
+
+    def _infos(self, digest: str, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return what fsspec says of those of these files of an artifact that are there."""
+        folder, found = self._folder(digest), {}
+        if not self.is_local:
+            return {info["name"].removeprefix(f"{folder}/"): info for info in self.place.listed(folder)}
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                found[name] = self.fs.info(f"{folder}/{name}")
+        return found
+
+    def _has_record(self, digest: str) -> bool:
+        """Tell whether Prefect has a cache record of a stage here; elsewhere in one request."""
+        path = f"{self.cache}/{digest}"
+        if self.is_local:
+            return Path(path).exists()
+        try:
+            self._start_of(path, 1)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _start_of(self, path: str, most_bytes: int) -> bytes:
         """Read so much of a file, elsewhere in one request."""
