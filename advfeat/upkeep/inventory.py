@@ -24,7 +24,7 @@ _UPLOADS_AT_ONCE = 1000
 FOLDERS = ("artifacts", "cache", "checkpoints", "runs", "plans")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredObject:
     """A file of the store; ``modified`` is told by the store's clock."""
 
