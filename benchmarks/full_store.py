@@ -1,8 +1,8 @@
 """What commands cost beside a store that many runs have filled, on S3.
 
 The store holds finished runs of the digits that differ in their images and in eps: manifests, small payloads,
-records and plans, as runs leave them, without their computation. Both it and the empty one hold besides what a
-tiny run computed, which is run again. Each command is one as users type it, in a process of its own, and is
+records and plans, as runs leave them, without their computation. Both it and the empty one hold besides what
+a tiny run computed, which is run again. Each command is one as users type it, in a process of its own, and is
 timed on the empty store and on the full one in turns.
 """
 

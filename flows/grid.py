@@ -53,6 +53,7 @@ def run_grid(
     place = opened(store)
     if gpus_turned_up():
         plan = plan_of_grid(recipe, grid, on_gpus=True)
+    grid_report(title, wanted, plan.made_of)  # refused now, if it is too large
     run = str(flow_run.get_id())
     with recorded(place, name, title, plan.stages, run=run, note=note) as recording:
         outlooks = outlook(Plan(plan.stages), place)

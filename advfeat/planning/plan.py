@@ -18,9 +18,11 @@ from advfeat.planning.stored_models import check_stored_models
 from advfeat.planning.titles import unnumbered
 from advfeat.recipes import RECIPES
 from advfeat.recipes.shared.own import code_of_recipes
-from advfeat.storage import Stage, Store
+from advfeat.storage import MOST_MANIFEST_BYTES, Stage, Store
 
 _MOST_COMPARED = 1000
+_LEFT_OF_MANIFEST = 1 << 20
+"""Bytes that the manifest of a grid's report may take besides its points and what they are made of."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +128,13 @@ def plan_of_grid(recipe: RecipeName, grid: Grid, *, on_gpus: bool = False) -> Gr
 def grid_report(
     title: str, points: Sequence[Point], made_of: Sequence[dict[str, str]], *, missing: int = 0
 ) -> Stage:
-    """Return the stage that compares the finished points of a grid, of which ``missing`` more failed."""
+    """Return the stage that compares the finished points of a grid, of which ``missing`` more failed.
+
+    Raises ``InputError`` if there are more points than the manifest of a report can hold.
+    """
     described = [point.model_dump(mode="json") for point in points]
     recipes = {name for point in points[:1] for name in point.experiment.recipes}  # all have the same
-    return Stage(
+    stage = Stage(
         kind="grid_report",
         title="report",
         parameters={"title": title, "points": described, "missing": missing},
@@ -140,6 +145,12 @@ def grid_report(
         },
         code=code_of_recipes(recipes),
     )
+    manifest = stage.model_dump_json(include={"parameters", "inputs"}, indent=2)
+    if len(manifest) > MOST_MANIFEST_BYTES - _LEFT_OF_MANIFEST:
+        problem = "are more than one report can hold"
+        remedy = "run them in parts, such as one for each value of an axis"
+        raise InputError("grid", f"{len(points):,} experiments", problem, remedy)
+    return stage
 
 
 def _varying(points: Sequence[Point]) -> list[str]:
