@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from advfeat.ahead import computed_ahead
 from advfeat.cluster.answers import PATIENCE_SECONDS, within
 from advfeat.cluster.certificates import check_certificates
 from advfeat.digest import stream_sha256
@@ -30,6 +31,9 @@ _MOST_UNLISTED = 500
 """Artifacts that are looked up without a listing: of each that is not there, two requests say so."""
 
 _MANIFEST = "manifest.json"
+NO_MANIFEST = "manifest.json is missing"
+"""What is wrong with an artifact whose writer did not finish."""
+
 _DELETED = "deleted: the store has a record of it, but not the artifact"
 _PIECEMEAL = {"block_size": 64 << 10, "cache_type": "blockcache", "cache_options": {"maxblocks": 256}}
 """How a file elsewhere is read, of which little is wanted here and there; S3's own way is 50 MB at a time."""
@@ -156,6 +160,10 @@ class ReadableStore:
         """List the digests of all published artifacts, or of those whose digest begins so."""
         return sorted(self._published(start))
 
+    def begun(self) -> list[str]:
+        """List the digests of all artifacts and of those that a writer began; elsewhere of folders alone."""
+        return sorted(filter(_is_digest, self.place.names("artifacts")))
+
     def last_digests(self, count: int) -> list[str]:
         """List the digests of the artifacts that were published last, the last one first."""
         published = self._published()
@@ -172,11 +180,19 @@ class ReadableStore:
                     with contextlib.suppress(OSError):
                         published[path.name] = (path / _MANIFEST).lstat().st_mtime
         else:
-            for info in self.place.listed(folder, start):
-                digest, _, name = info["name"].removeprefix(f"{folder}/").partition("/")
-                if name == _MANIFEST:
-                    published[digest] = self.place.written(info)
+            starts = [start] if start else "0123456789abcdef"  # side by side, a thousand files at a time
+            pages = computed_ahead(lambda each: self._written(folder, each), starts, len(starts))
+            published = {digest: written for page in pages for digest, written in page.items()}
         return {digest: written for digest, written in published.items() if _is_digest(digest)}
+
+    def _written(self, folder: str, start: str) -> dict[str, Any]:
+        """Return when each manifest below a folder was written, by the digests that begin so."""
+        written = {}
+        for info in self.place.listed(folder, start):
+            digest, _, name = info["name"].removeprefix(f"{folder}/").partition("/")
+            if name == _MANIFEST:
+                written[digest] = self.place.written(info)
+        return written
 
     def resolve(self, prefix: str) -> str:
         """Expand the start of a digest to the one artifact that it names."""
@@ -195,21 +211,20 @@ class ReadableStore:
 
     def manifests(self) -> Iterator[Manifest]:
         """Iterate over the manifests of all readable artifacts."""
-        return self.readable_manifests(self.digests())
+        return self.readable_manifests(self.begun())
 
     def readable_manifests(self, digests: Iterable[str]) -> Iterator[Manifest]:
         """Iterate over the manifests of those of these artifacts that are there and readable."""
-        with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-            for manifest in pool.map(self.readable_manifest, digests):
-                if manifest is not None:
-                    yield manifest
+        for manifest in computed_ahead(self.readable_manifest, digests, _PARALLEL_READS):
+            if manifest is not None:
+                yield manifest
 
     def verify(self, digest: str) -> str | None:
         """Read every byte of an artifact again; return what is wrong with it, or None."""
         try:
             manifest = self.find(digest)
             if manifest is None:
-                return "manifest.json is missing"
+                return NO_MANIFEST
             for file in manifest.files:
                 self._check_content(digest, file)
         except DamagedArtifactError as damage:

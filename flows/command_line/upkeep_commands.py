@@ -103,17 +103,21 @@ def verify(
     """
     from advfeat.ahead import computed_ahead
     from advfeat.flows.display.lines import now_and_then
+    from advfeat.storage.readable import NO_MANIFEST
 
     place = readable_store(store)
-    digests = place.digests() if digest is None else [place.resolve(digest)]
-    damaged, tell = [], now_and_then("artifacts read")
+    digests = place.begun() if digest is None else [place.resolve(digest)]
+    damaged, read, tell = [], 0, now_and_then("artifacts read")
     problems = computed_ahead(place.verify, digests, _VERIFIED_AHEAD)
     for number, (entry, problem) in enumerate(zip(digests, problems, strict=True), start=1):
+        if problem == NO_MANIFEST:  # it is no artifact yet
+            continue
+        read += 1
         if problem is not None:
             damaged.append(entry)
             print(f"{entry}  DAMAGED  {problem}", flush=True)
         tell(number, len(digests))
-    print(f"{len(digests)} artifacts read, {len(damaged)} damaged", flush=True)
+    print(f"{read} artifacts read, {len(damaged)} damaged", flush=True)
     failed = _repair(place, damaged) if repair and damaged else len(damaged)
     if failed:
         raise typer.Exit(1)
