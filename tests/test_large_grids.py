@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,15 +44,15 @@ HUNDREDS = [f"eps={[round(0.01 * n, 2) for n in range(1, 61)]}", "seeds=[0,1,2,3
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Count which files of stores are read, by their names."""
+    """Count which files of a store on this machine are read, by their names."""
     counted: Counter[str] = Counter()
-    read: Callable[[Store, str, int], bytes] = Store._start_of
+    opened: Callable[..., AbstractContextManager[Any]] = Store._opened
 
-    def counting(store: Store, path: str, most_bytes: int) -> bytes:
+    def counting(store: Store, path: str, **options: Any) -> AbstractContextManager[Any]:
         counted[path.rpartition("/")[2]] += 1
-        return read(store, path, most_bytes)
+        return opened(store, path, **options)
 
-    monkeypatch.setattr(Store, "_start_of", counting)
+    monkeypatch.setattr(Store, "_opened", counting)
     return counted
 
 

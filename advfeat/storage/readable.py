@@ -279,9 +279,17 @@ class ReadableStore:
 
         Raises ``FileNotFoundError``, and ``DamagedArtifactError`` if it is larger, or no regular file.
         """
-        content = self._start_of(path, most_bytes + 1)
-        if len(content) > most_bytes:
-            raise DamagedArtifactError(f"{path} has more than {most_bytes:,} bytes, as no other of its kind")
+        if not self.is_local and most_bytes <= MOST_MANIFEST_BYTES:  # in one request
+            content = self._start_of(path, most_bytes + 1)
+            size = len(content)
+        else:
+            with self._opened(path) as file:
+                size = _size(file)
+                content = file.read(size) if size <= most_bytes else b""
+        if size > most_bytes:
+            raise DamagedArtifactError(
+                f"{path} has more than {most_bytes:,} bytes, more than any of its kind"
+            )
         return content
 
     def check_readable(self) -> None:
