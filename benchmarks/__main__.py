@@ -22,12 +22,25 @@ from benchmarks import (
     report,
     scale,
     storage,
+    thousands,
     training,
 )
 from benchmarks.options import add_options, chosen
 from benchmarks.report import say
 
-PARTS = ("machine", "attacks", "growth", "training", "scale", "nodes", "grids", "storage", "store", "job")
+PARTS = (
+    "machine",
+    "attacks",
+    "growth",
+    "training",
+    "scale",
+    "nodes",
+    "grids",
+    "thousands",
+    "storage",
+    "store",
+    "job",
+)
 _QUICK_TRAIN_SIZE = 400
 
 
@@ -60,6 +73,7 @@ def _run(given: argparse.Namespace, command: str) -> None:
     of_scale = chosen(scale.QUICK if quick else scale.Settings(), given)
     of_nodes = chosen(nodes.QUICK if quick else nodes.Settings(), given)
     of_grids = chosen(grids.QUICK if quick else grids.Settings(), given)
+    of_thousands = chosen(thousands.QUICK if quick else thousands.Settings(), given)
     of_storage = chosen(storage.QUICK if quick else storage.Settings(), given)
     of_store = chosen(full_store.QUICK if quick else full_store.Settings(), given)
     of_job = chosen(job.QUICK if quick else job.Settings(), given)
@@ -80,6 +94,8 @@ def _run(given: argparse.Namespace, command: str) -> None:
             book.keep("nodes", nodes.run(of_nodes, say=say))
         elif part == "grids":
             book.keep("grids", grids.run(of_grids, say=say))
+        elif part == "thousands":
+            book.keep("thousands", thousands.run(of_thousands, say=say))
         elif part == "storage":
             book.keep("storage", storage.run(of_storage, say=say))
         elif part == "store":
@@ -109,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         scale.Settings(),
         nodes.Settings(),
         grids.Settings(),
+        thousands.Settings(),
         storage.Settings(),
         full_store.Settings(),
         job.Settings(),

@@ -25,6 +25,7 @@ from benchmarks.nodes import Figures as NodeFigures
 from benchmarks.scale import Figures as ScaleFigures
 from benchmarks.storage import Figures as StorageFigures
 from benchmarks.table import Table
+from benchmarks.thousands import Figures as ThousandsFigures
 from benchmarks.training import Figures as TrainingFigures
 
 FOLDER = Path(__file__).parent / "results"
@@ -59,6 +60,7 @@ class Report(Spec):
     scale: Part[ScaleFigures] | None = None
     nodes: Part[NodeFigures] | None = None
     grids: Part[GridFigures] | None = None
+    thousands: Part[ThousandsFigures] | None = None
     storage: Part[StorageFigures] | None = None
     store: Part[FullStoreFigures] | None = None
     job: Part[JobFigures] | None = None
@@ -66,7 +68,10 @@ class Report(Spec):
     def markdown(self) -> str:
         """Return the report as Markdown."""
         lines = [f"# Benchmarks: {self.machine.title}", "", *_markdown(self.machine.table())]
-        orchestrated = (self.scale, self.nodes, self.grids, self.storage, self.store, self.job)
+        orchestrated = (
+            *(self.scale, self.nodes, self.grids, self.thousands),
+            *(self.storage, self.store, self.job),
+        )
         parts = (self.peaks, self.attacks, self.growth, self.training, *orchestrated)
         for part in parts:
             if part is not None:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,9 @@ from advfeat.spec import Spec
 from advfeat.storage import Stage, Store
 from benchmarks import measure
 from benchmarks.table import Table, figure, mebibytes, percent
+
+if TYPE_CHECKING:
+    from tests.servers import ObjectStore
 
 _CLASSES = 10
 _VOLUMES = 300
@@ -266,13 +269,23 @@ def _measured(work: Callable[[str, Settings], None], uri: str, settings: Setting
 @contextmanager
 def on_s3(folder: Path) -> Iterator[str]:
     """Start SeaweedFS, lead this process and those it starts to it, and give the bucket's name."""
-    from tests.servers import BUCKET, seaweedfs
+    from tests.servers import BUCKET
+
+    with s3_served(folder):
+        yield BUCKET
+
+
+@contextmanager
+def s3_served(folder: Path) -> "Iterator[ObjectStore]":
+    """Start SeaweedFS and lead this process and those it starts to it."""
+    from tests.servers import object_store
 
     before = dict(os.environ)
-    with seaweedfs(folder / "seaweedfs", volumes=_VOLUMES) as variables:
-        os.environ.update(variables)
+    served = object_store(folder / "seaweedfs", volumes=_VOLUMES)
+    with served.server.running():
+        os.environ.update(served.variables)
         try:
-            yield BUCKET
+            yield served
         finally:
             os.environ.clear()
             os.environ.update(before)

@@ -13,7 +13,6 @@ from advfeat.flows.given import check_at_once, check_note, check_timeout, opened
 from advfeat.flows.result import RunResult
 from advfeat.flows.telling import target_of_deployment, tell
 from advfeat.flows.walk.late_ray import gpus_turned_up
-from advfeat.flows.walk.patience import patiently
 from advfeat.flows.walk.ray_cluster import has_gpus
 from advfeat.flows.walk.recording import recorded
 from advfeat.flows.walk.walk import Walk
@@ -23,14 +22,13 @@ from advfeat.planning import (
     Plan,
     Point,
     RecipeName,
-    build_grid_plan,
     grid_report,
     outlook,
+    plan_of_grid,
     points,
     title_of,
 )
 from advfeat.recipes import plain_name
-from advfeat.storage import Store
 
 
 def run_grid(
@@ -50,12 +48,12 @@ def run_grid(
     check_timeout(stage_timeout_seconds)
     check_note(note)
     target = target_of_deployment()
-    wanted = points(recipe, grid)
     name, title = plain_name(recipe), title_of(recipe, grid)
-    plan = build_grid_plan(wanted, on_gpus=has_gpus())
+    wanted, plan = points(recipe, grid), plan_of_grid(recipe, grid, on_gpus=has_gpus())
     place = opened(store)
     if gpus_turned_up():
-        plan = build_grid_plan(wanted, on_gpus=True)
+        plan = plan_of_grid(recipe, grid, on_gpus=True)
+    grid_report(title, wanted, plan.made_of)  # refused now, if it is too large
     run = str(flow_run.get_id())
     with recorded(place, name, title, plan.stages, run=run, note=note) as recording:
         outlooks = outlook(Plan(plan.stages), place)
@@ -72,7 +70,7 @@ def run_grid(
                 at_once=stages_at_once,
             )
             failure = _failure(walk, outlooks)
-            done = _finished(plan.made_of, place)
+            done = [number for number, roles in enumerate(plan.made_of) if walk.in_store >= {*roles.values()}]
             if not done and failure is not None:
                 raise failure
             missing = len(wanted) - len(done)
@@ -109,13 +107,3 @@ def extent_of(wanted: Sequence[Point], outlooks: Sequence[Outlook]) -> str:
     cached = sum(entry.state == "cached" for entry in outlooks)
     experiments = "1 experiment" if len(wanted) == 1 else f"{len(wanted)} experiments"
     return f"{experiments}, {len(outlooks)} stages and a report, {cached} of them cached"
-
-
-def _finished(made_of: Sequence[dict[str, str]], store: Store) -> list[int]:
-    """Return the numbers of the points whose artifacts are all there."""
-    states = patiently(lambda: store.states(sorted({d for roles in made_of for d in roles.values()})))
-    return [
-        number
-        for number, roles in enumerate(made_of)
-        if all(states[digest][0] is not None for digest in roles.values())
-    ]

@@ -27,11 +27,11 @@ from advfeat.planning import (
     Outlook,
     Plan,
     RecipeName,
-    build_grid_plan,
     build_plan,
     changed_settings,
     grid_report,
     outlook,
+    plan_of_grid,
     points,
     title_of,
 )
@@ -90,9 +90,6 @@ def launch_grid(
 ) -> "RunResult":
     """Run a grid to its end and return its rows, one a point; arguments and raises like ``launch``."""
     check_note(note)
-    wanted = points(recipe, grid)
-    for spec in {spec for point in wanted for spec in point.experiment.data_specs}:
-        fetch(spec)
 
     def recipes_flow() -> "Flow[..., Any]":
         from advfeat.flows.recipes import FLOWS
@@ -106,12 +103,17 @@ def launch_grid(
         "stage_timeout_seconds": stage_timeout_seconds,
         "note": note,
     }
-    with read_once(), waiting("looking at what the store holds …"):
-        plan, title = build_grid_plan(wanted), title_of(recipe, grid)
-        report = grid_report(title, wanted, plan.made_of)
-        stages = (*plan.stages, report)
-        cached = partial(from_store, plain_name(recipe), title, stages, report, store, note=note)
-        return _launch(recipes_flow, arguments, outlook(Plan(stages), store), cached)
+    with read_once():
+        with waiting("laying out the grid …"):
+            wanted = points(recipe, grid)
+        for spec in {spec for point in wanted for spec in point.experiment.data_specs}:
+            fetch(spec)
+        with waiting("looking at what the store holds …"):
+            plan, title = plan_of_grid(recipe, grid), title_of(recipe, grid)
+            report = grid_report(title, wanted, plan.made_of)
+            stages = (*plan.stages, report)
+            cached = partial(from_store, plain_name(recipe), title, stages, report, store, note=note)
+            return _launch(recipes_flow, arguments, outlook(Plan(stages), store), cached)
 
 
 def _launch(

@@ -74,10 +74,12 @@ class Server:
 
 @dataclass
 class ObjectStore:
-    """SeaweedFS with S3 and a bucket; ``variables`` lead to it."""
+    """SeaweedFS with S3 and a bucket; ``variables`` lead to it, ``inside`` to its filer."""
 
     server: Server
     variables: dict[str, str]
+    folder: Path
+    inside: str
 
 
 def object_store(folder: Path, volumes: int = 20) -> ObjectStore:
@@ -94,7 +96,9 @@ def object_store(folder: Path, volumes: int = 20) -> ObjectStore:
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    return ObjectStore(Server(command, folder / "weed.log", lambda: _has_bucket(variables)), variables)
+    server = Server(command, folder / "weed.log", lambda: _has_bucket(variables))
+    inside = f"http://127.0.0.1:{ports['filer']}.{ports['filer.grpc']}/buckets/{BUCKET}/"
+    return ObjectStore(server, variables, folder, inside)
 
 
 @contextlib.contextmanager

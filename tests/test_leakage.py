@@ -110,7 +110,9 @@ def test_the_stage_holds_little_of_its_images(
     tmp_path: Path, local_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("advfeat.files.parts.PART_BYTES", 128 << 10)
-    monkeypatch.setattr("advfeat.storage.store.MOST_MANIFEST_BYTES", 64 << 10)  # so much is set aside for one
+    monkeypatch.setattr(
+        "advfeat.storage.readable.MOST_MANIFEST_BYTES", 64 << 10
+    )  # so much is set aside for one
     rng = np.random.default_rng(0)
     labels, classes = rng.integers(0, 4, 2000), rng.uniform(60, 195, (4, 3, 16, 16))
     images = (classes[labels] + rng.normal(0, 20, (2000, 3, 16, 16))).clip(0, 255).astype(np.uint8)

@@ -41,14 +41,12 @@ _FIELDS = {
 def described_runs(store: Store, newest: int | None = None) -> list[RunDescription]:
     """Describe every run of a store, or those whose records were written last; the last one at the end."""
     records = read_records(store, newest)
-    states = store.states([record.report for record in records if record.report is not None])
-    reports = {digest: manifest for digest, (manifest, _) in states.items()}
+    told = {record.report for record in records if record.report is not None}
+    reports = {manifest.digest: manifest for manifest in store.readable_manifests(told)}
     return [RunDescription(record=record, **_words(_made_by(store, record, reports))) for record in records]
 
 
-def _made_by(
-    store: Store, record: RunRecord, reports: Mapping[str, Manifest | None]
-) -> Manifest | Stage | None:
+def _made_by(store: Store, record: RunRecord, reports: Mapping[str, Manifest]) -> Manifest | Stage | None:
     """Return the report of a run; of an experiment that has none yet, or failed, the one that it planned."""
     if record.report is not None:
         return reports.get(record.report)

@@ -8,6 +8,7 @@ What would name another machine's folder, or lost a slash, is not taken for a pa
 import inspect
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,17 +62,39 @@ class Place:
         found = self.fs.find(top, maxdepth=depth, withdirs=depth is not None)
         return [str(path) for path in found if path != top]
 
-    def beginning(self, folder: str, start: str) -> dict[str, Any]:
-        """List the files below a folder whose paths in it begin so, and when each was written.
-
-        S3 is asked for no others, a thousand at a time.
-        """
+    def names(self, folder: str) -> set[str]:
+        """List what lies directly in a folder by its name, folders too; none where there is no folder."""
         top = f"{self.root}/{folder}"
-        chosen = {"prefix": start} if self._is_s3 and start else {}
-        found = self.fs.find(top, detail=True, **chosen)
-        return {
-            str(path): self.written(info) for path, info in found.items() if path.startswith(f"{top}/{start}")
-        }
+        if self.is_local:
+            return set(os.listdir(top)) if os.path.isdir(top) else set()  # noqa: PTH112, PTH208
+        try:
+            found = self.fs.ls(top, detail=False)
+        except FileNotFoundError:
+            return set()
+        return {str(path).rstrip("/").rpartition("/")[2] for path in found}
+
+    def listed(self, folder: str, start: str = "") -> Iterator[dict[str, Any]]:
+        """Tell of the files below a folder, as its file system names it, whose paths in it begin so.
+
+        As fsspec tells of them, at least their names, sizes and times. S3 is asked for no others, and for
+        the next thousand when these were taken.
+        """
+        if not self._is_s3:
+            found = self.fs.find(folder, detail=True)
+            yield from (info for path, info in found.items() if path.startswith(f"{folder}/{start}"))
+            return
+        # s3fs itself lists all before it tells of any, and compares each folder with all others.
+        bucket, prefix, _ = self.fs.split_path(f"{folder}/")
+        asked: dict[str, Any] = {"Bucket": bucket, "Prefix": f"{prefix}{start}"}
+        while True:
+            page = self.fs.call_s3("list_objects_v2", **asked)
+            for file in page.get("Contents", []):
+                if not file["Key"].endswith("/"):  # which some clients make for folders
+                    name = f"{bucket}/{file['Key']}"
+                    yield {**file, "name": name, "size": file["Size"], "type": "file"}
+            if not page.get("IsTruncated"):
+                return
+            asked["ContinuationToken"] = page["NextContinuationToken"]
 
     def newest(self, folder: str, count: int) -> list[str]:
         """List the files that were last written into a folder, the last one first; one request lists it."""

@@ -19,6 +19,7 @@ from advfeat.planning.plan import (
     build_plan,
     grid_report,
     outlook,
+    plan_of_grid,
     with_reasons,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "load_grid",
     "load_reproduction",
     "outlook",
+    "plan_of_grid",
     "points",
     "preset_names",
     "preset_summaries",

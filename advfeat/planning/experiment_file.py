@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
-from functools import partial
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from types import NoneType, UnionType
@@ -29,7 +29,7 @@ _READERS = {".yaml": read_yaml, ".yml": read_yaml, ".json": read_json}
 
 def preset_names() -> list[str]:
     """List the presets that come with the package."""
-    return _names("advfeat.planning.presets")
+    return list(_names("advfeat.planning.presets"))
 
 
 def preset_summaries() -> dict[str, str]:
@@ -76,7 +76,7 @@ def _leave_settings_of_others(fields: dict[str, Any], recipes: Any) -> None:
 
 def reproduction_names() -> list[str]:
     """List the settings in which all experiments can be reproduced."""
-    return _names("advfeat.planning.reproductions")
+    return list(_names("advfeat.planning.reproductions"))
 
 
 def load_reproduction(name: str, assignments: Sequence[str] = ()) -> Experiment:
@@ -120,15 +120,20 @@ def _with_preset(content: dict[str, Any]) -> dict[str, Any]:
     return merged(_yaml("advfeat.planning.presets", preset), content)
 
 
-def _names(package: str) -> list[str]:
+@cache
+def _names(package: str) -> tuple[str, ...]:
     files = resources.files(package).iterdir()
-    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")))
 
 
 def _yaml(package: str, name: str) -> dict[str, Any]:
-    text = resources.files(package).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    content: dict[str, Any] = read_yaml(text)
+    content: dict[str, Any] = read_yaml(_text(package, name))
     return content
+
+
+@cache
+def _text(package: str, name: str) -> str:
+    return resources.files(package).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def assigned_field(assignment: str) -> str:

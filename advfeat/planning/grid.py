@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from advfeat.data.read_once import once
 from advfeat.errors import InputError
 from advfeat.planning.experiment import Experiment, RecipeName
 from advfeat.planning.experiment_file import (
@@ -102,11 +103,15 @@ def _holds_texts(form: type[Grid], name: str) -> bool:
 
 
 def points(recipe: RecipeName, grid: Grid) -> list[Point]:
-    """Lay out the experiments of a grid, repeated for each seed.
+    """Lay out the experiments of a grid, repeated for each seed; within ``read_once`` once.
 
     Raises ``InputError`` if there are more than the grid's limit, if paired axes do not fit, or if an
     experiment cannot be.
     """
+    return list(once(("points", recipe, grid), lambda: _points(recipe, grid)))
+
+
+def _points(recipe: RecipeName, grid: Grid) -> list[Point]:
     axes = _axes(recipe, grid)
     if (source := _own_source(grid)) is not None and len(grid.data) > 1:
         problem, remedy = "names several, and data.source is set for all", "name one, whose settings hold"

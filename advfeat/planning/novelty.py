@@ -1,11 +1,12 @@
 """Why a stage is new: in what it differs from the nearest artifact of the last runs.
 
-However large the store is, a few runs and some hundred manifests are read.
+However large the store is, the reports and plans of a few runs are read, and at most some hundred manifests.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from advfeat.storage import Manifest, Stage, Store
@@ -13,6 +14,8 @@ from advfeat.storage.runs import read_plan, read_records
 
 _RUNS_COMPARED = 20
 _ARTIFACTS_COMPARED = 400
+_MOST_PLAN_BYTES = 1 << 20
+"""Of a plan that is read in place of manifests; that of a grid of thousands is larger."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,12 @@ class Novelties:
     eps is compared with one under another eps, not with that of another recipe.
     """
 
-    def __init__(self, planned: Iterable[Stage], stored: Iterable[Manifest]) -> None:
+    def __init__(self, planned: Iterable[Stage], stored: Iterable[Stage | Manifest]) -> None:
         self._origins: dict[str, _Origin] = {}
         self._stored: dict[str, list[str]] = defaultdict(list)
-        for manifest in stored:
-            self._origins[manifest.digest] = _origin(manifest)
-            self._stored[manifest.stage].append(manifest.digest)
+        for made in stored:
+            self._origins[made.digest] = _origin(made)
+            self._stored[made.kind if isinstance(made, Stage) else made.stage].append(made.digest)
         self._origins |= {stage.digest: _origin(stage) for stage in planned}
         self._distances = _Distances(self._origins)
 
@@ -87,21 +90,31 @@ class Novelties:
         return "new: " + ", ".join(changes[:3]) + (", …" if len(changes) > 3 else "")
 
 
-def artifacts_of_last_runs(store: Store) -> Iterator[Manifest]:
-    """Read the manifests of what the last runs of a store made, those of the last run first."""
-    digests: dict[str, None] = {}
-    records = read_records(store, newest=_RUNS_COMPARED)
+def artifacts_of_last_runs(store: Store) -> list[Stage | Manifest]:
+    """Return what made the artifacts of a store's last runs, those of the last run first.
+
+    A run's plan tells it of all of them in one request, as far as its report was made from them; of what no
+    plan tells, such as stages of an earlier version, manifests are read.
+    """
+    records = read_records(store, newest=_RUNS_COMPARED)[::-1]
     told = {record.report for record in records if record.report is not None}
     reports = {manifest.digest: manifest for manifest in store.readable_manifests(told)}
-    for record in reversed(records):
-        if len(digests) >= _ARTIFACTS_COMPARED:
+    made: dict[str, Stage | Manifest | None] = {}
+    for record in records:
+        if len(made) >= _ARTIFACTS_COMPARED:
             break
+        planned = {stage.digest: stage for stage in read_plan(store, record.run, _MOST_PLAN_BYTES) or ()}
         report = reports.get(record.report or "")
         if report is not None:
-            digests |= dict.fromkeys((report.digest, *report.inputs.values()))
-        else:  # it was cut off
-            digests |= dict.fromkeys(stage.digest for stage in read_plan(store, record.run) or ())
-    return store.readable_manifests(list(digests)[:_ARTIFACTS_COMPARED])
+            made.setdefault(report.digest, report)
+        # One that was cut off may have made any of its plan.
+        of_run = planned if report is None else dict.fromkeys(report.inputs.values())
+        for digest in of_run:
+            made.setdefault(digest, None if report is None else planned.get(digest))
+    chosen = dict(islice(made.items(), _ARTIFACTS_COMPARED))
+    unknown = [digest for digest, one in chosen.items() if one is None]
+    chosen |= {manifest.digest: manifest for manifest in store.readable_manifests(unknown)}
+    return [one for one in chosen.values() if one is not None]
 
 
 def _origin(made: Stage | Manifest) -> _Origin:

@@ -7,6 +7,8 @@ Of YAML 1.1's numbers only decimal ones are read: ``12:30`` is a text and not 75
 import json
 import re
 from collections.abc import Iterable
+from copy import deepcopy
+from functools import lru_cache
 from itertools import chain, islice
 from typing import Any
 
@@ -67,6 +69,11 @@ def read_yaml(text: str) -> Any:
     references can stand for more values than memory holds.
     """
     check_length(text)
+    # The points of a grid say the same of most fields; who gets a value may change it.
+    return deepcopy(_remembered(text)) if len(text) <= _MOST_REMEMBERED else _read(text)
+
+
+def _read(text: str) -> Any:
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
@@ -76,6 +83,11 @@ def read_yaml(text: str) -> Any:
         return loader.construct_document(root)
     except (yaml.YAMLError, RecursionError, OverflowError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(str(error)) from error
+
+
+_remembered = lru_cache(maxsize=1024)(_read)
+_MOST_REMEMBERED = 4000
+"""Characters of a text whose value is kept: those of a preset are fewer."""
 
 
 def read_json(text: str) -> Any:

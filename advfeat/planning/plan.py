@@ -3,18 +3,26 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 
+from advfeat.data.read_once import once
 from advfeat.errors import InputError
 from advfeat.planning.experiment import Experiment, RecipeName
-from advfeat.planning.grid import Point
+from advfeat.planning.forms import Grid
+from advfeat.planning.grid import Point, points
 from advfeat.planning.layout import ImagesOnce, ImportedOnce, Layout, Stages
 from advfeat.planning.novelty import Novelties, artifacts_of_last_runs
 from advfeat.planning.own_code import settled
 from advfeat.planning.stored_models import check_stored_models
+from advfeat.planning.titles import unnumbered
 from advfeat.recipes import RECIPES
 from advfeat.recipes.shared.own import code_of_recipes
-from advfeat.storage import Stage, Store
+from advfeat.storage import MOST_MANIFEST_BYTES, Stage, Store
+
+_MOST_COMPARED = 1000
+_LEFT_OF_MANIFEST = 1 << 20
+"""Bytes that the manifest of a grid's report may take besides its points and what they are made of."""
 
 
 @dataclass(frozen=True)
@@ -106,16 +114,27 @@ def build_grid_plan(points: Sequence[Point], *, on_gpus: bool = False) -> GridPl
         made_of.append({"images": layout.images.digest, **layout.add_recipe(RECIPES[recipe], seed)})
         for stage in stages_of_point:
             users[stages.add(stage)].append(point)
-    return GridPlan(tuple(_titled(stage, users[stage.digest], points) for stage in stages), tuple(made_of))
+    varying = _varying(points)
+    return GridPlan(tuple(_titled(stage, users[stage.digest], varying) for stage in stages), tuple(made_of))
+
+
+def plan_of_grid(recipe: RecipeName, grid: Grid, *, on_gpus: bool = False) -> GridPlan:
+    """Return ``build_grid_plan`` of a grid's points, within ``read_once`` laid out once."""
+    return once(
+        ("plan", recipe, grid, on_gpus), lambda: build_grid_plan(points(recipe, grid), on_gpus=on_gpus)
+    )
 
 
 def grid_report(
     title: str, points: Sequence[Point], made_of: Sequence[dict[str, str]], *, missing: int = 0
 ) -> Stage:
-    """Return the stage that compares the finished points of a grid, of which ``missing`` more failed."""
+    """Return the stage that compares the finished points of a grid, of which ``missing`` more failed.
+
+    Raises ``InputError`` if there are more points than the manifest of a report can hold.
+    """
     described = [point.model_dump(mode="json") for point in points]
     recipes = {name for point in points[:1] for name in point.experiment.recipes}  # all have the same
-    return Stage(
+    stage = Stage(
         kind="grid_report",
         title="report",
         parameters={"title": title, "points": described, "missing": missing},
@@ -126,20 +145,29 @@ def grid_report(
         },
         code=code_of_recipes(recipes),
     )
+    manifest = stage.model_dump_json(include={"parameters", "inputs"}, indent=2)
+    if len(manifest) > MOST_MANIFEST_BYTES - _LEFT_OF_MANIFEST:
+        problem = "are more than one report can hold"
+        remedy = "run them in parts, such as one for each value of an axis"
+        raise InputError("grid", f"{len(points):,} experiments", problem, remedy)
+    return stage
 
 
-def _titled(stage: Stage, users: Sequence[Point], points: Sequence[Point]) -> Stage:
+def _varying(points: Sequence[Point]) -> list[str]:
+    """Return the axes, but for the seeds, on which points of a grid have several values."""
+    axes = points[0].axes if points else {}
+    return [axis for axis in axes if axis != "seed" and len({point.axes[axis] for point in points}) > 1]
+
+
+def _titled(stage: Stage, users: Sequence[Point], varying: Sequence[str]) -> Stage:
     """Add to a title where in the grid a stage belongs: the values that all points which need it share."""
     if stage.kind == "images":
         return stage
+    first = users[0].axes
     place = [
-        f"{axis} {value}"
-        for axis, value in users[0].axes.items()
-        if axis != "seed"
-        and all(point.axes[axis] == value for point in users)
-        and any(point.axes[axis] != value for point in points)
+        f"{axis} {first[axis]}" for axis in varying if all(point.axes[axis] == first[axis] for point in users)
     ]
-    return stage.model_copy(update={"title": ", ".join([stage.title, *place])})
+    return stage.model_copy(update={"title": ", ".join([stage.title, *place])}) if place else stage
 
 
 def outlook(plan: Plan, store: Store) -> list[Outlook]:
@@ -164,10 +192,16 @@ def outlook(plan: Plan, store: Store) -> list[Outlook]:
 def with_reasons(entries: Sequence[Outlook], store: Store) -> list[Outlook]:
     """Say of what is to be computed in what it differs from what the last runs of the store computed.
 
-    A part of a data set has the reason of the data set.
+    A part of a data set has the reason of the data set. Of thousands of stages, the first of those are
+    compared that differ in their seeds and shards alone, and then others, up to a thousand.
     """
-    new = [entry for entry in entries if entry.state == "compute" and entry.loss is None]
+    new = [entry.stage for entry in entries if entry.state == "compute" and entry.loss is None]
     novelties = Novelties([entry.stage for entry in entries], artifacts_of_last_runs(store) if new else ())
     wholes = {part: entry.stage for entry in entries for part in entry.stage.parts}
-    reasons = {entry.stage.digest: novelties.of(wholes.get(entry.stage.digest, entry.stage)) for entry in new}
+    firsts = {unnumbered(stage.title): stage for stage in reversed(new)}
+    compared = islice(
+        dict.fromkeys(stage.digest for stage in (*reversed(firsts.values()), *new)), _MOST_COMPARED
+    )
+    stages = {stage.digest: wholes.get(stage.digest, stage) for stage in new}
+    reasons = {digest: novelties.of(stages[digest]) for digest in compared}
     return [replace(entry, why=reasons.get(entry.stage.digest) or entry.why) for entry in entries]

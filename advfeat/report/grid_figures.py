@@ -1,5 +1,6 @@
 """Charts of a grid as SVG: accuracy along axes, heat maps, learning curves, confusion matrices."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any, Literal
@@ -45,7 +46,10 @@ def axis_chart(rows: Sequence[Row], axis: str) -> str:
         for line in _lines(rows, axis, values):
             of_line = [along[row.axes[axis]] for row in line], [100 * row.test_accuracy for row in line]
             axes.plot(*of_line, **_ONE_SEED, alpha=0.7, rasterized=len(rows) > _MOST_POINTS)
-        means = [over_other_axes(rows, axis, value) for value in values]
+        at_value = defaultdict(list)
+        for row in rows:
+            at_value[row.axes[axis]].append(row)
+        means = [over_other_axes(at_value[value], axis, value) for value in values]
         heights = np.array([100 * mean for mean, _ in means])
         bounds = np.array([[100 * bound for bound in ci or (mean, mean)] for mean, ci in means]).T
         reach = np.clip([heights - bounds[0], bounds[1] - heights], 0, None)

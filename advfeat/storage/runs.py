@@ -5,7 +5,7 @@ plan says which artifacts a run needs, and how each of them is computed.
 """
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Literal
 
@@ -78,7 +78,16 @@ def read_records(store: Store, newest: int | None = None) -> list[RunRecord]:
     What is no record is left out.
     """
     paths = _files_of_runs(store, "runs") if newest is None else store.place.newest("runs", newest)
-    read = records_in(store, filter(_is_json, paths))
+    return _in_order(records_in(store, filter(_is_json, paths)))
+
+
+def records_beginning(store: Store, start: str) -> list[RunRecord]:
+    """Read the records of the runs whose ids begin so, the oldest first; S3 is asked for no others."""
+    paths = (info["name"] for info in store.place.listed(f"{store.root}/runs", start))
+    return _in_order(records_in(store, filter(_is_json, paths)))
+
+
+def _in_order(read: Mapping[str, RunRecord | None]) -> list[RunRecord]:
     return sorted(filter(None, read.values()), key=lambda record: (record.began, record.run))
 
 
@@ -105,10 +114,10 @@ def keep_plan(store: Store, run: str, stages: Iterable[Stage]) -> None:
     store.put(plan_path(store, run), content)
 
 
-def read_plan(store: Store, run: str) -> tuple[Stage, ...] | None:
-    """Read which stages a run needs; None if nothing readable says so."""
+def read_plan(store: Store, run: str, most_bytes: int = _MOST_PLAN_BYTES) -> tuple[Stage, ...] | None:
+    """Read which stages a run needs; None if nothing readable, and no larger, says so."""
     with contextlib.suppress(FileNotFoundError, DamagedArtifactError, ValueError):
-        stages = _STAGES.validate_json(store.get(plan_path(store, run), _MOST_PLAN_BYTES))
+        stages = _STAGES.validate_json(store.get(plan_path(store, run), most_bytes))
         if all(stage.digest for stage in stages):  # of parameters that are no JSON it raises ValueError
             return stages
     return None
@@ -132,9 +141,7 @@ def report_named(store: Store, name: str) -> str:
 
     Raises ``InputError`` if it names none, or several.
     """
-    files = store.place.beginning("runs", name)
-    runs = [record for record in records_in(store, filter(_is_json, files)).values() if record is not None]
-    runs = [record for record in runs if record.run.startswith(name)]
+    runs = [record for record in records_beginning(store, name) if record.run.startswith(name)]
     digests = store.digests(name)
     if len(runs) + len(digests) != 1:
         found = f"fits {len(runs)} runs and {len(digests)} artifacts" if runs or digests else "names no run"

@@ -16,7 +16,7 @@ from advfeat.report.experiments import experiments_of, leaves
 from advfeat.report.rows import Row, read_rows
 from advfeat.spec import Spec
 from advfeat.storage import Manifest, Store
-from advfeat.storage.runs import read_records, report_named
+from advfeat.storage.runs import read_records, records_beginning, report_named
 
 Parameter = bool | int | float | str
 Curve = list[tuple[int, float]]
@@ -71,10 +71,10 @@ def finished_run(store: Store, name: str) -> FinishedRun:
     ``MissingArtifactError`` where the store lacks what is to be told.
     """
     digest = report_named(store, name)
-    records = [record for record in read_records(store) if record.report == digest]
+    named = [record for record in records_beginning(store, name) if record.report == digest]
     # Runs that found everything in the store have the same report; its digest means the last of them.
-    named = [record for record in records if record.run.startswith(name)] or records
-    record = named[-1] if named else None
+    records = named or [record for record in read_records(store) if record.report == digest]
+    record = records[-1] if records else None
     report = store.manifest(digest)
     rows = read_rows(store, digest)
     experiments = experiments_of(report, len(rows))

@@ -17,7 +17,7 @@ from advfeat.errors import DamagedArtifactError, InputError, StoreBusyError
 from advfeat.storage import Store
 from advfeat.upkeep.inventory import Inventory, StoredObject, UnfinishedUpload, take_inventory
 from advfeat.upkeep.reachability import KnownRun, digests_used, read_runs
-from advfeat.upkeep.stock import Stock, is_manifest, take_stock
+from advfeat.upkeep.stock import Stock, Tell, is_manifest, take_stock
 
 YOUNGEST_ARTIFACT = timedelta(hours=1)
 """Nothing younger goes: it may belong to work that no run stands for, such as a repair."""
@@ -66,10 +66,10 @@ class Forgotten:
         return too_old or run.record.run in self.ids
 
 
-def survey(store: Store) -> Survey:
+def survey(store: Store, tell: Tell = lambda *_: None) -> Survey:
     """Look at everything in a store; raises ``InputError`` if it cannot be written, which tells its time."""
     now = store.now()
-    stock = take_stock(store)
+    stock = take_stock(store, tell)
     return Survey(stock.inventory, stock.manifests, now)
 
 
@@ -189,7 +189,7 @@ def _leftovers(surveyed: Survey, at_work: Collection[str], before: datetime) -> 
             if _all_older(files, before):
                 yield Garbage("leftover", digest, "its writer did not finish", tuple(files))
         elif (manifest := surveyed.manifests[digest]) is not None:
-            named = {file.path for file in manifest.files}
+            named = {*manifest.files}
             stray = [file for file in files if Path(file.path).name not in named and not is_manifest(file)]
             if stray and _all_older(files, before):
                 yield Garbage("leftover", digest, "another writer was first", tuple(stray))

@@ -24,7 +24,7 @@ _UPLOADS_AT_ONCE = 1000
 FOLDERS = ("artifacts", "cache", "checkpoints", "runs", "plans")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredObject:
     """A file of the store; ``modified`` is told by the store's clock."""
 
@@ -84,7 +84,7 @@ def _files(store: Store, folders: Iterable[str]) -> Iterator[StoredObject]:
         if path.removeprefix(f"{store.root}/").startswith(".probe-"):
             yield _stored_object(store, info)
     for folder in folders:
-        for info in store.fs.find(f"{store.root}/{folder}", detail=True).values():
+        for info in store.place.listed(f"{store.root}/{folder}"):
             yield _stored_object(store, info)
 
 

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from advfeat.storage import Manifest, Store
+from advfeat.storage import Store
 from advfeat.storage.runs import RunRecord, read_plan, records_in
 from advfeat.upkeep.inventory import StoredObject
+from advfeat.upkeep.stock import Known
 
 SIGN_OF_LIFE = timedelta(minutes=15)
 """A run whose record is older was killed; it is written again every minute, and a store may be away."""
@@ -40,7 +41,7 @@ def _unreadable(run: str) -> RunRecord:
 
 
 def digests_used(
-    store: Store, record: RunRecord, manifests: Mapping[str, Manifest | None]
+    store: Store, record: RunRecord, manifests: Mapping[str, Known | None]
 ) -> frozenset[str] | None:
     """Return the digests of what a run uses; None if nothing tells, so that it may be anything.
 
@@ -58,7 +59,7 @@ def digests_used(
     return reached | closure((stage.digest for stage in plan), manifests)
 
 
-def closure(roots: Iterable[str], manifests: Mapping[str, Manifest | None]) -> frozenset[str]:
+def closure(roots: Iterable[str], manifests: Mapping[str, Known | None]) -> frozenset[str]:
     """Return these digests and, as far as manifests tell, all that they were made from."""
     reached: set[str] = set()
     pending = list(roots)
@@ -69,5 +70,5 @@ def closure(roots: Iterable[str], manifests: Mapping[str, Manifest | None]) -> f
         reached.add(digest)
         manifest = manifests.get(digest)
         if manifest is not None:
-            pending += manifest.inputs.values()
+            pending += manifest.inputs
     return frozenset(reached)

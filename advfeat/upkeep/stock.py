@@ -1,9 +1,28 @@
-"""What a store holds: its files, from their listing, and what its manifests say."""
+"""What a store holds: its files, from their listing, and what its manifests say of one another.
 
+Of each artifact some hundred bytes are kept, so that a store of 100,000 fits into memory.
+"""
+
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from advfeat.storage import Manifest, Store
+from advfeat.ahead import computed_ahead
+from advfeat.storage import Store
 from advfeat.upkeep.inventory import Inventory, StoredObject, take_inventory
+
+_READ_AHEAD = 16
+Tell = Callable[[int, int], None]
+"""Is told how many manifests are read, and how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is kept of a manifest: its stage, the digests of its inputs, and the names of its files."""
+
+    stage: str
+    inputs: tuple[str, ...]
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -11,15 +30,27 @@ class Stock:
     """The files of a store at one moment, and its manifests by digest, None for unreadable ones."""
 
     inventory: Inventory
-    manifests: dict[str, Manifest | None]
+    manifests: dict[str, Known | None]
 
 
-def take_stock(store: Store) -> Stock:
-    """List the files of a store and read every manifest; writes nothing."""
+def take_stock(store: Store, tell: Tell = lambda *_: None) -> Stock:
+    """List the files of a store and read every manifest, a few at a time; writes nothing."""
     inventory = take_inventory(store)
-    readable = {manifest.digest: manifest for manifest in store.manifests()}
     published = [digest for digest, files in inventory.artifacts.items() if any(map(is_manifest, files))]
-    return Stock(inventory, {digest: readable.get(digest) for digest in published})
+    manifests: dict[str, Known | None] = {}
+    found = computed_ahead(lambda digest: _known(store, digest), published, _READ_AHEAD)
+    for digest, known in zip(published, found, strict=True):
+        manifests[digest] = known
+        tell(len(manifests), len(published))
+    return Stock(inventory, manifests)
+
+
+def _known(store: Store, digest: str) -> Known | None:
+    manifest = store.readable_manifest(digest)
+    if manifest is None:
+        return None
+    inputs = map(sys.intern, manifest.inputs.values())
+    return Known(sys.intern(manifest.stage), tuple(inputs), tuple(file.path for file in manifest.files))
 
 
 def is_manifest(file: StoredObject) -> bool:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from rich.filesize import decimal
 
 from advfeat.cluster.embedded import usable_cores
+from advfeat.planning.titles import NUMBER, unnumbered
 
 if TYPE_CHECKING:
     from advfeat.planning import Outlook
 
-_NUMBER = re.compile(r"\b(seed|shard) (\d+)(?: of \d+)?")
 _MOST_LISTED = 5
 
 
@@ -32,7 +32,7 @@ def plan_lines(entries: Iterable["Outlook"]) -> list[PlanLine]:
     """Return the lines of a plan, in the order in which their first stages come."""
     found: dict[tuple[str, ...], list[Outlook]] = {}
     for entry in entries:
-        title = _NUMBER.sub(r"\1", entry.stage.title)
+        title = unnumbered(entry.stage.title)
         found.setdefault((title, entry.stage.kind, entry.state, entry.loss or ""), []).append(entry)
     return [_line(group) for group in found.values()]
 
@@ -76,14 +76,14 @@ def _title(group: Sequence["Outlook"]) -> str:
     """Return the title of the first one, with the numbers of all."""
     numbers: dict[str, dict[int, None]] = {"seed": {}, "shard": {}}
     for entry in group:
-        for word, number in _NUMBER.findall(entry.stage.title):
+        for word, number in NUMBER.findall(entry.stage.title):
             numbers[word][int(number)] = None
 
     def of_all(found: re.Match[str]) -> str:
         several = list(numbers[found[1]])
         return found[0] if len(several) == 1 else f"{found[1]}s {_listed(several)}"
 
-    return _NUMBER.sub(of_all, group[0].stage.title)
+    return NUMBER.sub(of_all, group[0].stage.title)
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -16,17 +16,22 @@ from advfeat.flows.command_line.store_commands import readable_store
 if TYPE_CHECKING:
     from advfeat.storage import Store
 
+_VERIFIED_AHEAD = 4
+"""Artifacts of which parts are in memory at a time."""
+
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def du(store: StoreURI = DEFAULT_STORE, as_json: AsJSON = False) -> None:
     """Show what fills the store: by kind, by run, and what no run uses."""
+    from advfeat.flows.display.lines import now_and_then, waiting
     from advfeat.upkeep.reachability import read_runs
     from advfeat.upkeep.stock import take_stock
     from advfeat.upkeep.usage import usage
 
     place = readable_store(store)
-    stock = take_stock(place)
+    with waiting("listing the store …"):
+        stock = take_stock(place, now_and_then("manifests read"))
     found = usage(place, stock, read_runs(place, stock.inventory.records))
     if as_json:
         print(json.dumps({"bytes": found.bytes, **asdict(found)}))
@@ -59,12 +64,14 @@ def gc(
     stages of its plan. Files younger than an hour stay, and leftovers of killed writers stay for a day. Ages
     are measured with the store's own clock: to read it, a small file is written and deleted in any case.
     """
+    from advfeat.flows.display.lines import now_and_then, waiting
     from advfeat.upkeep.garbage import Forgotten, collect, find_garbage, forgotten_runs, survey
     from advfeat.upkeep.reachability import read_runs
 
     age = None if older_than is None else parse_age(older_than)
     place = readable_store(store)
-    surveyed = survey(place)
+    with waiting("listing the store …"):
+        surveyed = survey(place, now_and_then("manifests read"))
     runs = read_runs(place, surveyed.inventory.records)
     forgotten = Forgotten(forgotten_runs(runs, forget or (), surveyed.now), age)
     garbage = (
@@ -94,15 +101,23 @@ def verify(
     With --repair, damaged artifacts are computed again on this machine, as the plan of a run or their own
     manifest says, and stay until their replacement is complete. Exit code 1 if anything remains damaged.
     """
+    from advfeat.ahead import computed_ahead
+    from advfeat.flows.display.lines import now_and_then
+    from advfeat.storage.readable import NO_MANIFEST
+
     place = readable_store(store)
-    digests = place.digests() if digest is None else [place.resolve(digest)]
-    damaged = []
-    for entry in digests:
-        problem = place.verify(entry)
+    digests = place.begun() if digest is None else [place.resolve(digest)]
+    damaged, read, tell = [], 0, now_and_then("artifacts read")
+    problems = computed_ahead(place.verify, digests, _VERIFIED_AHEAD)
+    for number, (entry, problem) in enumerate(zip(digests, problems, strict=True), start=1):
+        if problem == NO_MANIFEST:  # it is no artifact yet
+            continue
+        read += 1
         if problem is not None:
             damaged.append(entry)
             print(f"{entry}  DAMAGED  {problem}", flush=True)
-    print(f"{len(digests)} artifacts read, {len(damaged)} damaged", flush=True)
+        tell(number, len(digests))
+    print(f"{read} artifacts read, {len(damaged)} damaged", flush=True)
     failed = _repair(place, damaged) if repair and damaged else len(damaged)
     if failed:
         raise typer.Exit(1)

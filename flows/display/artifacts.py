@@ -3,10 +3,12 @@
 Keys are stable, one set a flow, so that the interface keeps the history of each.
 """
 
+import json
 import re
 import shlex
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Annotated, TypeVar
 
 from prefect.artifacts import (
     create_markdown_artifact,
@@ -27,27 +29,52 @@ _PICTURES = TypeAdapter(dict[str, Annotated[str, Field(pattern="^data:image/")]]
 """By heading; none is fetched from elsewhere."""
 
 _MOST_CHARACTERS = 900_000
-"""Of a report: pages that show more are slow, and servers may refuse it."""
+"""Of an artifact: pages that show more are slow, and servers may refuse it."""
+
+_MOST_ROWS = 1000
+"""Of a table, which Prefect's page draws whole; the report has all."""
+
+_Line = TypeVar("_Line")
 
 
 def publish_results(flow: str, title: str, result: RunResult, store: Store) -> None:
     """Publish a run's table, its report with verdicts and pictures, and its data sets."""
+    table = _table(result)
     create_table_artifact(
         key=artifact_key(flow, "results"),
-        table=_table(result),
-        description=f"{title}: one row an experiment",
+        table=(shown := _first(table, _dumped)),
+        description=f"{title}: one row an experiment{_of_all(shown, table)}",
     )
     create_markdown_artifact(
         key=artifact_key(flow, "report"),
         markdown=_markdown(flow, title, result, store),
         description=f"{title}: {_verdicts(result.rows)}",
     )
-    if data_sets := _data_sets(result, store):
+    digests = _data_sets(result, store)
+    if data_sets := _described(digests[:_MOST_ROWS], store):
         create_table_artifact(
             key=artifact_key(flow, "data-sets"),
-            table=data_sets,
-            description=f"{title}: the data sets; advfeat.store({store.uri!r}).load(DIGEST) loads one",
+            table=(shown := _first(data_sets, _dumped)),
+            description=f"{title}: the data sets{_of_all(shown, digests)}; "
+            f"advfeat.store({store.uri!r}).load(DIGEST) loads one",
         )
+
+
+def _first(lines: Sequence[_Line], written: Callable[[_Line], str]) -> list[_Line]:
+    """Return the first lines of a table, as many as a page can show."""
+    sizes = accumulate(len(written(line)) + len(", ") for line in lines[:_MOST_ROWS])
+    return [line for line, size in zip(lines, sizes, strict=False) if size <= _MOST_CHARACTERS]
+
+
+def _dumped(line: dict[str, object]) -> str:
+    return json.dumps(line, default=str)
+
+
+def _of_all(shown: Sequence[object], lines: Sequence[object]) -> str:
+    """Say how many lines a table would have, if it has not all of them."""
+    if len(shown) == len(lines):
+        return ""
+    return f", the first {len(shown):,} of {len(lines):,}; the report has all"
 
 
 def artifact_key(subject: str, what: str) -> str:
@@ -55,10 +82,14 @@ def artifact_key(subject: str, what: str) -> str:
     return "-".join(re.findall("[a-z0-9]+", f"{subject} {what}".lower()))
 
 
-def _data_sets(result: RunResult, store: Store) -> list[dict[str, object]]:
-    """List the data sets behind a report, each once."""
+def _data_sets(result: RunResult, store: Store) -> list[str]:
+    """Return the digests of the data sets behind a report, each once."""
     inputs = store.manifest(result.report).inputs
-    digests = [digest for role, digest in inputs.items() if role.endswith("/dataset")]
+    return list(dict.fromkeys(digest for role, digest in inputs.items() if role.endswith("/dataset")))
+
+
+def _described(digests: Sequence[str], store: Store) -> list[dict[str, object]]:
+    """Return a line for each of these data sets."""
     return [
         {
             "recipe": found.recipe,
@@ -132,7 +163,8 @@ def _results(rows: Sequence[Row]) -> str:
     varying = varying_axes(rows) if any(row.axes for row in rows) else []
     heads = [*(varying or ["recipe"]), "seeds", "test accuracy", "95 % interval", "verdict"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for found in _judged(rows):
+    places = _judged(rows)
+    for found in places[:_MOST_ROWS]:
         if isinstance(found, Group):
             first, accuracy = [str(found.axes[axis]) for axis in varying], found.mean
         else:
@@ -145,7 +177,9 @@ def _results(rows: Sequence[Row]) -> str:
             verdict_label(found),
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    table = "\n".join(lines)
+    left = len(places) - _MOST_ROWS
+    return f"{table}\n\n{left:,} more are in the whole report." if left > 0 else table
 
 
 def _one_row(found: Row | Group) -> Row:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -129,6 +129,19 @@ def waits_no_more() -> None:
     """Leave the terminal to something else that moves."""
     if (current := _CURRENT.get()) is not None:
         current.pause()
+
+
+def now_and_then(what: str) -> Callable[[int, int], None]:
+    """Return what is told how much of long work is done, and prints that every ten seconds."""
+    last = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            say(f"{what}: {done:,} of {total:,}")
+
+    return tell
 
 
 def say(text: str) -> None:

@@ -32,15 +32,19 @@ class GridProgress:
     def finished(self, stage: Stage, how: str) -> None:
         """Note that a stage is in the store."""
         self._finished += 1
-        now = time.monotonic()
-        if self._finished == self._total or now - self._last >= _SECONDS_BETWEEN_UPDATES:
-            self._last = now
-            with _server_may_be_away():
-                update_progress_artifact(
-                    self._artifact,
-                    progress=100.0 * self._finished / self._total,
-                    description=f"last: {stage.title} ({how})",
-                )
+        if self._finished == self._total or time.monotonic() - self._last >= _SECONDS_BETWEEN_UPDATES:
+            self._show(f"last: {stage.title} ({how})")
+
+    def passed_over(self, count: int) -> None:
+        """Note that so many stages were in the store already."""
+        self._finished += count
+        self._show(f"{count:,} stages were in the store already")
+
+    def _show(self, description: str) -> None:
+        self._last = time.monotonic()
+        share = 100.0 * self._finished / self._total
+        with _server_may_be_away():
+            update_progress_artifact(self._artifact, progress=share, description=description)
 
     def running(self, stages: Mapping[str, StageProgress]) -> None:
         """Stages that run do not count."""
@@ -60,6 +64,9 @@ class LongStages:
         if (artifact := self._artifacts.pop(stage.title, None)) is not None:
             with _server_may_be_away():
                 update_progress_artifact(artifact, progress=100.0, description=f"{stage.title}: {how}")
+
+    def passed_over(self, count: int) -> None:
+        """Stages that were there already have no bar."""
 
     def running(self, stages: Mapping[str, StageProgress]) -> None:
         """Show the stages that have run longest, now and then."""

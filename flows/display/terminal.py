@@ -104,6 +104,11 @@ class Display:
         pace = self._pace()
         self.say(f"{number} {stage.title}: {how}{found}{pace and f' ({pace})'}")
 
+    def passed_over(self, count: int) -> None:
+        """Count stages that were in the store already, and say so in one line."""
+        self._counts["cached"] += count
+        self.say(f"{count:,} stages are in the store; those are not listed")
+
     def running(self, stages: Mapping[str, StageProgress]) -> None:
         """Show how far the running stages are; where there is no terminal, a line now and then."""
         if stages and self._began is None:

@@ -75,6 +75,9 @@ _TESTED: set[StageKind] = {"pretrained_model", "evaluation"}
 # compute nothing it lets one through in 4 s.
 _MOST_WAITING_ON_RAY = 200
 
+# Each is a request of some ten milliseconds to the server, before the first stage is computed.
+_MOST_CACHED_SHOWN = 500
+
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_BETWEEN_INQUIRIES = 3.0
 
@@ -85,6 +88,9 @@ class Watcher(Protocol):
     def finished(self, stage: Stage, how: str) -> None:
         """Note that a stage is in the store: cached, computed, or computed by another run."""
 
+    def passed_over(self, count: int) -> None:
+        """Note that so many stages were in the store already, too many to tell of each."""
+
     def running(self, stages: Mapping[str, StageProgress]) -> None:
         """Note how far the running stages are, by title."""
 
@@ -92,7 +98,8 @@ class Watcher(Protocol):
 class Walk:
     """One pass over the stages of a plan, each after what it needs.
 
-    A stage is submitted to Ray when all it needs is there, so that no worker and no core waits for
+    Cached stages are task runs too, which Prefect draws, unless there are too many to look at. A stage is
+    submitted to Ray when all it needs is there, so that no worker and no core waits for
     another stage. What another run computes at the same time is waited for instead.
     """
 
@@ -123,6 +130,8 @@ class Walk:
         self._done: SimpleQueue[StageFuture] = SimpleQueue()
         self._last_inquiry = time.monotonic()
         self._failures: list[str] = []
+        self.in_store: set[str] = set()
+        """Digests of the stages whose artifacts are known to be there."""
         self.computed = 0
         """How many stages were computed so far, in all runs."""
 
@@ -153,8 +162,10 @@ class Walk:
                     client.set_task_run_state(future.task_run_id, Cancelled(), force=True)
 
     def _walk(self, entries: dict[str, Outlook]) -> None:
+        left_out = self._pass_over(entries)
+        to_walk = entries.keys() - left_out
         order = TopologicalSorter(
-            {digest: _needs(entry) & entries.keys() for digest, entry in entries.items()}
+            {digest: _needs(entry) & to_walk for digest, entry in entries.items() if digest in to_walk}
         )
         order.prepare()
         ready: deque[str] = deque()
@@ -169,12 +180,22 @@ class Walk:
             else:
                 break  # what is left needs a stage that failed
         if self._failures:
-            left = sum(digest not in self._states for digest in entries) - len(self._failures)
+            left = len(entries.keys() - self.in_store) - len(self._failures)
             raise StageFailedError(
                 f"{len(self._failures)} of {len(entries)} stages failed and {left} that need them were "
                 "not started; finished stages are kept; the same command computes only the rest. "
                 f"First failure: {self._failures[0]}"
             )
+
+    def _pass_over(self, entries: Mapping[str, Outlook]) -> set[str]:
+        """Count cached stages at once if they are too many to be task runs; return their digests."""
+        cached = {digest for digest, entry in entries.items() if entry.state == "cached"}
+        if len(cached) <= _MOST_CACHED_SHOWN:
+            return set()
+        self.in_store |= cached
+        for watcher in self._watchers:
+            watcher.passed_over(len(cached))
+        return cached
 
     def _has_room(self) -> bool:
         running = len(self._running)
@@ -233,6 +254,7 @@ class Walk:
         state: StageState = self._task(stage, refresh)(stage, self._store.uri, [], return_state=True)  # type: ignore[assignment]
         state.result()
         self._states[stage.digest] = state
+        self.in_store.add(stage.digest)
 
     def _submit(self, stage: Stage) -> None:
         # A source model by its digest may be of another run.
@@ -287,7 +309,8 @@ class Walk:
         if stage.digest not in self._claim_of:
             self._claims.give_up(stage.digest)
         if state.is_completed():
-            repaired = stage.digest in self._states
+            repaired = stage.digest in self.in_store
+            self.in_store.add(stage.digest)
             self.computed += 1
             self._states[stage.digest] = state
             self._tell(stage, "computed")
