@@ -17,6 +17,7 @@ from advfeat.flows.walk.patience import patiently
 from advfeat.flows.walk.ray_cluster import has_gpus
 from advfeat.flows.walk.recording import recorded
 from advfeat.flows.walk.walk import Walk
+from advfeat.flows.whose import user_of_run
 from advfeat.planning import (
     Grid,
     Outlook,
@@ -57,7 +58,7 @@ def run_grid(
     if gpus_turned_up():
         plan = build_grid_plan(wanted, on_gpus=True)
     run = str(flow_run.get_id())
-    with recorded(place, name, title, plan.stages, run=run, note=note) as recording:
+    with recorded(place, name, title, plan.stages, run=run, user=user_of_run(), note=note) as recording:
         outlooks = outlook(Plan(plan.stages), place)
         extent = extent_of(wanted, outlooks)
         get_run_logger().info("%s: %s", title, extent)

@@ -1,6 +1,7 @@
 """Real servers for tests, on free loopback ports, ended with the test: S3, Prefect and Ray."""
 
 import contextlib
+import json
 import secrets
 import shutil
 import socket
@@ -24,6 +25,8 @@ from advfeat.cluster.private_files import private_folder, write_private
 from tests.command import EVEN_RAY, unconfigured
 
 BUCKET = "advfeat"
+OF_READER = "of-the-reader"
+"""A bucket of who may read ``BUCKET`` and not write it."""
 _START_SECONDS = 120.0
 
 
@@ -74,10 +77,11 @@ class Server:
 
 @dataclass
 class ObjectStore:
-    """SeaweedFS with S3 and a bucket; ``variables`` lead to it."""
+    """SeaweedFS with S3 and a bucket; ``variables`` lead to it, ``reader`` with keys that only read there."""
 
     server: Server
     variables: dict[str, str]
+    reader: dict[str, str]
 
 
 def object_store(folder: Path, volumes: int = 20) -> ObjectStore:
@@ -94,7 +98,27 @@ def object_store(folder: Path, volumes: int = 20) -> ObjectStore:
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    return ObjectStore(Server(command, folder / "weed.log", lambda: _has_bucket(variables)), variables)
+    reader = variables | _add_reader(folder / "s3.json")
+    return ObjectStore(
+        Server(command, folder / "weed.log", lambda: _has_bucket(variables)), variables, reader
+    )
+
+
+def _add_reader(file: Path) -> dict[str, str]:
+    """Let a second user read the bucket; return the variables with the keys."""
+    access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
+    identity = {
+        "name": "reader",
+        "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
+        "actions": [
+            f"Read:{BUCKET}",
+            f"List:{BUCKET}",
+            *(f"{a}:{OF_READER}" for a in ("Read", "List", "Write")),
+        ],
+    }
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({"identities": [*content["identities"], identity]}))
+    return {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key}
 
 
 @contextlib.contextmanager

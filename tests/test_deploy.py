@@ -55,7 +55,9 @@ def test_a_worker_runs_what_was_deployed(
         assert doubled.startswith("advfeat: clean/here: made by an earlier version; their runs and schedules")
         assert "mirrored/mirrored-here" in told.stdout.splitlines()
         grid = {"share": [0.5], "seeds": [0], "settings": QUICK}
-        run = client.create_flow_run_from_deployment(deployment.id, parameters={"grid": grid})
+        run = client.create_flow_run_from_deployment(
+            deployment.id, parameters={"grid": grid}, tags=["user:ann"]
+        )
         tracking = {"ADVFEAT_TRACK": f"tensorboard:{tmp_path / 'curves'}"}
         prefect(tmp_path, prefect_api | tracking, "worker", "start", "--pool", "here", "--run-once")
         state = client.read_flow_run(run.id).state
@@ -63,6 +65,7 @@ def test_a_worker_runs_what_was_deployed(
     assert state.is_completed(), state.message
     (record,) = read_records(Store(str(tmp_path / "store")))
     assert (record.run, record.flow, record.state) == (str(run.id), "mirrored", "completed")
+    assert record.user == "ann"
     assert record.title == "mirrored · digits · share 0.5 · 1 seed"
     assert record.stages is not None
     assert record.stages.computed == record.stages.total == 5

@@ -63,6 +63,10 @@ _PARALLEL_READS = 16
 _PIECEMEAL = {"block_size": 64 << 10, "cache_type": "blockcache", "cache_options": {"maxblocks": 256}}
 """How a file elsewhere is read, of which little is wanted here and there; S3's own way is 50 MB at a time."""
 _SECONDS_BETWEEN_TRIES = (0.1, 0.5, 2.0)
+_REMEDY_OF_READERS = (
+    "to read it is enough for plan, runs, compare, report and export; for the rest ask for the right to "
+    "write, or name a store of your own with --store"
+)
 
 _WEEK_SECONDS = 7 * 24 * 3600
 """The longest that S3 lets a signed address hold."""
@@ -443,7 +447,11 @@ class Store:
     def _probe(self) -> Iterator[str]:
         """Give the path of a small file that is written for this moment."""
         path = self._probe_path()
-        self.fs.pipe_file(path, b"advfeat")
+        try:
+            self.fs.pipe_file(path, b"advfeat")
+        except PermissionError as error:
+            problem = f"cannot be written ({first_line(error)})"
+            raise InputError("store", self.uri, problem, _REMEDY_OF_READERS) from error
         try:
             yield path
         finally:

@@ -85,7 +85,8 @@ def _files(store: Store, folders: Iterable[str]) -> Iterator[StoredObject]:
             yield _stored_object(store, info)
     for folder in folders:
         for info in store.fs.find(f"{store.root}/{folder}", detail=True).values():
-            yield _stored_object(store, info)
+            if info["type"] == "file":  # of an empty folder S3's client gives the folder
+                yield _stored_object(store, info)
 
 
 def _stored_object(store: Store, info: dict[str, Any]) -> StoredObject:

@@ -55,17 +55,26 @@ def recorded(
     stages: Iterable[Stage],
     *,
     run: str,
+    user: str = "",
     note: str | None = None,
     changed: str = "",
 ) -> Iterator[Recording]:
     """Keep a record of a run: which stages it needs, that it goes on, and how it ended.
 
-    ``run`` is its id, ``note`` what the user says of it, ``changed`` what differs from its preset. What the
-    store holds of the stages is looked up inside: only there nobody deletes it.
+    ``run`` is its id, ``user`` whose it is, ``note`` what that user says of it, ``changed``
+    what differs from its preset. What the store holds of the stages is looked up inside: only there nobody
+    deletes it.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     record = RunRecord(
-        run=run, flow=flow, title=title, note=note or "", changed=changed, state="running", began=now
+        run=run,
+        flow=flow,
+        title=title,
+        user=user,
+        note=note or "",
+        changed=changed,
+        state="running",
+        began=now,
     )
     recording = Recording(store, record, stages)
     patiently(lambda: keep_record(store, record))
