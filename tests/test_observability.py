@@ -13,7 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from advfeat.flows.regression import regression
@@ -21,6 +23,7 @@ from deployments.notify import NAME, notify
 from tests.command import Command
 from tests.servers import free_ports, prefect_client, prefect_service, prefect_settings, ray_nodes
 from tests.test_stores_of_before import SETTINGS, WRITTEN
+from tests.topology import SERVICES
 
 DASHBOARD = Path(__file__).parent.parent / "deployments" / "grafana-dashboard.json"
 
@@ -54,9 +57,9 @@ def test_a_regression_that_fails_is_told(
         notify(url)
         (automation,) = client.read_automations_by_name(NAME)
         problem = 'clean: 0.412 is not in 0.970 to 1.000; "digits"'
+        states: list[State[Any]] = [Completed(), Failed(message=problem)]
         runs = [
-            client.create_flow_run(regression, parameters={"store": "x"}, state=state)
-            for state in (Completed(), Failed(message=problem))
+            client.create_flow_run(regression, parameters={"store": "x"}, state=state) for state in states
         ]
         deadline = time.monotonic() + 60
         while not posted and time.monotonic() < deadline:
@@ -133,3 +136,15 @@ def test_servers_hand_out_what_the_dashboard_shows_and_logs_lead_to_the_worker(t
     assert where is not None, training
     assert where[2].endswith(f"-{where[1]}.out")
     assert f"run {run.id}: target model clean, seed 0" in Path(where[2]).read_text()
+
+
+def test_prometheus_asks_services_of_the_compose_file_where_they_hand_out_metrics() -> None:
+    content = yaml.safe_load((DASHBOARD.parent / "prometheus.yml").read_text())
+    ray, of_prefect = content["scrape_configs"]
+    (found,) = ray["dns_sd_configs"]
+    for name in found["names"]:
+        assert f"--metrics-export-port={found['port']}" in SERVICES[name]["command"]
+    (target,) = of_prefect["static_configs"][0]["targets"]
+    service, port = target.split(":")
+    assert port in SERVICES[service]["command"]
+    assert SERVICES[service]["environment"]["PREFECT_SERVER_METRICS_ENABLED"] == "true"
