@@ -2,8 +2,13 @@
 
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.schedules import CronSchedule
 
 from advfeat.planning.forms import GRIDS
 from advfeat.storage import Store
@@ -70,6 +75,20 @@ def test_a_worker_runs_what_was_deployed(
     assert record.stages is not None
     assert record.stages.computed == record.stages.total == 5
     assert list((tmp_path / "curves").rglob("events.out.tfevents.*"))
+
+
+def test_a_schedule_makes_runs(prefect_api: dict[str, str]) -> None:
+    """With SQLAlchemy 2.1 the scheduler of Prefect 3.8 ends with an error. More is in test_schedules.py."""
+    yearly = DeploymentScheduleCreate(schedule=CronSchedule(cron="0 0 1 1 *"), active=True)
+    with prefect_client(prefect_api) as client:
+        flow = client.create_flow_from_name("clean")
+        deployment = client.create_deployment(flow, "yearly", schedules=[yearly])
+        of = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+        deadline = time.monotonic() + 120
+        while not (runs := client.read_flow_runs(deployment_filter=of)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        client.delete_deployment(deployment)
+    assert {run.auto_scheduled for run in runs} == {True}
 
 
 def test_modules_of_an_earlier_version_say_what_they_are_now() -> None:

@@ -29,7 +29,7 @@ from tests.test_deploy import prefect
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
-INTERVAL = 30  # seconds
+INTERVALS = {"waits": 60, "drops": 15}  # seconds; runs that wait, and ask again and again, keep a server busy
 SETTINGS = ["data.train_size=100", "data.test_size=40", "target.width=4", "target.epochs=1"]
 SOON = {
     "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
@@ -37,7 +37,7 @@ SOON = {
     "PREFECT_SERVER_SERVICES_SCHEDULER_MAX_RUNS": "3",  # ahead of time
     "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "1",
     "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "2",
-    "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "10",
+    "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
 }
 """Sooner than by default, and no more than the database of a busy machine takes."""
 
@@ -113,11 +113,11 @@ def deployed() -> dict[str, Any]:
     """Return ``deployments/prefect.yaml`` with two deployments alone, which fire every few seconds."""
     content = yaml.safe_load(Path("deployments/prefect.yaml").read_text())
     (clean,) = [each for each in content["deployments"] if each["name"] == "clean-process"]
-    schedule = {"schedules": [{"interval": INTERVAL, "active": True}], "work_pool": {"name": "lab"}}
     grid = {"parameters": clean["parameters"] | {"grid": {"seeds": [0], "settings": SETTINGS}}}
     deployments = [
-        {**clean, **schedule, **grid, "name": name, "paused": name == "drops"}
+        {**clean, **grid, "name": name, "work_pool": {"name": "lab"}, "paused": name == "drops"}
         | {"concurrency_limit": {"limit": 1, "collision_strategy": strategy}}
+        | {"schedules": [{"interval": INTERVALS[name], "active": True}]}
         for name, strategy in (("waits", "ENQUEUE"), ("drops", "CANCEL_NEW"))
     ]
     return {"name": "lab", "pull": [], "deployments": deployments}
