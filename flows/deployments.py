@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from prefect import Flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, DeploymentFilterTags
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
@@ -69,29 +70,45 @@ def deploy_to(pool: str, store: str, image: str | None) -> list[str]:
 class Earlier(NamedTuple):
     """Deployments that earlier versions made, by name."""
 
+    mended: list[str]
+    """They looked for flows where there are none now, and find them again."""
     lost: list[str]
     """They look for flows where there are none now."""
     doubled: list[str]
     """Their runs go on as they did; this version has made each anew under another name."""
 
 
-def earlier(made: Iterable[str]) -> Earlier:
-    """Look for deployments on the server that are not of this version, beside those that were ``made``."""
+def earlier(made: Iterable[str], pool: str) -> Earlier:
+    """Look for deployments on the server that are not of this version, beside those that were ``made``.
+
+    Those of this pool, whose workers have this version, are told where their flows are now: their schedules,
+    parameters and waiting runs go on.
+    """
     ours = DeploymentFilter(tags=DeploymentFilterTags(all_=["advfeat"]))
     with get_client(sync_client=True) as client:
         found = list(_all_pages(partial(client.read_deployments, deployment_filter=ours)))
         flows = {flow: client.read_flow(flow).name for flow in {each.flow_id for each in found}}
-    names = {
-        f"{flows[each.flow_id]}/{each.name}": (each.entrypoint or "").startswith(_EARLIER_ENTRYPOINTS)
-        for each in found
-    }
+        names = {f"{flows[each.flow_id]}/{each.name}": each for each in found}
+        lost = {
+            name for name, each in names.items() if (each.entrypoint or "").startswith(_EARLIER_ENTRYPOINTS)
+        }
+        mended = {name for name in lost if names[name].work_pool_name == pool}
+        for name in mended:
+            entrypoint = _of_today(names[name].entrypoint or "")
+            client.update_deployment(names[name].id, DeploymentUpdate(entrypoint=entrypoint))
     renamed = {
         f"{flow}/{name.removeprefix(f'{flow}-')}" for flow, _, name in (m.partition("/") for m in made)
     }
     return Earlier(
-        lost=sorted(name for name, is_lost in names.items() if is_lost),
-        doubled=sorted(name for name, is_lost in names.items() if name in renamed and not is_lost),
+        mended=sorted(mended),
+        lost=sorted(lost - mended),
+        doubled=sorted(name for name in names if name in renamed and name not in lost),
     )
+
+
+def _of_today(entrypoint: str) -> str:
+    """Return where a flow is now that a deployment names by a module, or a file, of the package ``flows``."""
+    return "advfeat." + entrypoint.replace("/", ".").replace(".py:", ".")
 
 
 def drop_earlier_local() -> None:

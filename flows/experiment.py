@@ -19,6 +19,7 @@ from advfeat.flows.walk.late_ray import gpus_turned_up
 from advfeat.flows.walk.ray_cluster import configured_runner, has_gpus
 from advfeat.flows.walk.recording import recorded
 from advfeat.flows.walk.walk import Walk
+from advfeat.flows.whose import user_of_run
 from advfeat.planning import Experiment, build_plan, changed_settings, outlook
 from advfeat.planning.experiment_form import ExperimentForm, read_form
 from advfeat.recipes import RECIPES
@@ -73,7 +74,7 @@ def _run(
         plan = build_plan(experiment, on_gpus=True)
     run, changed = str(flow_run.get_id()), changed_settings(experiment)
     with recorded(
-        place, NAME, experiment.name, plan.stages, run=run, note=note, changed=changed
+        place, NAME, experiment.name, plan.stages, run=run, user=user_of_run(), note=note, changed=changed
     ) as recording:
         outlooks = outlook(plan, place)
         with Display(outlooks) as display:

@@ -10,6 +10,7 @@ from uuid import uuid4
 from advfeat.flows.display.lines import say
 from advfeat.flows.result import RunResult
 from advfeat.flows.walk.recording import recorded
+from advfeat.flows.whose import this_user
 from advfeat.storage import Stage, Store
 
 
@@ -25,7 +26,8 @@ def from_store(
 ) -> RunResult:
     """Return what a run of ``flow`` finds whose stages are all cached; raises what reading them raises."""
     stages = list(stages)
-    with recorded(store, flow, title, stages, run=str(uuid4()), note=note, changed=changed) as recording:
+    run, user = str(uuid4()), this_user()
+    with recorded(store, flow, title, stages, run=run, user=user, note=note, changed=changed) as recording:
         say(f"{title}: {len(stages)} stages, all in the store")
         recording.results(report.digest, total=len(stages), computed=0)
         return RunResult.of(recording.ended("completed"), store)

@@ -16,6 +16,7 @@ from advfeat.flows.walk.late_ray import gpus_turned_up
 from advfeat.flows.walk.ray_cluster import has_gpus
 from advfeat.flows.walk.recording import recorded
 from advfeat.flows.walk.walk import Walk
+from advfeat.flows.whose import user_of_run
 from advfeat.planning import (
     Grid,
     Outlook,
@@ -55,7 +56,7 @@ def run_grid(
         plan = plan_of_grid(recipe, grid, on_gpus=True)
     grid_report(title, wanted, plan.made_of)  # refused now, if it is too large
     run = str(flow_run.get_id())
-    with recorded(place, name, title, plan.stages, run=run, note=note) as recording:
+    with recorded(place, name, title, plan.stages, run=run, user=user_of_run(), note=note) as recording:
         outlooks = outlook(Plan(plan.stages), place)
         extent = extent_of(wanted, outlooks)
         get_run_logger().info("%s: %s", title, extent)

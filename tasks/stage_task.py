@@ -14,6 +14,8 @@ from prefect.runtime import flow_run
 from prefect.task_engine import TaskRunTimeoutError
 
 from advfeat.cluster.board import reporter
+from advfeat.cluster.metrics import counting_passes, timed
+from advfeat.cluster.worker_place import worker_place
 from advfeat.errors import StoreRefusedError
 from advfeat.extensions import provide
 from advfeat.progress import Progress
@@ -43,12 +45,11 @@ def stage_task(name: str) -> Callable[[StageFunction], Task[Any, dict[str, Any]]
     def decorate(compute: StageFunction) -> Task[Any, dict[str, Any]]:
         @functools.wraps(compute)
         def compute_and_say_where(stage: Stage, store: str, after: list[Any]) -> dict[str, Any]:
-            get_run_logger().info(
-                "%s: computing on %s, process %d", stage.title, platform.node(), os.getpid()
-            )
+            _say_where(stage)
             provide(stage.code)
             try:
-                return compute(stage, store, after)
+                with timed(stage.kind):
+                    return compute(stage, store, after)
             except PermissionError as error:
                 raise StoreRefusedError(_refusal(store, error)) from error
 
@@ -74,7 +75,17 @@ def board_name() -> str:
 
 def stage_progress(stage: Stage) -> Progress | None:
     """Return where a stage reports its progress."""
-    return reporter(board_name(), stage.title)
+    report = reporter(board_name(), stage.title)
+    return None if report is None else counting_passes(stage.kind, report)
+
+
+def _say_where(stage: Stage) -> None:
+    """Lead from Prefect's page to the worker's file, and by the run's id back from there."""
+    where = f"{stage.title}: computing on {platform.node()}, process {os.getpid()}"
+    if (place := worker_place()) is not None:
+        where += f", Ray node {place.node}, log {place.log}"
+        print(f"run {flow_run.get_id()}: {stage.title}", flush=True)
+    get_run_logger().info("%s (run %s)", where, flow_run.get_id())
 
 
 def _refusal(store: str, error: PermissionError) -> str:

@@ -22,7 +22,7 @@ from advfeat.cluster.embedded import HOME, prefect_server
 from advfeat.planning import Experiment, load_experiment
 from advfeat.storage import Store
 from tests.command import CONFIGURATION, QUICK_ASSIGNMENTS, Command
-from tests.servers import BUCKET, give_prefect_database, make_prefect_database, seaweedfs
+from tests.servers import BUCKET, ObjectStore, give_prefect_database, make_prefect_database, object_store
 
 # A test of a busy machine may take long now and then; pytest's own limit finds what hangs.
 settings.register_profile("default", deadline=None)
@@ -65,10 +65,17 @@ def _unconfigured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """A real S3 server with two users."""
+    store = object_store(tmp_path_factory.mktemp("seaweedfs"))
+    with store.server.running():
+        yield store
+
+
+@pytest.fixture(scope="session")
+def s3(s3_server: ObjectStore) -> dict[str, str]:
     """A real S3 server: the AWS variables that lead to it."""
-    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as variables:
-        yield variables
+    return s3_server.variables
 
 
 @pytest.fixture(scope="session")
@@ -147,7 +154,7 @@ _LONGEST_FIRST = (
 )
 """Files that take longest, the main job before those that may have what it computed."""
 
-_SERVERS = {"command", "served_command", "prefect_api", "s3", "site", "home", "interface"}
+_SERVERS = {"command", "served_command", "prefect_api", "s3", "s3_server", "site", "home", "interface"}
 """Fixtures that start servers, whole runs or browsers."""
 
 

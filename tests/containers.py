@@ -112,7 +112,7 @@ class Containers:
             headers={"Authorization": f"Basic {login}", "Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+            return json.loads(answer.read() or b"null")
 
     def start(self, deployment: str, parameters: object) -> str:
         """Start a run of a deployment; return its id."""

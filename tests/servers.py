@@ -1,6 +1,7 @@
 """Real servers for tests, on free loopback ports, ended with the test: S3, Prefect and Ray."""
 
 import contextlib
+import json
 import secrets
 import shutil
 import socket
@@ -24,6 +25,8 @@ from advfeat.cluster.private_files import private_folder, write_private
 from tests.command import EVEN_RAY, unconfigured
 
 BUCKET = "advfeat"
+OF_READER = "of-the-reader"
+"""A bucket of who may read ``BUCKET`` and not write it."""
 _START_SECONDS = 120.0
 
 
@@ -74,10 +77,14 @@ class Server:
 
 @dataclass
 class ObjectStore:
-    """SeaweedFS with S3 and a bucket; ``variables`` lead to it, ``inside`` to its filer."""
+    """SeaweedFS with S3 and a bucket.
+
+    ``variables`` lead to it, ``reader`` with keys that only read there, ``inside`` to its filer.
+    """
 
     server: Server
     variables: dict[str, str]
+    reader: dict[str, str]
     folder: Path
     inside: str
 
@@ -96,9 +103,27 @@ def object_store(folder: Path, volumes: int = 20) -> ObjectStore:
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
+    reader = variables | _add_reader(folder / "s3.json")
     server = Server(command, folder / "weed.log", lambda: _has_bucket(variables))
     inside = f"http://127.0.0.1:{ports['filer']}.{ports['filer.grpc']}/buckets/{BUCKET}/"
-    return ObjectStore(server, variables, folder, inside)
+    return ObjectStore(server, variables, reader, folder, inside)
+
+
+def _add_reader(file: Path) -> dict[str, str]:
+    """Let a second user read the bucket; return the variables with the keys."""
+    access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
+    identity = {
+        "name": "reader",
+        "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
+        "actions": [
+            f"Read:{BUCKET}",
+            f"List:{BUCKET}",
+            *(f"{a}:{OF_READER}" for a in ("Read", "List", "Write")),
+        ],
+    }
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({"identities": [*content["identities"], identity]}))
+    return {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key}
 
 
 @contextlib.contextmanager

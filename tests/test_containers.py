@@ -51,14 +51,19 @@ def on_this_host(tmp_path_factory: pytest.TempPathFactory) -> Contents:
     return contents(command)
 
 
-def stored(cluster: Containers, prefix: str, folder: Path) -> Contents:
-    """Return what lies below a prefix of the cluster's S3, read from this host."""
+def from_this_host(cluster: Containers, prefix: str, folder: Path) -> Command:
+    """Return ``advfeat`` on this host, with a store below a prefix of the cluster's S3."""
     keys = {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:8333",
         "AWS_SHARED_CREDENTIALS_FILE": str(cluster.secrets / "aws_credentials"),
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    return contents(Command(folder, {**keys, "ADVFEAT_STORE": f"s3://advfeat/{prefix}"}))
+    return Command(folder, {**keys, "ADVFEAT_STORE": f"s3://advfeat/{prefix}"})
+
+
+def stored(cluster: Containers, prefix: str, folder: Path) -> Contents:
+    """Return what lies below a prefix of the cluster's S3, read from this host."""
+    return contents(from_this_host(cluster, prefix, folder))
 
 
 def started(cluster: Containers, prefix: str) -> str:
@@ -81,6 +86,26 @@ def test_a_grid_from_a_deployment_is_that_of_the_host(
     assert cluster.end_of(run) == "COMPLETED", cluster.logs(run)
     print(f"\na grid took {time.monotonic() - began:.0f} s")
     assert stored(cluster, "undisturbed", tmp_path) == on_this_host
+
+
+def test_a_schedule_fires_three_times_and_two_runs_are_cached(cluster: Containers, tmp_path: Path) -> None:
+    deployment = cluster.api("deployments/name/clean/clean-process")["id"]
+    settings = ["data.train_size=100", "data.test_size=40", "target.width=4", "target.epochs=1"]
+    parameters = {"grid": {"seeds": [0], "settings": settings}, "store": "s3://advfeat/scheduled"}
+    schedule = {"schedule": {"interval": 60}, "parameters": parameters, "active": True}
+    cluster.api(f"deployments/{deployment}/schedules", [schedule])
+    wanted = {
+        "flow_runs": {
+            "deployment_id": {"any_": [deployment]},
+            "state": {"type": {"any_": ["COMPLETED"]}},
+        }
+    }
+    wait_until(lambda: len(cluster.api("flow_runs/filter", wanted)) >= 3, 600)
+    cluster.api(f"deployments/{deployment}/pause_deployment", {})
+    runs = json.loads(from_this_host(cluster, "scheduled", tmp_path).succeed("runs", "--json"))
+    counts = sorted(run["stages"]["computed"] for run in runs if run["state"] == "completed")
+    assert counts[:2] == [0, 0]
+    assert counts[-1] == 5
 
 
 def test_a_run_outlives_its_servers_and_a_worker(

@@ -48,7 +48,8 @@ class StageCounts(BaseModel):
 class RunRecord(BaseModel):
     """One flow run; ``report`` is a digest.
 
-    ``note`` is what its user said of it, ``changed`` names the settings that are not those of its preset.
+    ``user`` is whose it is, empty where nothing tells, ``note`` what its user said of it, ``changed`` names
+    the settings that are not those of its preset.
     While it goes on its record is written again every minute. One that was killed stays ``running``, and
     its record grows old.
     """
@@ -58,6 +59,7 @@ class RunRecord(BaseModel):
     run: PlainName
     flow: Line
     title: Line
+    user: Line = ""
     note: Line = ""
     changed: Line = ""
     state: RunState

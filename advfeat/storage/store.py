@@ -42,6 +42,10 @@ from advfeat.storage.uploads import Uploads
 _RECORDED_PACKAGES = ("advfeat", "torch", "numpy", "pyarrow", "safetensors")
 _PARALLEL_WRITES = 16
 _SECONDS_BETWEEN_TRIES = (0.1, 0.5, 2.0)
+_REMEDY_OF_READERS = (
+    "to read it is enough for plan, runs, compare, report and export; for the rest ask for the right to "
+    "write, or name a store of your own with --store"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +190,11 @@ class Store(ReadableStore):
     def _probe(self) -> Iterator[str]:
         """Give the path of a small file that is written for this moment."""
         path = self._probe_path()
-        self.fs.pipe_file(path, b"advfeat")
+        try:
+            self.fs.pipe_file(path, b"advfeat")
+        except PermissionError as error:
+            problem = f"cannot be written ({first_line(error)})"
+            raise InputError("store", self.uri, problem, _REMEDY_OF_READERS) from error
         try:
             yield path
         finally:

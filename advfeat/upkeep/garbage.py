@@ -53,14 +53,18 @@ class Survey(Stock):
 
 @dataclass(frozen=True)
 class Forgotten:
-    """Which runs no longer count: those of these ids, and those that ended longer ago than ``older_than``."""
+    """Which runs no longer count: those of these ids, and those that ended longer ago than ``older_than``.
+
+    With ``user``, runs that name another one count nevertheless.
+    """
 
     ids: frozenset[str] = frozenset()
     older_than: timedelta | None = None
+    user: str | None = None
 
     def has(self, run: KnownRun, now: datetime) -> bool:
         """Whether this run is among them; one that goes on never is."""
-        if run.is_alive(now):
+        if run.is_alive(now) or (self.user is not None and run.record.user not in ("", self.user)):
             return False
         too_old = self.older_than is not None and now - run.written > self.older_than
         return too_old or run.record.run in self.ids
@@ -73,10 +77,13 @@ def survey(store: Store, tell: Tell = lambda *_: None) -> Survey:
     return Survey(stock.inventory, stock.manifests, now)
 
 
-def forgotten_runs(runs: Iterable[KnownRun], names: Iterable[str], now: datetime) -> frozenset[str]:
+def forgotten_runs(
+    runs: Iterable[KnownRun], names: Iterable[str], now: datetime, user: str | None = None
+) -> frozenset[str]:
     """Return the ids that starts of ids name.
 
-    Raises ``InputError`` for one that names none or several, or a run that goes on.
+    Raises ``InputError`` for one that names none or several, a run that goes on, or with ``user`` one that
+    names another user.
     """
     runs, ids = list(runs), set()
     for name in names:
@@ -91,6 +98,8 @@ def forgotten_runs(runs: Iterable[KnownRun], names: Iterable[str], now: datetime
                 "is still running, or was killed minutes ago",
                 "cancel it, or ask again later",
             )
+        if user is not None and (other := matches[0].record.user) not in ("", user):
+            raise InputError("--forget", name, f"is a run of {other}", "ask, then add --everyones")
         ids.add(matches[0].record.run)
     return frozenset(ids)
 

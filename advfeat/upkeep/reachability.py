@@ -46,8 +46,8 @@ def digests_used(
     """Return the digests of what a run uses; None if nothing tells, so that it may be anything.
 
     A completed run uses its report and all that the report was made from, input by input. Shards are no
-    inputs: once they are joined they are not needed. Any other run uses all of its plan, and so does one
-    of whose artifacts a manifest is lost or damaged, as that does not tell its inputs.
+    inputs: once they are joined they are not needed. Any other run uses all of its plan and what that
+    reads, and so does one of whose artifacts a manifest is lost or damaged, as that does not tell its inputs.
     ``manifests`` holds all that are in the store, None for unreadable ones.
     """
     reached = closure([record.report] if record.report else [], manifests)
@@ -56,7 +56,8 @@ def digests_used(
     plan = read_plan(store, record.run)
     if plan is None:
         return None
-    return reached | closure((stage.digest for stage in plan), manifests)
+    # What a stage reads may be of another run, such as the model of another user that it starts from.
+    return reached | closure((digest for stage in plan for digest in (stage.digest, *stage.needs)), manifests)
 
 
 def closure(roots: Iterable[str], manifests: Mapping[str, Known | None]) -> frozenset[str]:

@@ -252,7 +252,13 @@ def deploy(
     made = deploy_to(pool, Store(store).uri, image)
     for name in made:
         print(name)
-    lost, doubled = earlier(made)
+    mended, lost, doubled = earlier(made, pool)
+    if mended:
+        print(
+            f"advfeat: {', '.join(mended)}: made by an earlier version; their runs and schedules find their "
+            "flows where they are now",
+            file=sys.stderr,
+        )
     if lost:
         print(
             f"advfeat: {', '.join(lost)}: made by an earlier version, so their runs cannot find the flow; "

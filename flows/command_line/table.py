@@ -240,6 +240,7 @@ def print_runs(runs: Sequence[RunDescription]) -> None:
     columns = [
         column("run", 0, lambda run: run.record.run[:8]),
         column("state", 0, lambda run: run.record.state),
+        column("user", 4, lambda run: run.record.user, text=True),
         column("note", 1, lambda run: run.record.note, text=True),
         column("recipe", 2, lambda run: run.recipe, text=True),
         column("changed", 3, lambda run: run.record.changed, text=True),

@@ -12,6 +12,7 @@ import typer
 from advfeat.errors import InputError
 from advfeat.flows.command_line.options import DEFAULT_STORE, AsJSON, StoreURI
 from advfeat.flows.command_line.store_commands import readable_store
+from advfeat.flows.whose import this_user
 
 if TYPE_CHECKING:
     from advfeat.storage import Store
@@ -55,14 +56,18 @@ def gc(
         list[str] | None,
         typer.Option("--forget", metavar="RUN", help="drop this run, and what only it uses"),
     ] = None,
+    everyones: Annotated[
+        bool, typer.Option("--everyones", help="also drop runs of other users; without this, they count")
+    ] = False,
     delete: Annotated[bool, typer.Option("--delete", help="delete it; without this, only show it")] = False,
     as_json: AsJSON = False,
 ) -> None:
     """Show what no run of the store uses any more; with --delete, delete it.
 
     A completed run uses its report and everything that the report was made from. Any other run uses all
-    stages of its plan. Files younger than an hour stay, and leftovers of killed writers stay for a day. Ages
-    are measured with the store's own clock: to read it, a small file is written and deleted in any case.
+    stages of its plan. Runs of other users are not dropped unless you add --everyones. Files younger than an
+    hour stay, and leftovers of killed writers stay for a day. Ages are measured with the store's own clock:
+    to read it, a small file is written and deleted in any case.
     """
     from advfeat.flows.display.lines import now_and_then, waiting
     from advfeat.upkeep.garbage import Forgotten, collect, find_garbage, forgotten_runs, survey
@@ -73,7 +78,8 @@ def gc(
     with waiting("listing the store …"):
         surveyed = survey(place, now_and_then("manifests read"))
     runs = read_runs(place, surveyed.inventory.records)
-    forgotten = Forgotten(forgotten_runs(runs, forget or (), surveyed.now), age)
+    user = None if everyones else this_user()
+    forgotten = Forgotten(forgotten_runs(runs, forget or (), surveyed.now, user), age, user)
     garbage = (
         collect(place, surveyed, forgotten) if delete else find_garbage(place, surveyed, runs, forgotten)
     )

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from advfeat.errors import RunCancelledError
 from advfeat.flows.display.lines import say
 from advfeat.flows.walk.patience import patiently
+from advfeat.flows.walk.ray_cluster import is_connected
 from advfeat.storage import Stage, Store
 from advfeat.storage.runs import RunRecord, RunState, StageCounts, keep_plan, keep_record
 from advfeat.upkeep.garbage import wait_while_collected
@@ -55,17 +56,26 @@ def recorded(
     stages: Iterable[Stage],
     *,
     run: str,
+    user: str = "",
     note: str | None = None,
     changed: str = "",
 ) -> Iterator[Recording]:
     """Keep a record of a run: which stages it needs, that it goes on, and how it ended.
 
-    ``run`` is its id, ``note`` what the user says of it, ``changed`` what differs from its preset. What the
-    store holds of the stages is looked up inside: only there nobody deletes it.
+    ``run`` is its id, ``user`` whose it is, ``note`` what that user says of it, ``changed``
+    what differs from its preset. What the store holds of the stages is looked up inside: only there nobody
+    deletes it.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     record = RunRecord(
-        run=run, flow=flow, title=title, note=note or "", changed=changed, state="running", began=now
+        run=run,
+        flow=flow,
+        title=title,
+        user=user,
+        note=note or "",
+        changed=changed,
+        state="running",
+        began=now,
     )
     recording = Recording(store, record, stages)
     patiently(lambda: keep_record(store, record))
@@ -74,10 +84,20 @@ def recorded(
         with _signs_of_life(store, record):
             yield recording
     except BaseException as error:
+        state = _state_after(error)
         with suppress(Exception):  # why the run ended matters more than this note of it
-            keep_record(store, recording.ended(_state_after(error)))
+            _count(flow, state)
+            keep_record(store, recording.ended(state))
         raise
+    _count(flow, "completed")
     patiently(lambda: keep_record(store, recording.ended("completed")))
+
+
+def _count(flow: str, state: RunState) -> None:
+    if is_connected():
+        from advfeat.cluster.metrics import count_run
+
+        count_run(flow, state)
 
 
 @contextmanager

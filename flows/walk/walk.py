@@ -11,17 +11,19 @@ from typing import Any, Protocol
 
 import httpx
 import ray
-from prefect import Task
+from prefect import Task, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
 from prefect.states import Cancelled
 from prefect_ray.context import remote_options
 from ray.exceptions import RayError, RayTaskError
 
 from advfeat.cluster.board import StageProgress, create_board, read_board
 from advfeat.cluster.causes import cause, is_lasting
+from advfeat.cluster.metrics import count_failure, count_stage
 from advfeat.errors import (
     AdvfeatError,
     DamagedArtifactError,
@@ -142,6 +144,9 @@ class Walk:
         ``RunCancelledError`` as soon as the run was cancelled in Prefect; its work on Ray ends then.
         """
         entries = {entry.stage.digest: entry for entry in outlooks}
+        if ray.is_initialized():
+            job = ray.get_runtime_context().get_job_id()
+            get_run_logger().info("run %s is job %s of Ray", flow_run.get_id(), job)
         self._entries = entries
         self._claim_of = {part: stage.digest for stage in _stages(entries) for part in stage.parts}
         self._failures = []
@@ -204,6 +209,7 @@ class Walk:
         return running < _MOST_WAITING_ON_RAY or running < 2 * cores()
 
     def _tell(self, stage: Stage, how: str) -> None:
+        count_stage(stage.kind, how)
         if stage.kind in _TESTED:
             self._display.found(stage, self._states[stage.digest].result()["metrics"]["test_accuracy"])
         for watcher in self._watchers:
@@ -317,6 +323,7 @@ class Walk:
             self._submit_all(self._repairs.end(stage.digest))
             return [] if repaired else [stage.digest]
         problem = f"{stage.title}: {_reason(state)}"
+        count_failure(stage.kind)
         self._failures.append(problem)
         self._display.warn(f"failed: {problem}")
         return []
