@@ -116,7 +116,7 @@ def test_images_are_of_this_version() -> None:
     files = [
         ROOT / "docker/compose.yaml",
         ROOT / "docker/Dockerfile",
-        *filter(Path.is_file, DEPLOYMENTS.rglob("*.*")),
+        *(file for file in DEPLOYMENTS.rglob("*.*") if file.suffix in (".yaml", ".json", ".md")),
     ]
     tags = {tag for file in files for tag in re.findall(r"advfeat:([\w.]+)-(?:cpu|cuda)", file.read_text())}
     assert tags == {__version__}
