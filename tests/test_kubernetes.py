@@ -500,7 +500,7 @@ def test_make_secrets_draws_them_anew_each_time() -> None:
 
 
 def test_make_secrets_prints_nothing_under_a_name_that_nobody_asks_for() -> None:
-    command = [KUBERNETES / "make-secrets", "prefect-atuh"]
+    command = [str(KUBERNETES / "make-secrets"), "prefect-atuh"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "there is no Secret prefect-atuh" in done.stderr
