@@ -609,6 +609,8 @@ def test_the_worker_makes_a_job_of_a_run(
     with prefect_client(prefect_api) as client:
         assert client.read_work_pool("kubernetes").base_job_template == json.loads(TEMPLATE.read_text())
         deployment = client.read_deployment_by_name("d_det/d_det-kubernetes")
+        image = _settings(trial, "images")["ADVFEAT_IMAGE"]
+        assert deployment.job_variables == {"image": image, "namespace": "advfeat"}
         run = client.create_flow_run_from_deployment(deployment.id)
     worker = container(trial, "Deployment/prefect-worker", "prefect-worker")["args"]
     once = [*_on_this_machine(worker), "--run-once"]
@@ -626,7 +628,7 @@ def test_the_worker_makes_a_job_of_a_run(
     assert [finding for rule in RULES for finding in rule(everything, given())] == []
     (ours,) = job["spec"]["template"]["spec"]["containers"]
     assert ours["args"] == ["join-ray", "prefect", "flow-run", "execute"]
-    assert ours["image"] == _settings(trial, "images")["ADVFEAT_IMAGE"]
+    assert ours["image"] == image
     reference = {"secretKeyRef": {"name": "prefect-auth", "key": "auth-string"}}
     assert {"name": "PREFECT_API_AUTH_STRING", "valueFrom": reference} in ours["env"]
 
