@@ -609,6 +609,8 @@ def test_the_worker_makes_a_job_of_a_run(
     with prefect_client(prefect_api) as client:
         assert client.read_work_pool("kubernetes").base_job_template == json.loads(TEMPLATE.read_text())
         deployment = client.read_deployment_by_name("d_det/d_det-kubernetes")
+        image = _settings(trial, "images")["ADVFEAT_IMAGE"]
+        assert deployment.job_variables == {"image": image, "namespace": "advfeat"}
         run = client.create_flow_run_from_deployment(deployment.id)
     worker = container(trial, "Deployment/prefect-worker", "prefect-worker")["args"]
     once = [*_on_this_machine(worker), "--run-once"]
@@ -626,7 +628,7 @@ def test_the_worker_makes_a_job_of_a_run(
     assert [finding for rule in RULES for finding in rule(everything, given())] == []
     (ours,) = job["spec"]["template"]["spec"]["containers"]
     assert ours["args"] == ["join-ray", "prefect", "flow-run", "execute"]
-    assert ours["image"] == _settings(trial, "images")["ADVFEAT_IMAGE"]
+    assert ours["image"] == image
     reference = {"secretKeyRef": {"name": "prefect-auth", "key": "auth-string"}}
     assert {"name": "PREFECT_API_AUTH_STRING", "valueFrom": reference} in ours["env"]
 
@@ -656,6 +658,55 @@ def test_kubectl_has_the_commands_and_options() -> None:
         if own[0] in {"create", "config", "rollout"}:
             verbs += [word for word in own[1:3] if not word.startswith("-")][: 2 if "secret" in own else 1]
         assert set(options) <= _known_options(*verbs, "--help") | _known_options("options"), call
+
+
+def test_secrets_of_a_site_are_made_as_the_runbook_says(tmp_path: Path) -> None:
+    """Its commands, on files as it describes them, but for the last step: nothing is sent."""
+    for name in ("database-password", "redis-password"):
+        (tmp_path / name).write_text("right")
+    (tmp_path / "store.env").write_text("AWS_ACCESS_KEY_ID=key\nAWS_SECRET_ACCESS_KEY=secret\n")
+    (tmp_path / "docker-config.json").write_text('{"auths": {"registry.example.org": {"auth": "dTpw"}}}')
+    certificate = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+    ]
+    certificate += ["-subj", "/CN=prefect.example.org", "-out", "certificate.pem", "-keyout", "key.pem"]
+    subprocess.run(certificate, cwd=tmp_path, capture_output=True, check=True)
+    made = {}
+    for call in _calls("kubectl"):
+        if call[1:3] == ["create", "secret"]:
+            done = subprocess.run(
+                [str(KUBECTL), *call[1:], "--dry-run=client", "--output=yaml"],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            secret = yaml.safe_load(done.stdout)
+            assert schema_errors(secret, VERSIONS[0]) == []
+            made[secret["metadata"]["name"]] = set(secret["data"])
+    keys = {name: given().secrets[name] for name in ("prefect-database", "store")}
+    keys |= {
+        "prefect-redis": {"password"},
+        "prefect-tls": {"tls.crt", "tls.key"},
+        "registry": {".dockerconfigjson"},
+    }
+    assert made == keys
+
+
+def test_the_password_of_the_database_is_changed_as_the_runbook_says() -> None:
+    (template,) = re.findall(r"--output (go-template='ALTER USER .*?}}')", RUNBOOK)
+    secret = "kubectl create secret generic prefect-database --from-literal=password=new --dry-run=client"
+    command = f"{secret} --output {template}".replace("kubectl", str(KUBECTL), 1)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("ALTER USER prefect PASSWORD 'new'", "")
 
 
 def test_the_runbook_names_what_the_overlays_have() -> None:
