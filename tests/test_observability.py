@@ -104,7 +104,7 @@ def test_servers_hand_out_what_the_dashboard_shows_and_logs_lead_to_the_worker(t
     before = [word for setting in SETTINGS for word in ("--set", setting)]
     with service.server.running(), nodes.running(), prefect_client(service.variables) as client:
         result = json.loads(advfeat.succeed("run", "--json", *before, "--set", "target.epochs=2"))
-        slow = ("--set", "recipes=[clean]", "--set", "target.epochs=20000", "--stage-timeout", "1")
+        slow = ("--set", "recipes=[clean]", "--set", "target.epochs=10000", "--stage-timeout", "1")
         assert advfeat("run", *before, *slow).returncode == 1
         time.sleep(3)  # three reports
         of_ray = metrics_of(f"http://127.0.0.1:{port}/metrics")
@@ -120,7 +120,7 @@ def test_servers_hand_out_what_the_dashboard_shows_and_logs_lead_to_the_worker(t
     assert total(of_ray, "ray_advfeat_stages_total", how="cached") >= counts["cached"] > 0
     assert total(of_ray, "ray_advfeat_stage_failures_total", kind="target_model") == 1
     assert total(of_ray, "ray_advfeat_stage_seconds_count", kind="target_model") == 4
-    assert total(of_ray, "ray_advfeat_image_passes_total", kind="target_model") >= 3 * 2 * 100
+    assert total(of_ray, "ray_advfeat_image_passes_total", kind="target_model") >= 500
     for state in ("completed", "failed"):
         assert total(of_ray, "ray_advfeat_runs_total", flow="learning-from-errors", state=state) == 1
     handed_out = set(re.findall(r"^(?:# TYPE )?(\w+)", of_ray + of_prefect, re.MULTILINE))
