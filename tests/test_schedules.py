@@ -90,7 +90,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> Ite
     (folder / "prefect" / "prefect.db").write_bytes(prefect_database.read_bytes())
     nodes, store = ray_nodes(folder / "ray", 1, []), Store(str(folder / "store"))
     variables = service.variables | nodes.variables | {"ADVFEAT_STORE": store.uri}
-    command = ("prefect", "worker", "start", "--pool", "lab", "--type", "process")
+    command = ("prefect", "worker", "start", "--pool", "lab", "--type", "process", "--limit", "2")
     log = folder / "worker.log"
     worker = Server(
         [sys.executable, "-m", *command],

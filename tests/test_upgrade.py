@@ -90,5 +90,7 @@ def test_runs_that_waited_go_on(server: dict[str, str], store: Store, tmp_path: 
         assert (record.flow, record.state) == (flow, "completed")
         assert record.stages is not None
         assert record.stages.computed == computed
-    (regression,) = [each for each in deployments if (each.entrypoint or "").endswith("regression")]
+    (regression,) = [
+        each for each in deployments if each.name == "lab" and (each.entrypoint or "").endswith("regression")
+    ]
     assert [schedule.active for schedule in regression.schedules] == [False]
