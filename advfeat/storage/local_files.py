@@ -2,6 +2,7 @@
 
 import logging
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +29,13 @@ def check_folder(path: Path, folder: Path) -> None:
     real = _where_it_leads(path, folder)
     if real.exists() and not real.is_dir():
         raise DamagedArtifactError(f"{path.name} is not a folder")
+
+
+def is_plain_folder(path: str) -> bool:
+    """Tell whether a folder is there and no link stands for it: then it is inside of the one it lies in."""
+    with suppress(OSError):
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    return False
 
 
 def _where_it_leads(path: Path, folder: Path) -> Path:

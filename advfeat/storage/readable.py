@@ -23,7 +23,7 @@ from advfeat.errors import (
 )
 from advfeat.files.place import Named, place_of, quoted_place
 from advfeat.storage.contents import MOST_MANIFEST_BYTES, parse_manifest
-from advfeat.storage.local_files import check_file, check_folder
+from advfeat.storage.local_files import check_file, check_folder, is_plain_folder
 from advfeat.storage.manifest import Manifest, StoredFile
 
 _PARALLEL_READS = 16
@@ -321,7 +321,7 @@ class ReadableStore:
         if not _is_digest(digest):
             raise MissingArtifactError(f"{digest[:80]!r} is not a digest of an artifact")
         folder = f"{self.root}/artifacts/{digest}"
-        if self.is_local:
+        if self.is_local and not is_plain_folder(folder):
             check_folder(Path(folder), Path(self.root) / "artifacts")
         return folder
 
