@@ -1,9 +1,10 @@
 """Whose a run is: a name, for people who share a store and a Prefect server. It grants nothing."""
 
-import getpass
 import os
 from contextlib import suppress
 from uuid import UUID
+
+from advfeat.cluster.environment import account
 
 USER = "ADVFEAT_USER"
 TAG = "user:"
@@ -12,7 +13,7 @@ TAG = "user:"
 
 def this_user() -> str:
     """Return the name in ``ADVFEAT_USER``, else that of the account."""
-    return os.environ.get(USER) or getpass.getuser()
+    return os.environ.get(USER) or account()
 
 
 def user_of_run() -> str:

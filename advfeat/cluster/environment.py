@@ -74,18 +74,23 @@ def settle() -> None:
 def _home_and_name() -> dict[str, str]:
     """Return a home and a name for a user whom the system does not know, as in a container.
 
-    Prefect and torch ask for them. Empty where the system, or the environment, has them.
+    Prefect and torch ask for them.
     """
     found = {}
     try:
         Path.home()
     except RuntimeError:
         found["HOME"] = str(private_folder(socket_place() / f"advfeat-{os.getuid()}"))
-    try:
-        getpass.getuser()
-    except (KeyError, OSError):
-        found["USER"] = f"user-{os.getuid()}"
+    found["USER"] = os.environ.get("USER") or account()
     return found
+
+
+def account() -> str:
+    """Return the name of the user's account, or one made of its number where the system knows no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user-{os.getuid()}"
 
 
 def become(environment: Mapping[str, str]) -> None:
