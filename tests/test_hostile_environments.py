@@ -37,7 +37,7 @@ from advfeat.flows import prefect_api as api_of_runs
 from advfeat.flows.deployments import grids
 from advfeat.flows.recipes import FLOWS
 from advfeat.flows.walk import ray_cluster
-from advfeat.storage import Store, store
+from advfeat.storage import Store, readable
 from tests.command import QUICK_D_RAND, Command
 from tests.servers import free_ports, prefect_client, prefect_settings
 
@@ -291,7 +291,7 @@ def test_stale_certificates_are_named(name: str, tmp_path: Path, monkeypatch: py
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Somebody who takes connections and says nothing, and a patience that a test has."""
-    for module in (answers, store, api_of_runs, ray_cluster):
+    for module in (answers, readable, api_of_runs, ray_cluster):
         monkeypatch.setattr(module, "PATIENCE_SECONDS", 1.0)
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"

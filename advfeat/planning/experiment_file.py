@@ -218,8 +218,10 @@ def explained(error: ValidationError, model: type[BaseModel]) -> InputError:
         return InputError(field, value, "is unknown", _choose(value, SOURCES))
     described = _fields_at(model, location[:-1])[location[-1]].description
     if kind == "missing":
-        *above, last = field.split(".")
-        return InputError(".".join(above), value, f"has no {last}", f"set {field}: {described}")
+        group, _, name = field.rpartition(".")
+        if not group:
+            return InputError(name, None, "is missing", f"set it: {described}")
+        return InputError(group, value, f"has no {name}", f"set {field}: {described}")
     problem = _PROBLEMS.get(kind, "{message}").format(message=_lower(first["msg"]), **first.get("ctx", {}))
     return InputError(field, value, problem, f"expected: {described}")
 
