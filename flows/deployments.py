@@ -63,6 +63,8 @@ def deploy_to(pool: str, store: str, image: str | None) -> list[str]:
     found = [main_job(pool, store), *grids(pool, store), check]
     for deployment in found:
         deployment.job_variables = _where_recipes_are()  # served ones inherit it, and may have none
+        deployment.model_fields_set.discard("schedules")  # told of none, the server would delete its own
+        deployment.paused = _paused(f"{deployment.flow_name}/{deployment.name}")
         deployment.apply(work_pool_name=pool, image=image)
     return [f"{deployment.flow_name}/{deployment.name}" for deployment in found]
 
@@ -134,6 +136,15 @@ def _all_pages(read: Callable[..., list[DeploymentResponse]]) -> Iterator[Deploy
     while page := read(offset=offset):
         yield from page
         offset += len(page)
+
+
+def _paused(name: str) -> bool:
+    """Tell whether a deployment is paused, which ``RunnerDeployment`` would resume."""
+    with get_client(sync_client=True) as client:
+        try:
+            return client.read_deployment_by_name(name).paused
+        except ObjectNotFound:
+            return False
 
 
 def _where_recipes_are() -> dict[str, Any]:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
-from prefect.client.schemas.schedules import CronSchedule
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, DeploymentFilterTags
+from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule
 
 from advfeat.planning.forms import GRIDS
 from advfeat.storage import Store
@@ -17,6 +17,7 @@ from tests.command import Command, unconfigured
 from tests.own_recipes import MIRRORED
 from tests.servers import prefect_client
 
+ROOT = Path(__file__).parents[1]
 QUICK = ("data.train_size=256", "data.test_size=200", "target.epochs=2")
 
 
@@ -89,6 +90,38 @@ def test_a_schedule_makes_runs(prefect_api: dict[str, str]) -> None:
             time.sleep(0.5)
         client.delete_deployment(deployment)
     assert {run.auto_scheduled for run in runs} == {True}
+
+
+def test_what_was_switched_since_stays_when_it_is_deployed_again(
+    served_command: Command, prefect_api: dict[str, str], tmp_path: Path
+) -> None:
+    """``prefect deploy`` would switch the nightly run off, drop the user's schedule, and resume."""
+    prefect(tmp_path, prefect_api, "work-pool", "create", "process", "--type", "process", "--overwrite")
+    deploy = [sys.executable, str(ROOT / "deployments" / "deploy.py"), "regression-process", "clean-process"]
+    served = [str(Path(sys.executable).parent / "advfeat"), "deploy", "process", "--store", str(tmp_path)]
+    variables = {**unconfigured(), **prefect_api, "ADVFEAT_STORE": str(tmp_path / "store")}
+    subprocess.run(deploy, env=variables, cwd=tmp_path, check=True, capture_output=True, timeout=240)
+    with prefect_client(prefect_api) as client:
+
+        def switches(name: str) -> tuple[bool, dict[str | None, bool]]:
+            found = client.read_deployment_by_name(name)
+            return found.paused, {each.slug: each.active for each in found.schedules}
+
+        regression = client.read_deployment_by_name("regression/regression-process")
+        clean = client.read_deployment_by_name("clean/clean-process")
+        assert switches("regression/regression-process") == (False, {"nightly": False})
+        client.update_deployment_schedule(regression.id, regression.schedules[0].id, active=True)
+        yearly: list[tuple[SCHEDULE_TYPES, bool]] = [(CronSchedule(cron="0 0 1 1 *"), True)]
+        client.create_deployment_schedules(regression.id, yearly)
+        client.pause_deployment(clean.id)
+        for again in (deploy, served):
+            subprocess.run(again, env=variables, cwd=tmp_path, check=True, capture_output=True, timeout=240)
+            assert switches("regression/regression-process") == (False, {None: True, "nightly": True})
+            assert switches("clean/clean-process") == (True, {})
+        ours = DeploymentFilter(tags=DeploymentFilterTags(all_=["advfeat"]))
+        for deployment in client.read_deployments(deployment_filter=ours):
+            if deployment.work_pool_name == "process":  # other tests make them anew
+                client.delete_deployment(deployment.id)
 
 
 def test_modules_of_an_earlier_version_say_what_they_are_now() -> None:

@@ -223,7 +223,18 @@ def test_runbook_calls_programs_that_exist() -> None:
     lines = [line for block in blocks for line in re.sub(r"\\\n", " ", block).splitlines() if line.strip()]
     programs = {line.split()[0] for line in lines if not line.startswith((" ", "#", "export "))}
     secrets = {"docker/make-secrets", "deployments/kubernetes/make-secrets"}
-    assert programs <= {"advfeat", "prefect", "docker", "kubectl", "helm", "mv", "rm", *secrets}
+    assert programs <= {
+        "advfeat",
+        "prefect",
+        "python",
+        "docker",
+        "kubectl",
+        "helm",
+        "mv",
+        "rm",
+        "tar",
+        *secrets,
+    }
     for service in re.findall(
         r"compose (?:exec|logs|restart|stop|up)(?: --?[\w=-]+)* ([a-z][\w-]+)", RUNBOOK
     ):
@@ -252,15 +263,7 @@ def test_deployments_on_a_prefect_server(prefect_api: dict[str, str], tmp_path: 
         "ADVFEAT_NAMESPACE": "advfeat",
         **prefect_api,
     }
-    run(
-        "prefect",
-        "--no-prompt",
-        "deploy",
-        "--prefect-file",
-        str(DEPLOYMENTS / "prefect.yaml"),
-        "--all",
-        **names,
-    )
+    run("python", str(DEPLOYMENTS / "deploy.py"), "*", **names)
     body = json.dumps({"sort": "NAME_ASC", "deployments": {"tags": {"all_": ["advfeat"]}}}).encode()
     url = f"{prefect_api['PREFECT_API_URL']}/deployments/filter"
     answer = request(url, body, prefect_api["PREFECT_API_AUTH_STRING"])
