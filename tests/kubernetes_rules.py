@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from tests.manifests import Manifest, Pod, pods
+from tests.kubernetes_manifests import Manifest, Pod, pods
 
 SECRET = re.compile(
     "PASSWORD|PASSWD|AUTH_STRING|TOKEN|SECRET|ACCESS_KEY|API_KEY|CREDENTIAL|PRIVATE", re.IGNORECASE
