@@ -42,12 +42,13 @@ def rendered(folder: Path) -> tuple[Manifest, ...]:
 
 
 @functools.cache
-def everything(name: str) -> tuple[Manifest, ...]:
-    """Return an overlay, or a component on the base and what both need; with the job of a run, the last."""
-    if name in OVERLAYS:
-        found = rendered(KUBERNETES / "overlays" / name)
+def everything(*names: str) -> tuple[Manifest, ...]:
+    """Return an overlay, or components on the base and what all need; with the job of a run, the last."""
+    if names[0] in OVERLAYS:
+        found = rendered(KUBERNETES / "overlays" / names[0])
     else:
-        components = dict.fromkeys([*SERVICES, *_NEEDS.get(name, [name]), "names"])
+        needed = [component for name in names for component in _NEEDS.get(name, [name])]
+        components = dict.fromkeys([*SERVICES, *needed, "names"])
         with TemporaryDirectory() as folder:
             found = rendered(_kustomization(Path(folder), list(components)))
     return (*found, flow_run(found))

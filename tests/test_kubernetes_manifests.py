@@ -131,8 +131,8 @@ def test_the_trial_fits_where_the_runbook_says() -> None:
 # Ray
 
 
-def _ray_cluster(overlay: str) -> dict[str, Any]:
-    spec: dict[str, Any] = copy.deepcopy(named(everything(overlay), "RayCluster", "advfeat-ray")["spec"])
+def _ray_cluster(*names: str) -> dict[str, Any]:
+    spec: dict[str, Any] = copy.deepcopy(named(everything(*names), "RayCluster", "advfeat-ray")["spec"])
     return spec
 
 
@@ -154,10 +154,18 @@ def test_a_silent_ray_node_is_given_up_in_less_than_20_seconds() -> None:
 
 
 def test_worker_groups_differ_where_they_must() -> None:
-    """The group for GPUs is written out, as kustomize cannot copy one; it must not fall behind the other."""
+    """The group for GPUs is a copy of the other."""
     cpu, gpu = _ray_cluster("site")["workerGroupSpecs"]
     pod, other = cpu["template"]["spec"], gpu["template"]["spec"]
     for name in ("image", "resources"):
         del pod["containers"][0][name], other["containers"][0][name]
     other["tolerations"] = [entry for entry in other["tolerations"] if entry["key"] != "nvidia.com/gpu"]
     assert pod == other
+
+
+@pytest.mark.parametrize("names", [("spot", "gpus"), ("gpus", "spot")])
+def test_gpus_are_not_on_spot_instances_unless_told(names: tuple[str, str]) -> None:
+    cpu, gpu = (group["template"]["spec"] for group in _ray_cluster(*names)["workerGroupSpecs"])
+    assert "nodeSelector" in cpu
+    assert "nodeSelector" not in gpu
+    assert [entry["key"] for entry in gpu["tolerations"]] == ["nvidia.com/gpu"]
