@@ -110,7 +110,7 @@ class Pod:
 
 
 def pods(manifests: Sequence[Manifest]) -> Iterator[Pod]:
-    """Return the pods of all manifests; in a Ray head with the autoscaler that KubeRay puts there."""
+    """Return the pods of all manifests; those of Ray with what KubeRay adds: an autoscaler, a port."""
     for manifest in manifests:
         kind, spec = manifest["kind"], manifest.get("spec", {})
         owner = f"{kind}/{manifest['metadata'].get('name', manifest['metadata'].get('generateName'))}"
@@ -122,9 +122,17 @@ def pods(manifests: Sequence[Manifest]) -> Iterator[Pod]:
                 image = head.spec["containers"][0]["image"]
                 autoscaler = {"name": "autoscaler", "image": image, **spec["autoscalerOptions"]}
                 head.spec["containers"] = [*head.spec["containers"], autoscaler]
-            yield head
+            yield _with_metrics(head)
             for group in spec["workerGroupSpecs"]:
-                yield _pod(f"{owner}/{group['groupName']}", group["template"], group["maxReplicas"])
+                worker = _pod(f"{owner}/{group['groupName']}", group["template"], group["maxReplicas"])
+                yield _with_metrics(worker)
+
+
+def _with_metrics(pod: Pod) -> Pod:
+    node, *others = pod.spec["containers"]
+    port = {"name": "metrics", "containerPort": 8080}
+    pod.spec["containers"] = [{**node, "ports": [*node.get("ports", []), port]}, *others]
+    return pod
 
 
 def _pod(owner: str, template: Manifest, at_most: int) -> Pod:

@@ -15,7 +15,7 @@ from tests.kubernetes_manifests import Manifest
 
 VERSIONS = ("1.29", "1.37")
 """The oldest Kubernetes that the runbook promises, and the newest whose schemas we have."""
-_OF_OPERATORS = {"RayCluster": "ray-cluster.json"}
+_OF_OPERATORS = {"RayCluster": "ray-cluster.json", "PodMonitor": "pod-monitor.json"}
 
 
 @functools.cache

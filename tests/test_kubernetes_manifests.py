@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import ray
+import yaml
 from ray.scripts.scripts import start as ray_start
 
 from advfeat import __version__
@@ -49,10 +50,15 @@ def test_manifests_follow_the_schemas(name: str, kubernetes: str) -> None:
         ),
         ("Job", lambda m: m["spec"].update(backoffLimits=3)),
         ("NetworkPolicy", lambda m: m["spec"].update(policyTypes="Ingress")),
+        ("PodMonitor", lambda m: m["spec"].pop("selector")),
+        ("PodMonitor", lambda m: m["spec"]["podMetricsEndpoints"][0].update(targetPorts="metrics")),
+        ("PodMonitor", lambda m: m["spec"].update(endpoints=[])),
     ],
 )
 def test_the_schemas_see_a_slip_of_the_pen(kind: str, misspell: Callable[[Manifest], object]) -> None:
-    manifest = copy.deepcopy(next(m for m in everything("trial") if m["kind"] == kind))
+    manifest = copy.deepcopy(
+        next(m for m in everything("network-policies", "monitoring") if m["kind"] == kind)
+    )
     misspell(manifest)
     assert len(schema_errors(manifest, VERSIONS[-1])) == 1
 
@@ -169,3 +175,52 @@ def test_gpus_are_not_on_spot_instances_unless_told(names: tuple[str, str]) -> N
     assert "nodeSelector" in cpu
     assert "nodeSelector" not in gpu
     assert [entry["key"] for entry in gpu["tolerations"]] == ["nvidia.com/gpu"]
+
+
+# Prometheus
+
+
+def test_prometheus_is_let_in_where_it_asks() -> None:
+    """Its rules say of each pod and port what a monitor names, and nothing else."""
+    manifests = everything("network-policies", "monitoring")
+    asked = {
+        (name, endpoint["port"])
+        for monitor in manifests
+        if monitor["kind"] == "PodMonitor"
+        for name in _selected(monitor["spec"]["selector"])
+        for endpoint in monitor["spec"]["podMetricsEndpoints"]
+    }
+    let_in = {
+        (name, port["port"])
+        for policy in manifests
+        if policy["kind"] == "NetworkPolicy"
+        for rule in policy["spec"].get("ingress", [])
+        if "prometheus-system" in str(rule["from"])
+        for name in _selected(policy["spec"]["podSelector"])
+        for port in rule["ports"]
+    }
+    assert asked == let_in
+    assert {name for name, _ in asked} == {"flow-run", "ray-head", "ray-worker", "prefect-server"}
+
+
+def _selected(selector: dict[str, Any]) -> list[str]:
+    """Return the components of this software whose pods a selector finds."""
+    label = "app.kubernetes.io/component"
+    (values,) = [entry["values"] for entry in selector.get("matchExpressions", [])] or [
+        [selector["matchLabels"][label]]
+    ]
+    return list(values)
+
+
+def test_prometheus_asks_prefect_as_on_one_machine() -> None:
+    scrapes = yaml.safe_load((KUBERNETES.parent / "prometheus.yml").read_text())["scrape_configs"]
+    (path,) = [entry["metrics_path"] for entry in scrapes if entry["job_name"] == "prefect"]
+    monitor = named(everything("monitoring"), "PodMonitor", "prefect-server")
+    assert [endpoint["path"] for endpoint in monitor["spec"]["podMetricsEndpoints"]] == [path]
+
+
+def test_the_node_of_a_run_hands_out_metrics_where_its_pod_says() -> None:
+    manifests = everything("monitoring")
+    (port,) = manifests[-1]["spec"]["template"]["spec"]["containers"][0]["ports"]
+    told = settings(manifests, "clients")["ADVFEAT_METRICS_PORT"]
+    assert port == {"name": "metrics", "containerPort": int(told)}

@@ -60,6 +60,8 @@ def test_make_secrets_draws_them_anew_each_time() -> None:
         "AWS_ACCESS_KEY_ID": keys["accessKey"],
         "AWS_SECRET_ACCESS_KEY": keys["secretKey"],
     }
+    login = first["prefect-auth"]
+    assert login["auth-string"] == f"{login['username']}:{login['password']}"
     assert drawn("prefect-auth").keys() == {"prefect-auth"}
 
 

@@ -42,6 +42,11 @@ def test_kuberay_is_asked_for_where_nobody_installs_it() -> None:
     assert list(rules.prerequisites_are_named(everything("trial"), Given({}, runbook="")))
 
 
+def test_the_prometheus_operator_is_asked_for_where_nobody_installs_it() -> None:
+    findings = rules.prerequisites_are_named(everything("monitoring"), Given({}, runbook=""))
+    assert "PodMonitor/ray: nobody installs the Prometheus operator" in list(findings)
+
+
 # What the rules see
 
 
@@ -52,6 +57,12 @@ def _pod(manifests: list[Manifest], name: str = "prefect-server") -> Manifest:
 
 def _first(manifests: list[Manifest], name: str = "prefect-server") -> Manifest:
     found: Manifest = _pod(manifests, name)["containers"][0]
+    return found
+
+
+def _monitor(manifests: list[Manifest], name: str) -> Manifest:
+    (endpoint,) = named(manifests, "PodMonitor", name)["spec"]["podMetricsEndpoints"]
+    found: Manifest = endpoint
     return found
 
 
@@ -159,6 +170,11 @@ VIOLATIONS: list[tuple[Rule, Violation, str]] = [
         "no volume cache",
     ),
     (
+        rules.references_lead_somewhere,
+        lambda m: _monitor(m, "prefect-server")["basicAuth"]["username"].update(key="user"),
+        "nobody makes the Secret prefect-auth with user",
+    ),
+    (
         rules.selectors_find_pods,
         lambda m: named(m, "Service", "redis")["spec"].update(selector={"app": "redis"}),
         "no pod has {'app': 'redis'}",
@@ -206,6 +222,11 @@ VIOLATIONS: list[tuple[Rule, Violation, str]] = [
         "port db",
     ),
     (
+        rules.ports_are_open,
+        lambda m: _monitor(m, "ray").update(port="dashboard"),  # which the head alone has
+        "no pod with {'app.kubernetes.io/component': 'ray-worker'} has the port dashboard",
+    ),
+    (
         rules.addresses_are_answered,
         lambda m: settings(m, "clients").update(PREFECT_API_URL="http://prefect:4200/api"),
         "no service prefect",
@@ -226,7 +247,9 @@ VIOLATIONS: list[tuple[Rule, Violation, str]] = [
 
 @pytest.mark.parametrize(("rule", "violate", "finding"), VIOLATIONS)
 def test_the_rules_see_what_is_against_them(rule: Rule, violate: Violation, finding: str) -> None:
-    broken = copy.deepcopy(list(everything("trial")))  # one that shares nothing: YAML's anchors are resolved
+    broken = copy.deepcopy(
+        list(everything("network-policies", "monitoring"))
+    )  # one that shares nothing: YAML's anchors are resolved
     violate(broken)
     assert any(finding in found for found in rule(broken, given())), list(rule(broken, given()))
 
