@@ -305,7 +305,7 @@ def prerequisites_are_named(manifests: Sequence[Manifest], given: Given) -> Iter
 
 
 def ports_are_open(manifests: Sequence[Manifest], given: Given) -> Iterator[str]:
-    """Ports that services, probes, policies, monitors and addresses name are those of a container or service."""
+    """Ports that services, probes, policies, monitors and addresses name are those of a pod or service."""
     found = list(pods(manifests))
     for pod in found:
         for container in pod.containers:

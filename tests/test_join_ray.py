@@ -64,7 +64,7 @@ def test_a_signal_reaches_the_command_whose_exit_code_counts(joined: Command) ->
 
 def test_the_node_hands_out_metrics_at_the_port_that_it_is_given(joined: Command) -> None:
     (port,) = free_ports(1)
-    joined.extra |= {"ADVFEAT_METRICS_PORT": str(port)}
+    joined.extra = {**joined.extra, "ADVFEAT_METRICS_PORT": str(port)}
     when_begun(joined)
     deadline, text = time.monotonic() + 60, ""
     while "ray_node_cpu_count" not in text:

@@ -56,9 +56,8 @@ def test_manifests_follow_the_schemas(name: str, kubernetes: str) -> None:
     ],
 )
 def test_the_schemas_see_a_slip_of_the_pen(kind: str, misspell: Callable[[Manifest], object]) -> None:
-    manifest = copy.deepcopy(
-        next(m for m in everything("network-policies", "monitoring") if m["kind"] == kind)
-    )
+    manifests = everything("network-policies", "monitoring")
+    manifest = copy.deepcopy(next(m for m in manifests if m["kind"] == kind))
     misspell(manifest)
     assert len(schema_errors(manifest, VERSIONS[-1])) == 1
 

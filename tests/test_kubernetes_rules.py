@@ -247,9 +247,8 @@ VIOLATIONS: list[tuple[Rule, Violation, str]] = [
 
 @pytest.mark.parametrize(("rule", "violate", "finding"), VIOLATIONS)
 def test_the_rules_see_what_is_against_them(rule: Rule, violate: Violation, finding: str) -> None:
-    broken = copy.deepcopy(
-        list(everything("network-policies", "monitoring"))
-    )  # one that shares nothing: YAML's anchors are resolved
+    # One that shares nothing: YAML's anchors are resolved.
+    broken = copy.deepcopy(list(everything("network-policies", "monitoring")))
     violate(broken)
     assert any(finding in found for found in rule(broken, given())), list(rule(broken, given()))
 
