@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from tests.manifests import Manifest, Pod, pods
+from tests.kubernetes_manifests import Manifest, Pod, pods
 
 SECRET = re.compile(
     "PASSWORD|PASSWD|AUTH_STRING|TOKEN|SECRET|ACCESS_KEY|API_KEY|CREDENTIAL|PRIVATE", re.IGNORECASE
@@ -179,6 +179,10 @@ def references_lead_somewhere(manifests: Sequence[Manifest], given: Given) -> It
         for subject in manifest.get("subjects", []) if manifest["kind"] == "RoleBinding" else []:
             if subject["name"] not in accounts:
                 yield f"RoleBinding/{manifest['metadata']['name']}: there is no account {subject['name']}"
+        for reference in _logins(manifest):
+            if reference["key"] not in of_kind["Secret"].get(reference["name"], ()):
+                where = f"{manifest['kind']}/{manifest['metadata']['name']}"
+                yield f"{where}: nobody makes the Secret {reference['name']} with {reference['key']}"
         named = [tls["secretName"] for tls in manifest.get("spec", {}).get("tls", [])]
         named += [secret["name"] for secret in manifest.get("imagePullSecrets", [])]
         for secret in named:
@@ -205,6 +209,12 @@ def _references(pod: Pod) -> Iterator[tuple[str, str, set[str]]]:
         if "secret" in volume:
             keys = {item["key"] for item in volume["secret"].get("items", [])}
             yield "Secret", volume["secret"]["secretName"], keys
+
+
+def _logins(manifest: Manifest) -> Iterator[dict[str, str]]:
+    """Return the keys of Secrets with which Prometheus logs in."""
+    for endpoint in manifest["spec"]["podMetricsEndpoints"] if manifest["kind"] == "PodMonitor" else []:
+        yield from endpoint.get("basicAuth", {}).values()
 
 
 def _made_by_kuberay(manifests: Iterable[Manifest]) -> dict[str, set[str]]:
@@ -276,6 +286,9 @@ def prerequisites_are_named(manifests: Sequence[Manifest], given: Given) -> Iter
         where, spec = f"{manifest['kind']}/{manifest['metadata'].get('name')}", manifest.get("spec", {})
         if manifest["apiVersion"].startswith("ray.io/") and "install kuberay-operator" not in given.runbook:
             yield f"{where}: nobody installs KubeRay"
+        is_monitor = manifest["apiVersion"].startswith("monitoring.coreos.com/")
+        if is_monitor and "prometheus-community/kube-prometheus-stack" not in given.runbook:
+            yield f"{where}: nobody installs the Prometheus operator"
         if (name := spec.get("ingressClassName")) and f"ingress class `{name}`" not in given.runbook:
             yield f"{where}: nobody brings the ingress class {name}"
         if spec.get("volumeClaimTemplates") and "default storage class" not in given.runbook:
@@ -292,7 +305,7 @@ def prerequisites_are_named(manifests: Sequence[Manifest], given: Given) -> Iter
 
 
 def ports_are_open(manifests: Sequence[Manifest], given: Given) -> Iterator[str]:
-    """Ports that services, probes, policies and addresses name are those of a container or a service."""
+    """Ports that services, probes, policies, monitors and addresses name are those of a pod or service."""
     found = list(pods(manifests))
     for pod in found:
         for container in pod.containers:
@@ -311,6 +324,11 @@ def ports_are_open(manifests: Sequence[Manifest], given: Given) -> Iterator[str]
             behind = _open_ports(found, spec["podSelector"])
             asked = {port["port"] for rule in spec.get("ingress", []) for port in rule.get("ports", [])}
             yield from (f"{where}: no pod behind it has the port {port}" for port in sorted(asked - behind))
+        if manifest["kind"] == "PodMonitor":
+            asked = {endpoint["port"] for endpoint in spec["podMetricsEndpoints"]}
+            for labels in _alternatives(spec["selector"]):
+                missing = asked - _open_ports(found, {"matchLabels": labels})
+                yield from (f"{where}: no pod with {labels} has the port {port}" for port in sorted(missing))
         if manifest["kind"] == "Ingress":
             for path in [path for rule in spec["rules"] for path in rule["http"]["paths"]]:
                 backend = path["backend"]["service"]

@@ -32,7 +32,7 @@ from advfeat.planning.forms import GRIDS
 from advfeat.recipes import RECIPES
 from deployments.__main__ import PREFECT_FILE, with_all_recipes
 from tests.command import unconfigured
-from tests.manifests import KUBECTL, KUBERNETES, TEMPLATE, rendered, variables
+from tests.kubernetes_manifests import KUBECTL, KUBERNETES, TEMPLATE, rendered, variables
 from tests.shell_blocks import check_program
 from tests.topology import COMPOSE, ROOT, SERVICES, Topology
 

@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
 from tests.command import Command
-from tests.servers import ray_cluster
+from tests.servers import free_ports, ray_cluster
 
 JOIN_RAY = str(Path(__file__).parents[1] / "docker" / "join-ray")
 ENDS_WITH_7 = ("sh", "-c", "trap 'exit 7' TERM; echo begun; sleep 600 & wait")
@@ -59,3 +60,15 @@ def test_a_signal_reaches_the_command_whose_exit_code_counts(joined: Command) ->
     started.terminate()
     assert started.wait(timeout=60) == 7
     assert time.monotonic() - began < 10
+
+
+def test_the_node_hands_out_metrics_at_the_port_that_it_is_given(joined: Command) -> None:
+    (port,) = free_ports(1)
+    joined.extra = {**joined.extra, "ADVFEAT_METRICS_PORT": str(port)}
+    when_begun(joined)
+    deadline, text = time.monotonic() + 60, ""
+    while "ray_node_cpu_count" not in text:
+        assert time.monotonic() < deadline, text
+        time.sleep(1)
+        with contextlib.suppress(httpx.TransportError):
+            text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text

@@ -6,11 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 import yaml
 from prefect.utilities.templating import apply_values
 
@@ -22,26 +24,57 @@ SERVICES = ("postgres", "redis", "seaweedfs")
 TEMPLATE = KUBERNETES / "base/job-template.json"
 KUBECTL = shutil.which("kubectl", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
+# What the component of a name cannot do without.
+_NEEDS = {"spot-gpus": ["gpus", "spot-gpus"]}
+needs_kubectl = pytest.mark.skipif(
+    KUBECTL is None and sys.platform != "linux", reason="no kubectl, which is installed for Linux alone"
+)
+
 Manifest = dict[str, Any]
 
 
 @functools.cache
 def rendered(folder: Path) -> tuple[Manifest, ...]:
-    """Return what ``kubectl apply --kustomize`` would send for a folder."""
+    """Return what ``kubectl apply --kustomize`` would send for a folder. It is shared: change copies."""
     done = subprocess.run([str(KUBECTL), "kustomize", folder], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return tuple(yaml.safe_load_all(done.stdout))
+    return tuple(yaml.load_all(done.stdout, yaml.CSafeLoader))
+
+
+@functools.cache
+def everything(*names: str) -> tuple[Manifest, ...]:
+    """Return an overlay, or components on the base and what all need; with the job of a run, the last."""
+    if names[0] in OVERLAYS:
+        found = rendered(KUBERNETES / "overlays" / names[0])
+    else:
+        needed = [component for name in names for component in _NEEDS.get(name, [name])]
+        components = dict.fromkeys([*SERVICES, *needed, "names"])
+        with TemporaryDirectory() as folder:
+            found = rendered(_kustomization(Path(folder), list(components)))
+    return (*found, flow_run(found))
+
+
+def _kustomization(folder: Path, components: Sequence[str]) -> Path:
+    """Write a kustomization of the base and some components, and return its folder."""
+    content = {
+        "resources": [os.path.relpath(KUBERNETES / "base", folder)],
+        "components": [os.path.relpath(KUBERNETES / "components" / name, folder) for name in components],
+        "namespace": "advfeat",
+    }
+    (folder / "kustomization.yaml").write_text(json.dumps(content))
+    return folder
 
 
 def flow_run(manifests: Sequence[Manifest]) -> Manifest:
     """Return the job that comes of the work pool's template, without what Prefect's worker adds to it."""
-    (images,) = [
-        m["data"] for m in manifests if m["kind"] == "ConfigMap" and m["metadata"]["name"] == "images"
-    ]
     template = json.loads(TEMPLATE.read_text())
     properties = template["variables"]["properties"]
     defaults = {name: field["default"] for name, field in properties.items() if "default" in field}
-    given = {"name": "flow-run", "namespace": "advfeat", "image": images["ADVFEAT_IMAGE"]}
+    given = {
+        "name": "flow-run",
+        "namespace": "advfeat",
+        "image": settings(manifests, "images")["ADVFEAT_IMAGE"],
+    }
     job: Manifest = apply_values(template["job_configuration"]["job_manifest"], {**defaults, **given})
     container = job["spec"]["template"]["spec"]["containers"][0]
     container.update({"args": container["args"].split(), "env": []})  # as the worker does
@@ -53,17 +86,6 @@ def as_taken(job: Manifest) -> Manifest:
     for name in ("parallelism", "completions"):
         del job["spec"]["template"]["spec"][name]
     return job
-
-
-def kustomization(folder: Path, components: Sequence[str]) -> Path:
-    """Write a kustomization of the base and some components, and return its folder."""
-    content = {
-        "resources": [os.path.relpath(KUBERNETES / "base", folder)],
-        "components": [os.path.relpath(KUBERNETES / "components" / name, folder) for name in components],
-        "namespace": "advfeat",
-    }
-    (folder / "kustomization.yaml").write_text(json.dumps(content))
-    return folder
 
 
 @dataclass(frozen=True)
@@ -88,7 +110,7 @@ class Pod:
 
 
 def pods(manifests: Sequence[Manifest]) -> Iterator[Pod]:
-    """Return the pods of all manifests; in a Ray head with the autoscaler that KubeRay puts there."""
+    """Return the pods of all manifests; those of Ray with what KubeRay adds: an autoscaler, a port."""
     for manifest in manifests:
         kind, spec = manifest["kind"], manifest.get("spec", {})
         owner = f"{kind}/{manifest['metadata'].get('name', manifest['metadata'].get('generateName'))}"
@@ -100,13 +122,40 @@ def pods(manifests: Sequence[Manifest]) -> Iterator[Pod]:
                 image = head.spec["containers"][0]["image"]
                 autoscaler = {"name": "autoscaler", "image": image, **spec["autoscalerOptions"]}
                 head.spec["containers"] = [*head.spec["containers"], autoscaler]
-            yield head
+            yield _with_metrics(head)
             for group in spec["workerGroupSpecs"]:
-                yield _pod(f"{owner}/{group['groupName']}", group["template"], group["maxReplicas"])
+                worker = _pod(f"{owner}/{group['groupName']}", group["template"], group["maxReplicas"])
+                yield _with_metrics(worker)
+
+
+def _with_metrics(pod: Pod) -> Pod:
+    node, *others = pod.spec["containers"]
+    port = {"name": "metrics", "containerPort": 8080}
+    pod.spec["containers"] = [{**node, "ports": [*node.get("ports", []), port]}, *others]
+    return pod
 
 
 def _pod(owner: str, template: Manifest, at_most: int) -> Pod:
     return Pod(owner, template.get("metadata", {}).get("labels", {}), dict(template["spec"]), at_most)
+
+
+def named(manifests: Iterable[Manifest], kind: str, name: str) -> Manifest:
+    """Return the manifest of a kind and a name."""
+    return next(m for m in manifests if (m["kind"], m["metadata"].get("name")) == (kind, name))
+
+
+def settings(manifests: Iterable[Manifest], name: str) -> dict[str, str]:
+    """Return the entries of a ConfigMap."""
+    data: dict[str, str] = named(manifests, "ConfigMap", name)["data"]
+    return data
+
+
+def container(manifests: Sequence[Manifest], owner: str, name: str) -> dict[str, Any]:
+    """Return the container of a name in the pod of an owner (``Deployment/prefect-server``)."""
+    (found,) = [
+        c for pod in pods(manifests) if pod.owner == owner for c in pod.containers if c["name"] == name
+    ]
+    return found
 
 
 def variables(manifests: Sequence[Manifest]) -> Iterator[tuple[str, str | None]]:
