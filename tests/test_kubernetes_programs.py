@@ -135,7 +135,7 @@ def test_the_worker_makes_a_job_of_a_run(
     kubernetes_api: tuple[str, list[tuple[str, Manifest]]],
     tmp_path: Path,
 ) -> None:
-    """The pool's container, `prefect deploy` as in the runbook, and the worker, as their pods run them."""
+    """The pool's container, `deploy.py` as in the runbook, and the worker, as their pods run them."""
     trial = everything("trial")
     address, created = kubernetes_api
     kubeconfig = tmp_path / "kubeconfig"
@@ -168,8 +168,8 @@ def test_the_worker_makes_a_job_of_a_run(
     for _ in range(2):  # as when its pod starts again
         done = _run(pool, **variables)
         assert done.returncode == 0, done.stdout + done.stderr
-    deploy = ["prefect", "--no-prompt", "deploy", "--prefect-file", str(ROOT / "deployments/prefect.yaml")]
-    done = _run(_on_this_machine([*deploy, "--name", "d_det-kubernetes"]), **variables)
+    deploy = ["python", str(ROOT / "deployments" / "deploy.py"), "d_det-kubernetes"]
+    done = _run(_on_this_machine(deploy), **variables)
     assert done.returncode == 0, done.stdout + done.stderr
     with prefect_client(prefect_api) as client:
         assert client.read_work_pool("kubernetes").base_job_template == json.loads(TEMPLATE.read_text())
