@@ -44,7 +44,10 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_core(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Each process of the suite has a core: with more, a run would start more workers than share its work."""
+    """Each process of the suite keeps to a core: with more, a run would start more workers than share its work.
+
+    There are two processes a core: one computes while the other waits for its servers.
+    """
     number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     alone = not number or request.node.get_closest_marker("all_cores") is not None
     if alone or not hasattr(os, "sched_setaffinity"):
@@ -147,10 +150,11 @@ def served_command(tmp_path: Path, prefect_api: dict[str, str]) -> Command:
 
 
 _LONGEST_FIRST = (
-    *("test_main_job.py", "test_ui.py", "test_interruption.py", "test_recipes.py", "test_configured.py"),
-    *("test_workers.py", "test_effects.py", "test_grid.py", "test_attacks.py", "test_step_graph.py"),
-    *("test_deploy.py", "test_deployment_files.py", "test_training.py", "test_robustness.py"),
-    *("test_transfer.py", "test_bugs_only.py", "test_benchmarks.py"),
+    *("test_main_job.py", "test_ui.py", "test_interruption.py", "test_configured.py", "test_recipes.py"),
+    *("test_workers.py", "test_attacks.py", "test_deploy.py", "test_effects.py", "test_hostile_environments.py"),
+    *("test_grid.py", "test_deployment_files.py", "test_join_ray.py", "test_step_graph.py"),
+    *("test_documentation.py", "test_kubernetes_programs.py", "test_robustness.py", "test_transfer.py"),
+    *("test_training.py", "test_bugs_only.py", "test_benchmarks.py"),
 )
 """Files that take longest, the main job before those that may have what it computed."""
 
