@@ -171,7 +171,7 @@ def seconds_until_stored(command: Command, process: "subprocess.Popen[str]", cou
     began = time.monotonic()
     while finished(command) < count:
         assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < began + 600
+        assert time.monotonic() < began + 1200
         time.sleep(0.05)
     return time.monotonic() - began
 
@@ -182,7 +182,7 @@ def cpu_seconds(process: "subprocess.Popen[str]") -> float:
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_a_killed_grid_of_hundreds_of_stages_goes_on_at_once(
     prefect_database: Path, tmp_path: Path, temporary: Path
 ) -> None:
@@ -203,7 +203,7 @@ def test_a_killed_grid_of_hundreds_of_stages_goes_on_at_once(
     process = command.start(LARGE_GRID)
     second = seconds_until_stored(command, process, stored + 1)
     second_cpu, computing = cpu_seconds(process), time.monotonic()
-    stdout, stderr = process.communicate(timeout=900)
+    stdout, stderr = process.communicate(timeout=1800)
     assert process.returncode == 0, stderr
     rate = (STAGES_OF_LARGE_GRID - stored) / (time.monotonic() - computing)
     print(f"first stage after {first:.1f} s, of the driver's CPU {first_cpu:.1f} s")

@@ -130,7 +130,7 @@ class Walk:
         self._made_meanwhile: dict[str, bool] = {}
         self._claims: Claims
         self._done: SimpleQueue[StageFuture] = SimpleQueue()
-        self._last_look = self._last_inquiry = time.monotonic()
+        self._last_inquiry = time.monotonic()
         self._failures: list[str] = []
         self.in_store: set[str] = set()
         """Digests of the stages whose artifacts are known to be there."""
@@ -276,14 +276,12 @@ class Walk:
 
     def _next_finished(self) -> list[str]:
         """Wait a moment for a stage to end; return the digests that are in the store now."""
-        if time.monotonic() - self._last_look > _SECONDS_BETWEEN_LOOKS:
-            self._last_look = time.monotonic()
-            stages = read_board(self._board)
-            for watcher in self._watchers:
-                watcher.running(stages)
         try:
             future = self._done.get(timeout=_SECONDS_BETWEEN_LOOKS)
         except Empty:
+            stages = read_board(self._board)
+            for watcher in self._watchers:
+                watcher.running(stages)
             return []
         return self._finished(future)
 
@@ -294,10 +292,11 @@ class Walk:
         """
         if time.monotonic() - self._last_inquiry <= _SECONDS_BETWEEN_INQUIRIES:
             return []
-        self._last_inquiry = time.monotonic()
         _stop_if_cancelled()
         self._submit_all(self._new_tries.take_due())
-        return self._arrived_from_elsewhere()
+        arrived = self._arrived_from_elsewhere()
+        self._last_inquiry = time.monotonic()  # a server that is slow to answer is not asked all the time
+        return arrived
 
     def _arrived_from_elsewhere(self) -> list[str]:
         """Return what other runs have finished, and take over what they gave up."""
