@@ -1,5 +1,6 @@
 """Runs that end early: nothing is lost, nothing is left running, and the next run goes on from there."""
 
+import hashlib
 import json
 import os
 import signal
@@ -12,11 +13,21 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 
 from advfeat.cluster.embedded import HOME
 from tests.command import QUICK, Command, unconfigured
 from tests.servers import give_prefect_database
+
+POINTS = 150
+TINY = ("data.train_size=32", "data.test_size=32", "target.width=4", "target.epochs=1")
+LARGE_GRID = (
+    *("grid", "clean", "--json", "--set", f"seeds={list(range(POINTS))}"),
+    *(word for assignment in TINY for word in ("--set", assignment)),
+)
+CPU_SECONDS_OF_CACHED_STAGE = 0.02
+STAGES_OF_LARGE_GRID = 3 * POINTS + 2  # data set, target model and evaluation of each; images and report
 
 THREE_RECIPES = (*QUICK, "--set", "recipes=[clean, d_rand, d_det]")
 
@@ -143,6 +154,71 @@ def test_a_killed_run_leaves_no_process_and_two_at_once_resume_it(
     assert results[0]["stages"]["computed"] + results[1]["stages"]["computed"] > 0
     assert home.succeed("verify").splitlines()[-1].endswith(" 0 damaged")
     assert [command.left_processes(3) for command in commands] == [[], []]
+    assert list(temporary.iterdir()) == []
+
+
+def payloads(command: Command) -> dict[str, tuple[str, int]]:
+    """Return the SHA-256 and the time of writing of each file of the artifacts that are finished."""
+    folders = [path.parent for path in command.folder.glob(".advfeat/store/artifacts/*/manifest.json")]
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    return {
+        str(file): (hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_mtime_ns) for file in files
+    }
+
+
+def seconds_until_stored(command: Command, process: "subprocess.Popen[str]", count: int) -> float:
+    """Wait until so many artifacts are there, while a run goes on; return how long that took."""
+    began = time.monotonic()
+    while finished(command) < count:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < began + 1200
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def cpu_seconds(process: "subprocess.Popen[str]") -> float:
+    times = psutil.Process(process.pid).cpu_times()
+    return times.user + times.system
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(3600)
+def test_a_killed_grid_of_hundreds_of_stages_goes_on_at_once(
+    prefect_database: Path, tmp_path: Path, temporary: Path
+) -> None:
+    command = Command(tmp_path, {"TMPDIR": str(temporary)})
+    give_prefect_database(tmp_path / HOME, prefect_database)
+    killed = command.start(LARGE_GRID)
+    first = seconds_until_stored(command, killed, 2)
+    first_cpu = cpu_seconds(killed)
+    seconds_until_stored(command, killed, STAGES_OF_LARGE_GRID // 3)
+    killed.kill()
+    killed.communicate(timeout=60)
+    assert command.left_processes(120) == []
+    (left,) = temporary.iterdir()
+    os.utime(left, (0, 0))  # old enough for the next run to see that nobody holds it
+
+    before, stored = payloads(command), finished(command)
+    assert STAGES_OF_LARGE_GRID // 3 <= stored < STAGES_OF_LARGE_GRID // 2
+    process = command.start(LARGE_GRID)
+    second = seconds_until_stored(command, process, stored + 1)
+    second_cpu, computing = cpu_seconds(process), time.monotonic()
+    stdout, stderr = process.communicate(timeout=1800)
+    assert process.returncode == 0, stderr
+    rate = (STAGES_OF_LARGE_GRID - stored) / (time.monotonic() - computing)
+    print(f"first stage after {first:.1f} s, of the driver's CPU {first_cpu:.1f} s")
+    print(f"started again: {second:.1f} s and {second_cpu:.1f} s, then {rate:.1f} stages/s")
+    result = json.loads(stdout)
+    assert result["stages"] == {
+        "total": STAGES_OF_LARGE_GRID,
+        "computed": STAGES_OF_LARGE_GRID - stored,
+        "cached": stored,
+    }
+    assert sorted(row["axes"]["seed"] for row in result["rows"]) == list(range(POINTS))
+    assert before.items() <= payloads(command).items(), "what was stored is as it was"
+    assert second_cpu < first_cpu + 2 + stored * CPU_SECONDS_OF_CACHED_STAGE
+    assert second < 2 * first + 30, "nothing of the killed run is waited for"
+    assert command.left_processes(3) == []
     assert list(temporary.iterdir()) == []
 
 

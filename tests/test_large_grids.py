@@ -7,14 +7,15 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
-from prefect import flow
+from prefect import flow, states
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.runtime import flow_run
 
 from advfeat.data.read_once import read_once
-from advfeat.errors import InputError
+from advfeat.errors import InputError, RunCancelledError
 from advfeat.flows.command_line.plan_lines import plan_lines
 from advfeat.flows.display.artifacts import artifact_key, publish_results
 from advfeat.flows.display.terminal import Display
@@ -147,6 +148,32 @@ def test_too_many_cached_stages_are_counted(
         shown = client.read_task_runs(flow_run_filter=only)
     assert len(shown) == (1 if most < 9 else 10)
     assert ("9 stages are in the store" in capfd.readouterr().err) == (most < 9)
+
+
+def test_a_cancelled_walk_stops_though_a_stage_is_always_at_hand(
+    local_store: Store, prefect_api: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("advfeat.flows.walk.walk._SECONDS_BETWEEN_INQUIRIES", 0.2)
+    stages = build_plan(load_experiment("digits", ["data.train_size=64"])).stages
+    entries = [_stored(stage, local_store) for stage in stages]
+    begun: list[UUID] = []
+
+    class Cancelling(Display):
+        def finished(self, stage: Stage, how: str) -> None:
+            super().finished(stage, how)
+            begun.append(UUID(str(flow_run.get_id())))
+            if len(begun) == 1:
+                with prefect_client(prefect_api) as client:
+                    client.set_flow_run_state(begun[0], states.Cancelling(), force=True)
+
+    @flow
+    def walking() -> None:
+        with Cancelling(entries) as display:
+            Walk(local_store, display).run(entries)
+
+    with prefect_settings(prefect_api), pytest.raises(RunCancelledError):
+        walking()
+    assert 1 <= len(begun) < len(entries)
 
 
 def _stored(stage: Stage, store: Store) -> Outlook:

@@ -1,5 +1,7 @@
 """Schedules are waited for: three firings, firings that overlap, a worker that was away, a pool with a limit.
 
+A worker that comes back catches up: by ``ENQUEUE`` with every firing, by ``CANCEL_NEW`` with one.
+
 A real Prefect server, a worker and a Ray node; the deployments are one of ``deployments/prefect.yaml`` with a
 schedule of seconds.
 """
@@ -9,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import RRuleSchedule
 
 from advfeat.storage import Store
 from advfeat.storage.runs import read_records
@@ -29,7 +33,10 @@ from tests.test_deploy import prefect
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
+STRATEGIES = {"waits": "ENQUEUE", "drops": "CANCEL_NEW", "catches-up": "ENQUEUE"}
 INTERVALS = {"waits": 60, "drops": 15}  # seconds; runs that wait, and ask again and again, keep a server busy
+SEEDS = {"catches-up": [1]}  # else 0
+FIRINGS, SECONDS_BETWEEN_FIRINGS = 4, 10  # of "catches-up", while the worker is away
 SETTINGS = ["data.train_size=100", "data.test_size=40", "target.width=4", "target.epochs=1"]
 SOON = {
     "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
@@ -44,7 +51,7 @@ SOON = {
 
 @dataclass
 class Lab:
-    """A work pool whose deployment ``waits`` enqueues what overlaps, and ``drops`` cancels it."""
+    """A work pool whose deployments enqueue what overlaps, but ``drops``, which cancels it."""
 
     variables: dict[str, str]
     worker: Server
@@ -68,6 +75,23 @@ class Lab:
     def state(self, run: UUID) -> str:
         found = self.client.read_flow_run(run).state_type
         return "" if found is None else found.value
+
+    def counts(self, runs: list[FlowRun]) -> list[tuple[int, int]]:
+        """Return how many stages each run computed, and how many it found."""
+        records = {record.run: record for record in read_records(self.store)}
+        found = [records[str(run.id)].stages for run in runs]
+        return [(stages.computed, stages.cached) for stages in found if stages is not None]
+
+    def running(self, run: UUID) -> list[tuple[datetime, datetime]]:
+        """Return from when to when a run that ended was running, as the history of its states has it."""
+        states = sorted(self.client.read_flow_run_states(run), key=lambda state: state.timestamp)
+        return [(at.timestamp, after.timestamp) for at, after in pairwise(states) if at.is_running()]
+
+    def overlap(self, runs: list[FlowRun]) -> bool:
+        """Tell whether two of them were running at one moment."""
+        times = sorted(span for run in runs for span in self.running(run.id))
+        assert len(times) >= len(runs)
+        return any(first[1] > second[0] for first, second in pairwise(times))
 
     def pause(self, name: str) -> None:
         """Stop firing, and wait until nothing runs."""
@@ -110,22 +134,23 @@ def lab(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> Ite
 
 
 def deployed() -> dict[str, Any]:
-    """Return ``deployments/prefect.yaml`` with two deployments alone, which fire every few seconds."""
+    """Return ``deployments/prefect.yaml`` with the deployments of the lab alone."""
     content = yaml.safe_load(Path("deployments/prefect.yaml").read_text())
     (clean,) = [each for each in content["deployments"] if each["name"] == "clean-process"]
-    grid = {"parameters": clean["parameters"] | {"grid": {"seeds": [0], "settings": SETTINGS}}}
-    deployments = [
-        {**clean, **grid, "name": name, "work_pool": {"name": "lab"}, "paused": name == "drops"}
-        | {"concurrency_limit": {"limit": 1, "collision_strategy": strategy}}
-        | {"schedules": [{"interval": INTERVALS[name], "active": True}]}
-        for name, strategy in (("waits", "ENQUEUE"), ("drops", "CANCEL_NEW"))
-    ]
-    return {"name": "lab", "pull": [], "deployments": deployments}
+    return {"name": "lab", "pull": [], "deployments": [deployment(clean, name) for name in STRATEGIES]}
 
 
-def overlap(runs: list[FlowRun]) -> bool:
-    times = sorted((run.start_time, run.end_time) for run in runs if run.start_time and run.end_time)
-    return any(first[1] > second[0] for first, second in pairwise(times))
+def deployment(clean: dict[str, Any], name: str) -> dict[str, Any]:
+    grid = {"seeds": SEEDS.get(name, [0]), "settings": SETTINGS}
+    return {
+        **clean,
+        "name": name,
+        "parameters": clean["parameters"] | {"grid": grid},
+        "work_pool": {"name": "lab"},
+        "paused": name == "drops",
+        "concurrency_limit": {"limit": 1, "collision_strategy": STRATEGIES[name]},
+        "schedules": [{"interval": INTERVALS[name], "active": True}] if name in INTERVALS else [],
+    }
 
 
 def test_a_schedule_fires_three_times_and_two_runs_are_cached(lab: Lab) -> None:
@@ -133,11 +158,9 @@ def test_a_schedule_fires_three_times_and_two_runs_are_cached(lab: Lab) -> None:
     wait_until(lambda: len(lab.ended("waits", "Completed")) >= 3)
     lab.pause("waits")
     runs = lab.ended("waits", "Completed")
-    records = {record.run: record for record in read_records(lab.store)}
-    counts = [records[str(run.id)].stages for run in runs]
-    assert [stages and (stages.computed, stages.cached) for stages in counts[:3]] == [(5, 0), (0, 5), (0, 5)]
+    assert lab.counts(runs)[:3] == [(5, 0), (0, 5), (0, 5)]
     assert all(run.auto_scheduled for run in runs)
-    assert not overlap(runs)
+    assert not lab.overlap(runs)
 
 
 def test_a_run_that_meets_another_of_its_deployment_waits(lab: Lab) -> None:
@@ -148,7 +171,23 @@ def test_a_run_that_meets_another_of_its_deployment_waits(lab: Lab) -> None:
     assert [lab.state(run) for run in started] == ["COMPLETED", "COMPLETED"]
     passed = [state.name for run in started for state in lab.client.read_flow_run_states(run)]
     assert "AwaitingConcurrencySlot" in passed
-    assert not overlap([lab.client.read_flow_run(run) for run in started])
+    assert not lab.overlap([lab.client.read_flow_run(run) for run in started])
+
+
+def test_after_a_worker_was_away_each_run_that_is_enqueued_goes(lab: Lab) -> None:
+    lab.worker.kill()
+    first = datetime.now(UTC) + timedelta(seconds=SECONDS_BETWEEN_FIRINGS)
+    rule = f"FREQ=SECONDLY;INTERVAL={SECONDS_BETWEEN_FIRINGS};COUNT={FIRINGS}"
+    schedule = RRuleSchedule(rrule=f"DTSTART:{first:%Y%m%dT%H%M%S}\nRRULE:{rule}")
+    lab.client.create_deployment_schedules(lab.deployment("catches-up").id, [(schedule, True)])
+    wait_until(lambda: len(lab.ended("catches-up", "Late")) == FIRINGS)
+    late = {run.id for run in lab.ended("catches-up", "Late")}
+    lab.worker.start()
+    wait_until(lambda: all(run.end_time for run in lab.runs("catches-up")))
+    runs = sorted(lab.ended("catches-up", "Completed"), key=lambda run: str(run.start_time))
+    assert {run.id for run in runs} == late
+    assert not lab.overlap(runs)
+    assert lab.counts(runs) == [(4, 1), *[(0, 5)] * (FIRINGS - 1)], "the images are there"
 
 
 def test_after_a_worker_was_away_one_run_goes_and_those_that_overlap_it_are_dropped(lab: Lab) -> None:
@@ -184,6 +223,6 @@ def test_a_run_beyond_the_limit_of_its_pool_waits(lab: Lab) -> None:
     assert ("RUNNING", "SCHEDULED") in seen
     assert not any(state.count("RUNNING") == 2 for state in seen)
     assert [run.state_type and run.state_type.value for run in found] == ["COMPLETED", "COMPLETED"]
-    assert not overlap(found)
+    assert not lab.overlap(found)
     users = {record.run: record.user for record in read_records(lab.store)}
     assert [users[str(run.id)] for run in runs] == ["ann", "bob"]

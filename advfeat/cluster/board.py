@@ -45,8 +45,10 @@ class Board:
         self._stages[title] = progress
 
     def snapshot(self) -> dict[str, StageProgress]:
-        """Return what each stage last said, by title."""
-        return dict(self._stages)
+        """Return what each stage last said, by title; one that is done is told of once."""
+        told = self._stages
+        self._stages = {title: stage for title, stage in told.items() if stage.done < stage.total}
+        return told
 
 
 def create_board(name: str) -> Any:

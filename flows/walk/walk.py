@@ -175,6 +175,7 @@ class Walk:
         order.prepare()
         ready: deque[str] = deque()
         while order.is_active():
+            order.done(*self._found_by_inquiry())
             ready.extend(order.get_ready())
             if ready and (self._has_room() or entries[ready[0]].state == "cached"):
                 digest = ready.popleft()
@@ -274,20 +275,28 @@ class Walk:
         future.add_done_callback(self._done.put)
 
     def _next_finished(self) -> list[str]:
-        """Wait until stages end, here or in another run; return the digests that are in the store now."""
-        while True:
-            try:
-                return self._finished(self._done.get(timeout=_SECONDS_BETWEEN_LOOKS))
-            except Empty:
-                stages = read_board(self._board)
-                for watcher in self._watchers:
-                    watcher.running(stages)
-            if time.monotonic() - self._last_inquiry > _SECONDS_BETWEEN_INQUIRIES:
-                self._last_inquiry = time.monotonic()
-                _stop_if_cancelled()
-                self._submit_all(self._new_tries.take_due())
-                if arrived := self._arrived_from_elsewhere():
-                    return arrived
+        """Wait a moment for a stage to end; return the digests that are in the store now."""
+        try:
+            future = self._done.get(timeout=_SECONDS_BETWEEN_LOOKS)
+        except Empty:
+            stages = read_board(self._board)
+            for watcher in self._watchers:
+                watcher.running(stages)
+            return []
+        return self._finished(future)
+
+    def _found_by_inquiry(self) -> list[str]:
+        """Every few seconds, stop if the run was cancelled, and return what other runs have finished.
+
+        That must not wait until no stage ends for a while: in a grid of tiny ones there is no such while.
+        """
+        if time.monotonic() - self._last_inquiry <= _SECONDS_BETWEEN_INQUIRIES:
+            return []
+        _stop_if_cancelled()
+        self._submit_all(self._new_tries.take_due())
+        arrived = self._arrived_from_elsewhere()
+        self._last_inquiry = time.monotonic()  # a server that is slow to answer is not asked all the time
+        return arrived
 
     def _arrived_from_elsewhere(self) -> list[str]:
         """Return what other runs have finished, and take over what they gave up."""
