@@ -292,7 +292,11 @@ def test_what_pods_are_told_to_run_exists() -> None:
     scripts = [words for words in inner if words[:2] == ["sh", "-c"]]
     lines = [words for words in inner if words[0] == "prefect"]
     lines += [words for script in scripts for words, _ in commands(script[2]) if words[0] == "prefect"]
-    assert len(lines) == 2
+    assert len(lines) == 1
+    assert ["python", "/tmp/deploy.py", "*-kubernetes"] in inner
+    for file in ("deploy.py", "prefect.yaml"):
+        assert ["sh", "-c", f"cat > /tmp/{file}"] in scripts
+        assert (ROOT / "deployments" / file).is_file()
     for pod in pods(everything("trial")):
         for c in pod.containers:
             lines += [c["args"]] if c.get("args", [""])[0] == "prefect" else []
