@@ -44,7 +44,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_core(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Each process of the suite keeps to a core: with more, a run would start more workers than share its work.
+    """Each process keeps to a core: with more, a run would start more workers than share its work.
 
     There are two processes a core: one computes while the other waits for its servers.
     """
@@ -159,8 +159,6 @@ _LONGEST_FIRST = (
         "test_hostile_environments.py",
     ),
     *("test_grid.py", "test_deployment_files.py", "test_join_ray.py", "test_step_graph.py"),
-    *("test_documentation.py", "test_kubernetes_programs.py", "test_robustness.py", "test_transfer.py"),
-    *("test_training.py", "test_bugs_only.py", "test_benchmarks.py"),
 )
 """Files that take longest, the main job before those that may have what it computed."""
 

@@ -295,7 +295,7 @@ def test_what_pods_are_told_to_run_exists() -> None:
     assert len(lines) == 1
     assert ["python", "/tmp/deploy.py", "*-kubernetes"] in inner
     for file in ("deploy.py", "prefect.yaml"):
-        assert ["sh", "-c", f"cat > /tmp/{file}"] in scripts
+        assert ["sh", "-c", f"cat > /tmp/{file}", "<", f"deployments/{file}"] in scripts
         assert (ROOT / "deployments" / file).is_file()
     for pod in pods(everything("trial")):
         for c in pod.containers:
