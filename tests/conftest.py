@@ -151,14 +151,10 @@ def served_command(tmp_path: Path, prefect_api: dict[str, str]) -> Command:
 
 _LONGEST_FIRST = (
     *("test_main_job.py", "test_ui.py", "test_interruption.py", "test_configured.py", "test_recipes.py"),
-    *(
-        "test_workers.py",
-        "test_attacks.py",
-        "test_deploy.py",
-        "test_effects.py",
-        "test_hostile_environments.py",
-    ),
-    *("test_grid.py", "test_deployment_files.py", "test_join_ray.py", "test_step_graph.py"),
+    *("test_workers.py", "test_attacks.py", "test_deploy.py", "test_effects.py"),
+    *("test_hostile_environments.py", "test_grid.py", "test_deployment_files.py", "test_join_ray.py"),
+    *("test_step_graph.py", "test_documentation.py", "test_kubernetes_programs.py", "test_robustness.py"),
+    *("test_transfer.py", "test_training.py", "test_bugs_only.py", "test_benchmarks.py"),
 )
 """Files that take longest, the main job before those that may have what it computed."""
 
