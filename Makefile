@@ -8,7 +8,7 @@ UV := $(BIN)/uv pip install --quiet --constraint constraints.txt
 TORCH_INDEX ?=
 TORCH := $(if $(TORCH_INDEX),$(UV) --no-deps --index '$(TORCH_INDEX)' torch torchvision)
 INSTALL := $(UV) --editable
-TOGETHER := --numprocesses 4 --dist loadfile --no-loadscope-reorder
+TOGETHER := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test check suite inner-loop test-faults test-containers fuzz bench deployments docs audit lint style types constraints clean
 

@@ -44,10 +44,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_core(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Each process keeps to a core: with more, a run would start more workers than share its work.
-
-    There are two processes a core: one computes while the other waits for its servers.
-    """
+    """Each process of the suite has a core: with more, a run would start more workers than share its work."""
     number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     alone = not number or request.node.get_closest_marker("all_cores") is not None
     if alone or not hasattr(os, "sched_setaffinity"):
