@@ -24,7 +24,7 @@ from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.client.schemas.schedules import RRuleSchedule
+from prefect.client.schemas.schedules import SCHEDULE_TYPES, RRuleSchedule
 
 from advfeat.storage import Store
 from advfeat.storage.runs import read_records
@@ -179,7 +179,8 @@ def test_after_a_worker_was_away_each_run_that_is_enqueued_goes(lab: Lab) -> Non
     first = datetime.now(UTC) + timedelta(seconds=SECONDS_BETWEEN_FIRINGS)
     rule = f"FREQ=SECONDLY;INTERVAL={SECONDS_BETWEEN_FIRINGS};COUNT={FIRINGS}"
     schedule = RRuleSchedule(rrule=f"DTSTART:{first:%Y%m%dT%H%M%S}\nRRULE:{rule}")
-    lab.client.create_deployment_schedules(lab.deployment("catches-up").id, [(schedule, True)])
+    schedules: list[tuple[SCHEDULE_TYPES, bool]] = [(schedule, True)]
+    lab.client.create_deployment_schedules(lab.deployment("catches-up").id, schedules)
     wait_until(lambda: len(lab.ended("catches-up", "Late")) == FIRINGS)
     late = {run.id for run in lab.ended("catches-up", "Late")}
     lab.worker.start()
