@@ -13,19 +13,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, DeploymentFilterTags
+
+from advfeat.errors import AdvfeatError
+from advfeat.flows.deployments import answering_server, paused_on_the_server
 
 PREFECT_FILE = Path(__file__).with_name("prefect.yaml")
-
-
-def paused_on_the_server(names: Sequence[str]) -> dict[str, bool]:
-    """Return which of the deployments the server has, and of each whether it is paused."""
-    ours = DeploymentFilter(
-        name=DeploymentFilterName(any_=list(names)), tags=DeploymentFilterTags(all_=["advfeat"])
-    )
-    with get_client(sync_client=True) as client:
-        return {found.name: found.paused for found in client.read_deployments(deployment_filter=ours)}
 
 
 def as_switched(deployments: Sequence[Mapping[str, Any]], paused: Mapping[str, bool]) -> list[dict[str, Any]]:
@@ -40,7 +32,11 @@ def as_switched(deployments: Sequence[Mapping[str, Any]], paused: Mapping[str, b
 
 
 def deploy(names: Sequence[str]) -> int:
-    """Deploy what the patterns name; return the exit code of ``prefect deploy``."""
+    """Deploy what the patterns name; return the exit code of ``prefect deploy``.
+
+    Raises ``InputError`` if no server is configured or it does not answer.
+    """
+    answering_server()  # without one, Prefect would deploy to a server that it starts and ends
     content = yaml.safe_load(PREFECT_FILE.read_text(encoding="utf-8"))
     paused = paused_on_the_server([each["name"] for each in content["deployments"]])
     content["deployments"] = as_switched(content["deployments"], paused)
@@ -55,4 +51,7 @@ def deploy(names: Sequence[str]) -> int:
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit("deploy.py: name what to deploy, such as '*-process' or regression-process")
-    sys.exit(deploy(sys.argv[1:]))
+    try:
+        sys.exit(deploy(sys.argv[1:]))
+    except AdvfeatError as error:
+        sys.exit(f"deploy.py: {error}")

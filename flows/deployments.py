@@ -48,11 +48,7 @@ def deploy_to(pool: str, store: str, image: str | None) -> list[str]:
 
     Raises ``InputError`` if no server is configured or it has no such pool.
     """
-    if not (api := get_current_settings().api.url):
-        raise InputError(
-            "PREFECT_API_URL", api, "names no server", "set it to the server that runs are sent to"
-        )
-    check_api(api)
+    api = answering_server()
     with get_client(sync_client=True) as client:
         try:
             client.read_work_pool(pool)
@@ -61,12 +57,45 @@ def deploy_to(pool: str, store: str, image: str | None) -> list[str]:
             raise InputError("pool", pool, f"is not on {api}", remedy) from None
     check = _deployment(regression, pool, {"store": store}, "check")
     found = [main_job(pool, store), *grids(pool, store), check]
-    for deployment in found:
+    for deployment in as_switched(found):
         deployment.job_variables = _where_recipes_are()  # served ones inherit it, and may have none
-        deployment.model_fields_set.discard("schedules")  # told of none, the server would delete its own
-        deployment.paused = _paused(f"{deployment.flow_name}/{deployment.name}")
         deployment.apply(work_pool_name=pool, image=image)
     return [f"{deployment.flow_name}/{deployment.name}" for deployment in found]
+
+
+def answering_server() -> str:
+    """Return the address of the Prefect server that is configured.
+
+    Raises ``InputError`` if none is, or it does not answer.
+    """
+    if not (api := get_current_settings().api.url):
+        raise InputError(
+            "PREFECT_API_URL", api, "names no server", "set it to the server that runs are sent to"
+        )
+    check_api(api)
+    return api
+
+
+def as_switched(deployments: list[RunnerDeployment]) -> list[RunnerDeployment]:
+    """Return the deployments so that they leave what people have switched on the server.
+
+    ``RunnerDeployment`` would delete schedules that were made there, and resume what is paused.
+    """
+    paused = paused_on_the_server(deployment.name for deployment in deployments)
+    for deployment in deployments:
+        deployment.model_fields_set.discard("schedules")  # told of none, the server would delete its own
+        deployment.paused = paused.get(deployment.name, False)
+    return deployments
+
+
+def paused_on_the_server(names: Iterable[str]) -> dict[str, bool]:
+    """Return which of our deployments the server has, and of each whether it is paused."""
+    ours = DeploymentFilter(
+        name=DeploymentFilterName(any_=list(names)), tags=DeploymentFilterTags(all_=["advfeat"])
+    )
+    with get_client(sync_client=True) as client:
+        found = _all_pages(partial(client.read_deployments, deployment_filter=ours))
+        return {deployment.name: deployment.paused for deployment in found}
 
 
 class Earlier(NamedTuple):
@@ -136,15 +165,6 @@ def _all_pages(read: Callable[..., list[DeploymentResponse]]) -> Iterator[Deploy
     while page := read(offset=offset):
         yield from page
         offset += len(page)
-
-
-def _paused(name: str) -> bool:
-    """Tell whether a deployment is paused, which ``RunnerDeployment`` would resume."""
-    with get_client(sync_client=True) as client:
-        try:
-            return client.read_deployment_by_name(name).paused
-        except ObjectNotFound:
-            return False
 
 
 def _where_recipes_are() -> dict[str, Any]:

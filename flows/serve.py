@@ -20,7 +20,7 @@ from prefect.client.orchestration import get_client
 from prefect.runner import Runner
 
 from advfeat.cluster.services import LOCAL
-from advfeat.flows.deployments import drop_earlier_local, grids, main_job
+from advfeat.flows.deployments import as_switched, drop_earlier_local, grids, main_job
 
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.2
@@ -56,10 +56,12 @@ def wait_for_server() -> None:
 
 if __name__ == "__main__":
     store = os.environ["ADVFEAT_STORE"]
-    deployments = (main_job(LOCAL, store), *grids(LOCAL, store))
+    deployments = [main_job(LOCAL, store), *grids(LOCAL, store)]
     wait_for_server()
-    runner = Served(pause_on_shutdown=False)  # they have no schedules, and the server may be gone by then
-    for deployment in deployments:
+    runner = Served(
+        pause_on_shutdown=False
+    )  # what is paused, people have paused; the server may be gone by then
+    for deployment in as_switched(deployments):
         runner.add_deployment(deployment)
     drop_earlier_local()
     with suppress(KeyboardInterrupt):

@@ -92,8 +92,20 @@ def test_a_schedule_makes_runs(prefect_api: dict[str, str]) -> None:
     assert {run.auto_scheduled for run in runs} == {True}
 
 
+def test_a_file_is_deployed_to_a_server_that_answers(tmp_path: Path) -> None:
+    """Without an address, Prefect would deploy to a server that it starts and ends."""
+    deploy = [sys.executable, str(ROOT / "deployments" / "deploy.py"), "clean-process"]
+    for variables in ({}, {"PREFECT_API_URL": "http://127.0.0.1:9/api"}):
+        done = subprocess.run(
+            deploy, env=unconfigured() | variables, cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("deploy.py: PREFECT_API_URL")
+
+
 def test_what_was_switched_since_stays_when_it_is_deployed_again(
-    served_command: Command, prefect_api: dict[str, str], tmp_path: Path
+    prefect_api: dict[str, str], tmp_path: Path
 ) -> None:
     """``prefect deploy`` would switch the nightly run off, drop the user's schedule, and resume."""
     prefect(tmp_path, prefect_api, "work-pool", "create", "process", "--type", "process", "--overwrite")
