@@ -20,7 +20,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from advfeat.cluster import object_store as seaweed
-from advfeat.cluster.embedded import SERVER_SETTINGS, WITHOUT_PROXY
+from advfeat.cluster.embedded import PREFECT_ON_SQLITE, SERVER_SETTINGS, WITHOUT_PROXY
 from advfeat.cluster.private_files import private_folder, write_private
 from tests.command import EVEN_RAY, unconfigured
 
@@ -170,7 +170,8 @@ def prefect_service(folder: Path) -> PrefectService:
     folder.mkdir(exist_ok=True)
     (port,) = free_ports(1)
     credentials = f"advfeat:{secrets.token_hex(16)}"
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", *PREFECT_ON_SQLITE, "server", "start"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
     settings = SERVER_SETTINGS | {
         "PREFECT_HOME": str(folder),
         "PREFECT_SERVER_API_AUTH_STRING": credentials,

@@ -50,6 +50,9 @@ SERVER_SETTINGS = {
 DATABASE_SETTINGS = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///prefect.db"}
 """For a server that works in the folder of its database: in a whole path ``?``, ``#`` or ``%`` mean else."""
 
+PREFECT_ON_SQLITE = ("advfeat.cluster.garbage_thread", "prefect")
+"""The module that is Prefect's command where it serves a database of SQLite, and its first argument."""
+
 RAY_SETTINGS = {
     "RAY_AUTH_MODE": "token",
     # Where it may be part of a cluster, Ray takes the machine's outward address and listens everywhere.
@@ -79,7 +82,7 @@ class PrefectServer:
         # It speaks plain HTTP, but each client, two a task, would load the certificates of all authorities.
         self.certificates = folder.resolve() / "certificates.pem"
         self.certificates.write_text(_one_certificate(), encoding="ascii")
-        command = [sys.executable, "-P", "-m", "prefect", "server", "start", "--host", LOOPBACK]
+        command = [sys.executable, "-P", "-m", *PREFECT_ON_SQLITE, "server", "start", "--host", LOOPBACK]
         settings = (
             SERVER_SETTINGS
             | DATABASE_SETTINGS

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from advfeat.cluster import object_store
-from advfeat.cluster.embedded import LOOPBACK, WITHOUT_PROXY
+from advfeat.cluster.embedded import LOOPBACK, PREFECT_ON_SQLITE, WITHOUT_PROXY
 from advfeat.cluster.layout import BUCKET, Layout, State
 from advfeat.cluster.private_files import write_private
 from advfeat.errors import extra_missing
@@ -45,7 +45,10 @@ def services(layout: Layout, state: State) -> list[Service]:
     return [
         Service(
             "prefect",
-            _python("prefect", "server", "start", "--host", LOOPBACK, "--port", str(state.ports["prefect"])),
+            _python(
+                *(*PREFECT_ON_SQLITE, "server", "start"),
+                *("--host", LOOPBACK, "--port", str(state.ports["prefect"])),
+            ),
             api.removesuffix("/api"),
             lambda: _get(f"{api}/health") is not None,
             folder="data/prefect",  # where its database is; and Prefect takes settings from files of it
