@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -39,18 +40,16 @@ def test_no_answer_waits_for_what_a_failed_statement_left(client: httpx.Client) 
     claim = {"slots": 1, "mode": "concurrency", "lease_duration": 60}
 
     def ask(name: str) -> httpx.Response:
-        """Ask as runs do: two claim the same, one tells its state, one is told that SQLite is busy."""
-        return random.choice(
-            [
-                lambda: client.post(f"/flow_runs/{run}/set_state", json=RUNNING),
-                lambda: client.post("/v2/concurrency_limits/", json={"name": name, "limit": 1}),
-                lambda: client.post(
-                    "/v2/concurrency_limits/increment-with-lease", json={"names": [name], **claim}
-                ),
-                lambda: client.delete(f"/v2/concurrency_limits/{name}"),
-                lambda: client.post("/logs/", json=[{**log, "flow_run_id": str(uuid4())}]),
-            ]
-        )()
+        """Ask as runs do that claim the same stages, tell their states and send their logs."""
+        requests: list[tuple[str, str, Any]] = [
+            ("POST", f"/flow_runs/{run}/set_state", RUNNING),
+            ("POST", "/v2/concurrency_limits/", {"name": name, "limit": 1}),
+            ("POST", "/v2/concurrency_limits/increment-with-lease", {"names": [name], **claim}),
+            ("DELETE", f"/v2/concurrency_limits/{name}", None),
+            ("POST", "/logs/", [{**log, "flow_run_id": str(uuid4())}]),
+        ]
+        method, path, body = random.choice(requests)
+        return client.request(method, path, json=body)
 
     def ask_again_and_again(_: int) -> None:
         end = time.monotonic() + SECONDS

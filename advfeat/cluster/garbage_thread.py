@@ -4,7 +4,7 @@
 Prefect's server on SQLite. Python collects in whichever thread happens to make an object, and what a failed
 statement left of its cursor is freed only while nobody uses the cursor's connection. If another request waits
 on that connection for SQLite's lock, and the request that holds the lock waits for the thread that collects,
-the server answers nobody until SQLite gives up after a minute (Python 3.11.7, aiosqlite 0.22.1, Prefect 3.8.8).
+the server answers nobody until SQLite gives up after a minute (Python 3.11, aiosqlite 0.22, Prefect 3.8).
 """
 
 import gc
