@@ -307,24 +307,34 @@ def nobody() -> str:
         ("tensorboard:s3://bucket/folder", {}, "does not lie on this machine.*name a folder"),
         ("tensorboard:FILE/folder", {}, "cannot be used .*; name a folder that you may write to"),
         ("wandb:errors", {"WANDB_MODE": "disabled"}, "WANDB_MODE is disabled"),
-        ("wandb:errors", {"WANDB_BASE_URL": "NOBODY"}, "no key is known: set WANDB_API_KEY"),
+        ("wandb:errors", {"WANDB_BASE_URL": "SOMEBODY"}, "no key is known: set WANDB_API_KEY"),
         (
             "wandb:errors",
-            {"WANDB_BASE_URL": "NOBODY", "WANDB_API_KEY": "0" * 40, "WANDB_HTTP_TIMEOUT": "1"},
-            "cannot be used .*; correct that, or set WANDB_MODE=offline",
+            {"WANDB_BASE_URL": "NOBODY", "WANDB_API_KEY": "0" * 40},
+            r"cannot be used \(nobody answers at .*; correct that, or set WANDB_MODE=offline",
+        ),
+        (
+            "wandb:errors",
+            {"WANDB_BASE_URL": "SOMEBODY", "WANDB_API_KEY": "0" * 40},
+            r"cannot be used \(Failed to authenticate .*; correct that, or set WANDB_MODE=offline",
         ),
         ("wandb:no#project", {"WANDB_MODE": "offline"}, "cannot be used .*no#project"),
     ],
 )
 def test_what_cannot_be_told_is_refused_before_anything_starts(
-    named: str, variables: dict[str, str], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    named: str,
+    variables: dict[str, str],
+    problem: str,
+    mlflow_uri: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import wandb
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))  # with no keys
     (tmp_path / "file").touch()
-    places = {"NOBODY": nobody(), "FILE": str(tmp_path / "file")}
+    places = {"NOBODY": nobody(), "SOMEBODY": mlflow_uri, "FILE": str(tmp_path / "file")}
 
     def put(text: str) -> str:
         for name, place in places.items():

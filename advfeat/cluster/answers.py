@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from advfeat.ahead import begun
+from advfeat.errors import first_line
 
 Answer = TypeVar("Answer")
 
@@ -28,6 +29,20 @@ def within(seconds: float, ask: Callable[[], Answer]) -> Answer:
         if answer.done():
             raise
         raise TimeoutError(f"no answer in {seconds:.0f} s") from error
+
+
+def check_answers_http(url: str) -> None:
+    """Raise ``ConnectionError`` if nobody answers at a URL, asked by the user's proxies; any answer will do.
+
+    It is told no credentials, as whom to trust is a setting of the client that asks next.
+    """
+    import httpx
+
+    address = httpx.URL(url).copy_with(userinfo=b"")
+    try:
+        within(PATIENCE_SECONDS, lambda: httpx.get(address, timeout=PATIENCE_SECONDS, verify=False))
+    except (httpx.TransportError, TimeoutError) as error:
+        raise ConnectionError(f"nobody answers at {address}: {first_line(error)}") from error
 
 
 def check_speaks_grpc(host: str, port: int) -> None:

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from advfeat.cluster.answers import check_answers_http
 from advfeat.tracking.finished import FinishedRow, FinishedRun, has_report
 
 if TYPE_CHECKING:
@@ -35,8 +36,11 @@ class WandbProject:
         # W&B itself would write to a folder for temporary files instead.
         with tempfile.TemporaryFile(dir=_folder()):
             pass
-        if settings.mode == "online" and not wandb.login(prompt=False, verify=True):
-            raise ValueError("no key is known: set WANDB_API_KEY, or WANDB_MODE=offline")
+        if settings.mode == "online":
+            # W&B's service, told to end while a request of it waits, may not end: nor would this program.
+            check_answers_http(settings.base_url)
+            if not wandb.login(prompt=False, verify=True):
+                raise ValueError("no key is known: set WANDB_API_KEY, or WANDB_MODE=offline")
 
     def tell(self, run: FinishedRun) -> int:
         """Tell of each row that was not sent from this folder yet; return how many those were.
