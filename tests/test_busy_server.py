@@ -32,10 +32,17 @@ def client(tmp_path: Path, prefect_database: Path) -> Iterator[httpx.Client]:
             yield client
 
 
+def made(client: httpx.Client, path: str, what: dict[str, Any]) -> str:
+    """Make something and return its ID; a server that just started may be busy with itself."""
+    while (answer := client.post(path, json=what)).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        time.sleep(0.1)
+    return str(answer.raise_for_status().json()["id"])
+
+
 @pytest.mark.servers
 def test_no_answer_waits_for_what_a_failed_statement_left(client: httpx.Client) -> None:
-    flow = client.post("/flows/", json={"name": "busy"}).json()["id"]
-    run = client.post("/flow_runs/", json={"flow_id": flow, "state": {"type": "RUNNING"}}).json()["id"]
+    flow = made(client, "/flows/", {"name": "busy"})
+    run = made(client, "/flow_runs/", {"flow_id": flow, "state": {"type": "RUNNING"}})
     log = {"name": "busy", "level": 20, "message": "hello", "timestamp": "2026-01-01T00:00:00Z"}
     claim = {"slots": 1, "mode": "concurrency", "lease_duration": 60}
 
