@@ -153,13 +153,19 @@ class DatasetSummary:
         self._size = self._wrong = self._successes = 0
         self._norms = [np.empty(0, np.float32)]
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it looks at, as far as a table has them."""
+        return ("label", "original_label", "source_prediction_after", "perturbation_norm")
+
     def counted(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         """Yield the tables, and take them into the summary, which keeps the norms alone."""
         for table in tables:
-            self._count(table)
+            self.count(table)
             yield table
 
-    def _count(self, table: pa.Table) -> None:
+    def count(self, table: pa.Table) -> None:
+        """Take the next rows into the summary."""
         labels = int_array(table, "label")
         self._size += len(labels)
         if self._recipe.originals == "unknown":

@@ -62,7 +62,7 @@ def stored_tables(
     parts = stored_parts(store, digest, split)
     wanted = range(parts[-1].rows.stop) if rows is None else rows
     parts = [p for p in parts if p.rows.start < wanted.stop and wanted.start < p.rows.stop] or parts[:1]
-    for part, content in _contents(store, parts):
+    for part, content in part_contents(store, parts):
         first = part.rows.start
         yield from read_tables(content, columns, range(wanted.start - first, wanted.stop - first))
 
@@ -80,7 +80,7 @@ def label_counts(store: Store, digest: str, split: str = "train") -> Counter[int
             for table in read_tables(file, ["label"]):
                 counts.update(int_array(table, "label").tolist())
         if counts.total() != len(part.rows):
-            raise _other_rows([part])
+            raise other_rows([part])
         return counts
 
     return sum(computed_ahead(counted, stored_parts(store, digest, split), PARTS_AHEAD), Counter[int]())
@@ -99,25 +99,26 @@ def images_and_labels(
     images = np.empty((sum(len(part.rows) for part in parts), *image_shape), pixel)
     labels: list[NDArray[Any]] = []
     start = 0
-    for _, content in _contents(store, parts):
+    for _, content in part_contents(store, parts):
         for table in read_tables(content, ("image", "label", "soft_label")):
             stop = start + table.num_rows
             if stop > len(images):
-                raise _other_rows(parts)
+                raise other_rows(parts)
             copy_images(table, images[start:stop])
             soft = "soft_label" in table.column_names
             labels.append(float_array(table, "soft_label") if soft else int_array(table, "label"))
             start = stop
     if start != len(images):
-        raise _other_rows(parts)
+        raise other_rows(parts)
     return images, np.concatenate(labels)
 
 
-def _other_rows(parts: Sequence[Part]) -> DamagedArtifactError:
+def other_rows(parts: Sequence[Part]) -> DamagedArtifactError:
+    """Return the error of parts that hold more or fewer rows than they should."""
     return DamagedArtifactError(f"{parts[0].digest[:12]} holds other rows than its manifest says")
 
 
-def _contents(store: Store, parts: Sequence[Part]) -> Iterator[tuple[Part, bytes]]:
+def part_contents(store: Store, parts: Sequence[Part]) -> Iterator[tuple[Part, bytes]]:
     """Yield parts with their bytes, which are those that the manifest promises."""
 
     def fetched(part: Part) -> tuple[Part, bytes]:

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate, chain, islice, pairwise
+from itertools import accumulate, chain, cycle, islice, pairwise, repeat
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, TypeVar
 
@@ -130,26 +130,42 @@ def write_table(table: pa.Table, path: Path) -> None:
 
 
 def write_split(
-    tables: Iterable[pa.Table], folder: Path, split: str, finished: Callable[[Path], None]
+    tables: Iterable[pa.Table],
+    folder: Path,
+    split: str,
+    finished: Callable[[Path], None],
+    *,
+    first_row: int = 0,
+    rows_before: int = 0,
 ) -> None:
     """Write tables of one schema, at least one, below each other into the parts of a split.
 
     No more than a row group is in memory beside the table at hand, and the parts' bytes depend on the
-    rows alone. ``finished`` takes over each part once it is whole.
+    rows alone. ``finished`` takes over each part once it is whole. Parts are named by their rows, the first
+    of which is ``first_row``. Where the rows are a piece of another split, ``rows_before`` come before them
+    there: they are cut where that split is, so that it can have the parts that lie within the piece.
     """
     tables = iter(tables)
     first = next(tables)
-    rows = rows_per_part(_row_bytes(first))
-    in_group = rows_per_group(_row_bytes(first))
-    groups = regrouped(chain([first], tables), in_group)
-    start = 0
+    rows, in_group = part_rows(first.schema), rows_per_group(_row_bytes(first.schema))
+    room = rows - rows_before % rows
+    groups = _cut(
+        chain([first], tables), chain(_group_sizes(room, in_group), cycle(_group_sizes(rows, in_group)))
+    )
+    start = first_row
     for group in groups:
         path = folder / part_name(split, start)
         with pq.ParquetWriter(path, group.schema, compression=_FAST, use_dictionary=False) as writer:
-            for one in chain([group], islice(groups, rows // in_group - 1)):
+            for one in chain([group], islice(groups, len(_group_sizes(room, in_group)) - 1)):
                 writer.write_table(one.combine_chunks(), row_group_size=in_group)
                 start += one.num_rows
         finished(path)
+        room = rows
+
+
+def part_rows(schema: pa.Schema) -> int:
+    """Return how many rows of these columns a part holds, if it is not the last one of its split."""
+    return rows_per_part(_row_bytes(schema))
 
 
 def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
@@ -157,14 +173,25 @@ def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
 
     Tables without any row become one such table.
     """
+    return _cut(tables, repeat(rows))
+
+
+def _cut(tables: Iterable[pa.Table], sizes: Iterator[int]) -> Iterator[pa.Table]:
     rest: pa.Table | None = None
+    size = next(sizes)
     for table in tables:
         rest = table if rest is None else pa.concat_tables([rest, table])
-        while rest.num_rows > rows:
-            yield rest.slice(0, rows)
-            rest = rest.slice(rows)
+        while rest.num_rows > size:
+            yield rest.slice(0, size)
+            rest = rest.slice(size)
+            size = next(sizes)
     if rest is not None:
         yield rest
+
+
+def _group_sizes(rows: int, in_group: int) -> list[int]:
+    """Return the sizes of the row groups of a part."""
+    return [min(in_group, rows - start) for start in range(0, rows, in_group)]
 
 
 def read_table(content: bytes) -> pa.Table:
@@ -201,16 +228,16 @@ def read_tables(
         yield file.read_row_groups([], columns)
 
 
-def _row_bytes(table: pa.Table) -> int:
+def _row_bytes(schema: pa.Schema) -> int:
     """Return how many bytes of memory a row takes."""
-    return sum(_value_bytes(field.type, table) for field in table.schema)
+    return sum(_value_bytes(field.type, schema) for field in schema)
 
 
-def _value_bytes(kind: pa.DataType, table: pa.Table) -> int:
+def _value_bytes(kind: pa.DataType, schema: pa.Schema) -> int:
     if pa.types.is_binary(kind):
-        return math.prod(image_shape(table.schema))
+        return math.prod(image_shape(schema))
     if pa.types.is_fixed_size_list(kind):
-        return int(kind.list_size) * _value_bytes(kind.value_type, table)
+        return int(kind.list_size) * _value_bytes(kind.value_type, schema)
     return int(kind.bit_width) // 8
 
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from advfeat.datasets.joining import join_shards
 from advfeat.datasets.rows import DatasetRequest, DatasetSummary, dataset_rows, dataset_tables
-from advfeat.datasets.stored_rows import stored_tables
 from advfeat.files.tables import write_split
 from advfeat.progress import Progress
 from advfeat.recipes import RECIPES
@@ -18,16 +17,20 @@ from advfeat.stages.images import StoredImages, read_classes
 from advfeat.stages.imported import imported_tables
 from advfeat.stages.model import read_model
 from advfeat.storage import ArtifactRef, Stage, Store
+from advfeat.storage.uploads import Uploads
 
 
 def make_shard(stage: Stage, store: Store, progress: Progress | None = None) -> ArtifactRef:
-    """Generate the rows of one shard."""
+    """Generate the rows of one shard, in parts that are cut where those of the data set are."""
 
     def build(folder: Path, finished: Callable[[Path], None]) -> dict[str, Any]:
-        request = dataset_request(stage.parameters, stage.inputs, store)
+        request, rows = (
+            dataset_request(stage.parameters, stage.inputs, store),
+            range(*stage.parameters["rows"]),
+        )
         summary = DatasetSummary(request.recipe)
-        table = dataset_rows(request, range(*stage.parameters["rows"]), progress)
-        write_split(summary.counted([table]), folder, "train", finished)
+        tables = summary.counted([dataset_rows(request, rows, progress)])
+        write_split(tables, folder, "train", finished, rows_before=len(request.used(range(rows.start))))
         return summary.metrics()
 
     return store.write_streamed(stage, build)
@@ -39,13 +42,16 @@ def make_dataset(stage: Stage, store: Store) -> ArtifactRef:
     A finished one is brought in from where it lies.
     """
 
-    def build(folder: Path, finished: Callable[[Path], None]) -> dict[str, Any]:
+    def build(folder: Path, uploads: Uploads) -> dict[str, Any]:
         summary = DatasetSummary(RECIPES[stage.parameters["recipe"]])
-        write_split(summary.counted(_tables(stage, store)), folder, "train", finished)
+        if stage.parts:
+            join_shards(store, stage.parts, summary, folder, uploads)
+        else:
+            write_split(summary.counted(_tables(stage, store)), folder, "train", uploads.add)
         shard_seconds = sum(store.manifest(shard).seconds for shard in stage.parts)
         return {**summary.metrics(), "shard_seconds": round(shard_seconds, 3)}
 
-    return store.write_streamed(stage, build)
+    return store.write_joined(stage, build)
 
 
 def _tables(stage: Stage, store: Store) -> Iterator[pa.Table]:
@@ -53,9 +59,7 @@ def _tables(stage: Stage, store: Store) -> Iterator[pa.Table]:
         by_name = "labels" in stage.parameters
         classes = read_classes(store, stage.inputs["images"]) if by_name else None
         return imported_tables(stage.context["imported"], classes)
-    if not stage.parts:
-        return dataset_tables(dataset_request(stage.parameters, stage.inputs, store))
-    return chain.from_iterable(stored_tables(store, shard) for shard in stage.parts)
+    return dataset_tables(dataset_request(stage.parameters, stage.inputs, store))
 
 
 def dataset_request(parameters: Mapping[str, Any], inputs: Mapping[str, str], store: Store) -> DatasetRequest:

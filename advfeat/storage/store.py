@@ -17,6 +17,7 @@ writer left behind is invisible.
 import contextlib
 import errno
 import logging
+import os
 import shutil
 import tempfile
 import time
@@ -41,6 +42,9 @@ from advfeat.storage.uploads import Uploads
 
 _RECORDED_PACKAGES = ("advfeat", "torch", "numpy", "pyarrow", "safetensors")
 _PARALLEL_WRITES = 16
+_LINKED_UP_TO_SECONDS = 6 * 3600
+"""Age of a file that gets a second name; garbage collection takes what nobody finished after a day."""
+
 _SECONDS_BETWEEN_TRIES = (0.1, 0.5, 2.0)
 _REMEDY_OF_READERS = (
     "to read it is enough for plan, runs, compare, report and export; for the rest ask for the right to "
@@ -70,14 +74,22 @@ class Store(ReadableStore):
         ``build`` gets besides the folder a function that takes a finished file away: it is uploaded and
         deleted while the next ones are written, and if too many wait for that, the function waits too.
         """
+        return self.write_joined(stage, lambda folder, uploads: build(folder, uploads.add))
+
+    def write_joined(self, stage: Stage, build: Callable[[Path, Uploads], dict[str, Any]]) -> ArtifactRef:
+        """As ``write_streamed``, for a payload of files that other artifacts hold in part.
+
+        ``build`` gets besides the folder what takes finished files away, and takes those over that the
+        store has: they are files of this artifact then like all others, whatever becomes of the other one.
+        """
         digest = stage.digest
         existing, _ = self.state(digest)
         if existing is not None:
             return existing.reference(self.artifact_uri(digest))
         with tempfile.TemporaryDirectory(prefix="advfeat-") as folder:
             began = time.monotonic()
-            with Uploads(partial(self._upload, digest)) as uploads:
-                metrics = build(Path(folder), uploads.add)
+            with Uploads(partial(self._upload, digest), partial(self._take_over, digest)) as uploads:
+                metrics = build(Path(folder), uploads)
                 streamed = uploads.finish()
             left = [self._upload(digest, path) for path in sorted(Path(folder).iterdir())]
             manifest = Manifest(
@@ -238,6 +250,34 @@ class Store(ReadableStore):
             self.fs.put_file(str(path), target)
         return file
 
+    def _take_over(self, digest: str, of: str, file: StoredFile, name: str) -> StoredFile:
+        """Give an artifact a file of another one: a second name on this machine's disk, else a copy.
+
+        What lies elsewhere is copied there, without passing through this machine.
+        Raises ``DamagedArtifactError`` if the file is gone.
+        """
+        stem, suffix = Path(name).stem, Path(name).suffix
+        taken = file.model_copy(update={"name": name, "path": f"{stem}-{file.sha256[:16]}{suffix}"})
+        source, target = self._file_path(of, file), self._file_path(digest, taken)
+        try:
+            if self.is_local:
+                with complete_file(Path(target)) as partial:
+                    _link_or_copy(Path(os.path.realpath(source)), partial)
+            else:
+                self._copy(source, target)
+        except FileNotFoundError:
+            raise DamagedArtifactError(f"{file.path} is missing") from None
+        return taken
+
+    def _copy(self, source: str, target: str) -> None:
+        try:
+            self.fs.cp_file(source, target)
+        except FileNotFoundError:
+            raise
+        except (NotImplementedError, OSError) as error:
+            logger.warning("%s: %s is copied through this machine (%s)", self.uri, source, first_line(error))
+            self.fs.pipe_file(target, self.fs.cat_file(source))
+
     def _publish(self, manifest: Manifest) -> Manifest:
         """Create the manifest, in place of one that is damaged; return the one that is there then."""
         digest = manifest.digest
@@ -252,6 +292,18 @@ class Store(ReadableStore):
                 published = None
             return published or self._publish(manifest)
         return manifest
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where that cannot be, as where it belongs to another user.
+
+    A name has no date of its own: that of an old file would look left over until its artifact is there.
+    """
+    if time.time() - source.stat().st_mtime < _LINKED_UP_TO_SECONDS:
+        with contextlib.suppress(OSError):
+            target.hardlink_to(source)
+            return
+    shutil.copyfile(source, target)
 
 
 def _package_versions() -> dict[str, str]:

@@ -26,11 +26,15 @@ FOLDERS = ("artifacts", "cache", "checkpoints", "runs", "plans")
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """A file of the store; ``modified`` is told by the store's clock."""
+    """A file of the store; ``modified`` is told by the store's clock.
+
+    ``shared`` is the same for all names of a file that has several, as parts of data sets and shards have.
+    """
 
     path: str
     bytes: int
     modified: datetime
+    shared: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,8 @@ def _stored_object(store: Store, info: dict[str, Any]) -> StoredObject:
     modified = store.place.written(info)
     if isinstance(modified, float):
         modified = datetime.fromtimestamp(modified, UTC)
-    return StoredObject(info["name"], info["size"] or 0, modified)
+    shared = info["ino"] if store.is_local and info["nlink"] > 1 else None
+    return StoredObject(info["name"], info["size"] or 0, modified, shared)
 
 
 def _unfinished_uploads(store: Store) -> Iterator[UnfinishedUpload]:

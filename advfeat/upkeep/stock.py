@@ -4,8 +4,8 @@ Of each artifact some hundred bytes are kept, so that a store of 100,000 fits in
 """
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from advfeat.ahead import computed_ahead
 from advfeat.storage import Store
@@ -27,7 +27,11 @@ class Known:
 
 @dataclass(frozen=True)
 class Stock:
-    """The files of a store at one moment, and its manifests by digest, None for unreadable ones."""
+    """The files of a store at one moment, and its manifests by digest, None for unreadable ones.
+
+    What a shard and its data set share on a disk counts as the data set's: the shard's files of it have no
+    bytes, as these stay when the shard goes.
+    """
 
     inventory: Inventory
     manifests: dict[str, Known | None]
@@ -42,7 +46,19 @@ def take_stock(store: Store, tell: Tell = lambda *_: None) -> Stock:
     for digest, known in zip(published, found, strict=True):
         manifests[digest] = known
         tell(len(manifests), len(published))
+    _count_once(inventory, manifests)
     return Stock(inventory, manifests)
+
+
+def _count_once(inventory: Inventory, manifests: Mapping[str, Known | None]) -> None:
+    of_shards = {digest for digest, known in manifests.items() if known and known.stage == "shard"}
+    counted = {
+        file.shared for digest in manifests.keys() - of_shards for file in inventory.artifacts[digest]
+    } - {None}
+    for digest in of_shards:
+        inventory.artifacts[digest] = [
+            replace(file, bytes=0) if file.shared in counted else file for file in inventory.artifacts[digest]
+        ]
 
 
 def _known(store: Store, digest: str) -> Known | None:
