@@ -1,10 +1,11 @@
-"""Results computed while who uses them does something else: the next few in a pool, or one in a thread."""
+"""What is computed while something else goes on: the next few results in a pool, or one in a thread."""
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from queue import Queue
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -28,6 +29,42 @@ def computed_ahead(function: Callable[[Item], Result], items: Iterable[Item], ah
         finally:
             for future in pending:
                 future.cancel()
+
+
+def consumed_meanwhile(items: Iterable[Item], consume: Callable[[Iterator[Item]], Result]) -> Result:
+    """Let a thread consume items while the next one is computed here; return what consuming them gives.
+
+    One item waits at most. Raises what computing or consuming raises; neither goes on for long without the
+    other.
+    """
+    handed: Queue[tuple[Item, ...]] = Queue(1)
+    given_up = threading.Event()
+
+    def arriving() -> Iterator[Item]:
+        while item := handed.get():
+            yield item[0]
+
+    def work() -> Result:
+        arrived = arriving()
+        try:
+            return consume(arrived)
+        except BaseException:
+            given_up.set()
+            raise
+        finally:
+            for _ in arrived:  # nobody waits to hand over what nobody takes
+                pass
+
+    thread, result = begun(work, "consuming", daemon=True)
+    try:
+        for item in items:
+            if given_up.is_set():
+                break
+            handed.put((item,))
+    finally:
+        handed.put(())
+        thread.join()
+    return result.result()
 
 
 def begun(compute: Callable[[], Result], name: str, daemon: bool) -> tuple[threading.Thread, Future[Result]]:

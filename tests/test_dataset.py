@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,9 @@ from advfeat.models import Normalized
 from advfeat.planning import Experiment, Plan, build_plan, load_experiment
 from advfeat.planning.shards import BATCH_SIZE
 from advfeat.recipes import RECIPES, cross_domain
+from advfeat.stages.dataset import make_shard
 from advfeat.stages.images import read_classes, read_split
+from advfeat.stages.inline import compute
 from advfeat.stages.model import read_model
 from advfeat.storage import Store
 from tests.inline import compute_all
@@ -139,6 +142,33 @@ def test_one_shard_or_seven_make_the_same_bytes(
         )
     assert contents[0] == contents[1]
     assert len(contents[0]["data set d_det, seed 0"]) == 4
+
+
+def test_what_a_shard_makes_a_piece_at_a_time_is_what_it_makes_whole(
+    quick: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = quick.model_copy(
+        update={
+            "data": quick.data.model_copy(update={"train_size": 600}),
+            "shards": 1,
+            "recipes": ("d_rand",),
+        }
+    )
+    plan = build_plan(whole)
+    contents, told = [], list[tuple[int, int]]()
+    for size in (4096, BATCH_SIZE):
+        monkeypatch.setattr(dataset, "rows_made_at_once", lambda _, size=size: size)
+        store = Store(str(tmp_path / str(size)))
+        for stage in plan.stages:
+            if stage.kind == "shard":
+                told.clear()
+                artifact = make_shard(stage, store, lambda done, count: told.append((done, count)))
+                contents.append([file.sha256 for file in store.manifest(artifact.digest).files])
+                break
+            compute(stage, store)
+    assert contents[0] == contents[1]
+    assert told == sorted(told), "it only goes forward"
+    assert told[-1] == (600, 600)
 
 
 @dataclass

@@ -21,7 +21,7 @@ from advfeat.files.parts import ROWS_PER_GROUP
 from advfeat.files.tables import image_column, int_array, with_image_shape
 from advfeat.methods.cross_domain import ChannelMap
 from advfeat.models import Normalized, as_pixels, predict, probabilities
-from advfeat.planning.shards import BATCH_SIZE, rows_at_once
+from advfeat.planning.shards import BATCH_SIZE, rows_at_once, rows_made_at_once
 from advfeat.progress import Progress
 from advfeat.recipes import DROPPED, Given, Making, Recipe, cross_domain
 from advfeat.spec import Spec, TargetedAttack
@@ -125,24 +125,67 @@ class DatasetRequest:
         return torch.from_numpy(self.recipe.drawn(self.own, self.images.shape, rng))
 
 
-def dataset_rows(request: DatasetRequest, rows: range, progress: Progress | None = None) -> pa.Table:
-    """Compute the given rows of a data set, as a table; ``rows`` starts at a batch's start.
+@dataclass(frozen=True)
+class MadeRows:
+    """Some rows of a data set as computing made them, of which ``table`` makes columns."""
 
-    Columns: ``index`` (row in the split that it is made from), ``image`` (float32 in [0, 1], but for
-    another domain's normalized ones), ``label``,
-    ``original_label`` (null for noise), ``source_prediction_before`` and ``source_prediction_after`` the
-    perturbation (null without a source model), ``perturbation_norm`` (in the attack's norm), and
-    ``soft_label`` (float32 probabilities) where the recipe has such.
+    request: DatasetRequest
+    kept: NDArray[np.int64]
+    """Their rows in the split that they are made from."""
+    labels: NDArray[np.int64]
+    originals: torch.Tensor
+    made: torch.Tensor
+    before: NDArray[np.int64] | None = None
+    """What the source model, if there is one, takes the originals for."""
+    after: NDArray[np.int64] | None = None
+    """What it takes those made for."""
+    soft_labels: NDArray[np.float32] | None = None
+
+    def table(self) -> pa.Table:
+        """Measure the perturbations, and return all columns.
+
+        Columns: ``index`` (row in the split that it is made from), ``image`` (float32 in [0, 1], but for
+        another domain's normalized ones), ``label``,
+        ``original_label`` (null for noise), ``source_prediction_before`` and ``source_prediction_after`` the
+        perturbation (null without a source model), ``perturbation_norm`` (in the attack's norm), and
+        ``soft_label`` (float32 probabilities) where the recipe has such.
+        """
+        request, nothing = self.request, pa.nulls(len(self.kept), pa.int64())
+        own_labels = pa.array(request.base.labels[self.kept])
+        columns = {
+            "index": pa.array(self.kept),
+            "image": image_column(self.made.numpy()),
+            "label": pa.array(self.labels),
+            "original_label": nothing if request.recipe.originals == "noise" else own_labels,
+            "source_prediction_before": nothing if self.before is None else pa.array(self.before),
+            "source_prediction_after": nothing if self.after is None else pa.array(self.after),
+            "perturbation_norm": pa.array(_norms(request, self.originals, self.made)),
+        }
+        if self.soft_labels is not None:
+            columns["soft_label"] = image_column(self.soft_labels)
+        return with_image_shape(pa.table(columns), tuple(self.made.shape[1:]))
+
+
+def made_rows(request: DatasetRequest, rows: range, progress: Progress | None = None) -> Iterator[MadeRows]:
+    """Compute the given rows of a data set, a piece at a time; ``rows`` starts at a batch's start.
+
+    ``progress`` is told of all of them.
     """
-    return _made(request, request.used(rows), progress)
+    used, size = request.used(rows), rows_made_at_once(4 * prod(request.base.shape))
+
+    def told(start: int) -> Progress | None:
+        return progress and (lambda done, _: progress(start + done, len(used)))
+
+    for start in range(0, max(1, len(used)), size):
+        yield _made(request, used[start : start + size], told(start))
 
 
 def dataset_tables(request: DatasetRequest) -> Iterator[pa.Table]:
-    """Compute a data set whole, a piece of its rows at a time; columns as of ``dataset_rows``."""
+    """Compute a data set whole, a piece of its rows at a time; columns as of ``MadeRows.table``."""
     for rows in _pieces(request.base):
         used = request.used(rows)
         for start in range(0, max(1, len(used)), _piece_size(request.base)):  # they may repeat
-            yield _made(request, used[start : start + _piece_size(request.base)])
+            yield _made(request, used[start : start + _piece_size(request.base)]).table()
 
 
 class DatasetSummary:
@@ -203,14 +246,20 @@ def _sum(norms: NDArray[np.float32]) -> float:
     return sum(float(norms[start : start + ROWS_PER_GROUP].sum(dtype=np.float64)) for start in starts)
 
 
-def _made(request: DatasetRequest, kept: NDArray[np.int64], progress: Progress | None = None) -> pa.Table:
+def _made(request: DatasetRequest, kept: NDArray[np.int64], progress: Progress | None = None) -> MadeRows:
     torch.set_num_threads(1)
     labels, _ = request.labelled
     originals = request.originals(kept) if len(kept) else torch.empty(0, *request.base.shape)
     made = originals
     if request.recipe.make is not None and len(kept):
         made = request.recipe.make(_making(request, kept, labels[kept], originals, progress))
-    return _table(request, kept, labels[kept], originals, made)
+    model = request.source_model
+    if model is None:
+        return MadeRows(request, kept, labels[kept], originals, made)
+    before = predict(model, originals)
+    after = before if made is originals else predict(model, made)
+    soft_labels = probabilities(model, made) if request.recipe.soft_labels else None
+    return MadeRows(request, kept, labels[kept], originals, made, before, after, soft_labels)
 
 
 def _making(
@@ -235,36 +284,6 @@ def _making(
         seed=request.attack_seed,
         progress=progress,
     )
-
-
-def _table(
-    request: DatasetRequest,
-    kept: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    originals: torch.Tensor,
-    made: torch.Tensor,
-) -> pa.Table:
-    before = after = pa.nulls(len(kept), pa.int64())
-    if request.source_model is not None:
-        before = after = pa.array(predict(request.source_model, originals))
-        if made is not originals:
-            after = pa.array(predict(request.source_model, made))
-    own_labels = pa.array(request.base.labels[kept])
-    if request.recipe.originals == "noise":
-        own_labels = pa.nulls(len(kept), pa.int64())
-    columns = {
-        "index": pa.array(kept),
-        "image": image_column(made.numpy()),
-        "label": pa.array(labels),
-        "original_label": own_labels,
-        "source_prediction_before": before,
-        "source_prediction_after": after,
-        "perturbation_norm": pa.array(_norms(request, originals, made)),
-    }
-    if request.recipe.soft_labels:
-        assert request.source_model is not None, "soft labels are the source model's"
-        columns["soft_label"] = image_column(probabilities(request.source_model, made))
-    return with_image_shape(pa.table(columns), tuple(made.shape[1:]))
 
 
 def _norms(request: DatasetRequest, originals: torch.Tensor, made: torch.Tensor) -> NDArray[np.float32]:

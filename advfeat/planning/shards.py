@@ -17,6 +17,10 @@ ROWS_AT_ONCE = 4096
 """That are made, or looked at, at a time by one process, unless they are large."""
 
 
+ROWS_OF_LARGE_IMAGES_AT_ONCE = 2048
+"""That a shard makes at a time where the images are large: no fewer than fill the largest tile."""
+
+
 def shard_rows(count: int, shards: int | None, *, seconds: float, image_bytes: int) -> list[range]:
     """Split ``count`` rows into consecutive shards of whole batches.
 
@@ -37,3 +41,11 @@ def rows_at_once(image_bytes: int) -> int:
     """
     rows = min(ROWS_AT_ONCE, PART_BYTES // image_bytes)
     return max(BATCH_SIZE, rows - rows % BATCH_SIZE)
+
+
+def rows_made_at_once(image_bytes: int) -> int:
+    """Return how many images of so many bytes a shard makes before their rows are written.
+
+    So many that they fill every tile that goes through a network, whatever its size.
+    """
+    return ROWS_AT_ONCE if ROWS_AT_ONCE * image_bytes <= PART_BYTES else ROWS_OF_LARGE_IMAGES_AT_ONCE

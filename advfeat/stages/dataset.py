@@ -7,8 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from advfeat.ahead import consumed_meanwhile
 from advfeat.datasets.joining import join_shards
-from advfeat.datasets.rows import DatasetRequest, DatasetSummary, dataset_rows, dataset_tables
+from advfeat.datasets.rows import DatasetRequest, DatasetSummary, MadeRows, dataset_tables, made_rows
 from advfeat.files.tables import write_split
 from advfeat.progress import Progress
 from advfeat.recipes import RECIPES
@@ -21,16 +22,21 @@ from advfeat.storage.uploads import Uploads
 
 
 def make_shard(stage: Stage, store: Store, progress: Progress | None = None) -> ArtifactRef:
-    """Generate the rows of one shard, in parts that are cut where those of the data set are."""
+    """Generate the rows of one shard, in parts that are cut where those of the data set are.
+
+    What is made is measured and written while the next images are made.
+    """
 
     def build(folder: Path, finished: Callable[[Path], None]) -> dict[str, Any]:
-        request, rows = (
-            dataset_request(stage.parameters, stage.inputs, store),
-            range(*stage.parameters["rows"]),
-        )
-        summary = DatasetSummary(request.recipe)
-        tables = summary.counted([dataset_rows(request, rows, progress)])
-        write_split(tables, folder, "train", finished, rows_before=len(request.used(range(rows.start))))
+        request = dataset_request(stage.parameters, stage.inputs, store)
+        rows = range(*stage.parameters["rows"])
+        before, summary = len(request.used(range(rows.start))), DatasetSummary(request.recipe)
+
+        def write(made: Iterator[MadeRows]) -> None:
+            tables = summary.counted(piece.table() for piece in made)
+            write_split(tables, folder, "train", finished, rows_before=before)
+
+        consumed_meanwhile(made_rows(request, rows, progress), write)
         return summary.metrics()
 
     return store.write_streamed(stage, build)
