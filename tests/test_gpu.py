@@ -6,6 +6,7 @@ from torch import Tensor
 
 from advfeat import data
 from advfeat.attacks import REFERENCE, Engine, perturb
+from advfeat.datasets.predictions import source_predictions
 from advfeat.evaluation import predict
 from advfeat.hardware import device
 from advfeat.models import Normalized, as_pixels
@@ -59,6 +60,11 @@ def test_fast_paths_are_as_strong_as_the_reference(attacked: Attacked, engine: E
     reference = success(attacked, perturb(*attacked, attack, engine=REFERENCE))
     assert 0.3 < reference < 0.9
     assert abs(success(attacked, perturb(*attacked, attack, engine=engine)) - reference) <= 0.01
+
+
+def test_predictions_of_a_source_model_are_those_of_fp32(attacked: Attacked, digits: data.ImageData) -> None:
+    model, images = attacked[0], as_pixels(torch.from_numpy(digits.train.images))
+    assert (source_predictions(model, images) == predict(model, images)).all()
 
 
 def test_fp32_shows_neither_cuts_nor_where_the_images_lie(attacked: Attacked) -> None:

@@ -16,11 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from advfeat.attacks import BALLS
+from advfeat.datasets.predictions import source_predictions
 from advfeat.digest import derived_seed
 from advfeat.files.parts import ROWS_PER_GROUP
 from advfeat.files.tables import image_column, int_array, with_image_shape
 from advfeat.methods.cross_domain import ChannelMap
-from advfeat.models import Normalized, as_pixels, predict, probabilities
+from advfeat.models import Normalized, as_pixels, probabilities
 from advfeat.planning.shards import BATCH_SIZE, rows_at_once, rows_made_at_once
 from advfeat.progress import Progress
 from advfeat.recipes import DROPPED, Given, Making, Recipe, cross_domain
@@ -256,8 +257,9 @@ def _made(request: DatasetRequest, kept: NDArray[np.int64], progress: Progress |
     model = request.source_model
     if model is None:
         return MadeRows(request, kept, labels[kept], originals, made)
-    before = predict(model, originals)
-    after = before if made is originals else predict(model, made)
+    precision = "auto" if request.attack is None else request.attack.precision
+    before = source_predictions(model, originals, precision)
+    after = before if made is originals else source_predictions(model, made, precision)
     soft_labels = probabilities(model, made) if request.recipe.soft_labels else None
     return MadeRows(request, kept, labels[kept], originals, made, before, after, soft_labels)
 
