@@ -106,6 +106,22 @@ def test_everything_damaged_is_computed_again_as_it_was(
         assert files(damaged_store, stage) == files(whole, stage)
 
 
+def test_a_part_that_a_shard_and_its_data_set_share_is_repaired_in_both(
+    computed: tuple[Plan, Store], damaged_store: Store
+) -> None:
+    plan, whole = computed
+    stages = by_title(plan)
+    both = stages["data set d_rand, seed 0"], stages["data set d_rand, seed 0, shard 1 of 1"]
+    assert payload_of(whole, both[0]).samefile(payload_of(whole, both[1]))
+    for stage in both:  # the copied store holds two files
+        rot(payload_of(damaged_store, stage))
+    code, lines = verify(damaged_store, both[0].digest, "--repair")
+    assert code == 0, lines
+    assert sum(line.startswith("repaired") for line in lines) == 2
+    for stage in both:
+        assert files(damaged_store, stage) == files(whole, stage)
+
+
 def test_a_folder_in_a_files_place_is_repaired_like_other_damage(
     computed: tuple[Plan, Store], damaged_store: Store
 ) -> None:
