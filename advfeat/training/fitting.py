@@ -2,20 +2,17 @@
 
 In the manner of the fast CIFAR-10 trainers (Page 2019, "How to train your ResNet"; Jordan 2024,
 airbench): images stay on the device as uint8, augmentation happens there, channels_last, bf16 where the
-processor has it, compiled where the work pays for it.
+processor has it, compiled where the work pays for it; on a GPU a step is replayed as one CUDA graph.
 """
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from itertools import chain, islice
 from math import prod
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -23,12 +20,17 @@ from advfeat.attacks import Engine, perturb, step_flop
 from advfeat.digest import canonical_json, derived_seed
 from advfeat.errors import StageFailedError
 from advfeat.files.parts import PART_BYTES, WINDOW_PARTS
-from advfeat.hardware import can_compile, choose_precision, device, keep_freed_memory, sent
+from advfeat.hardware import can_compile, choose_precision, device, keep_freed_memory
 from advfeat.models import Normalized, as_pixels, build
 from advfeat.progress import Progress
 from advfeat.spec import Attack, Schedule, TrainSpec
+from advfeat.training.batches import random_batches
 from advfeat.training.checkpoint import Checkpoint, TrainingState
-from advfeat.training.windows import TrainingSet, Window
+from advfeat.training.cuda_graph import record
+from advfeat.training.repeatable import repeatable
+from advfeat.training.replayed_step import REPLAYING_PAYS_FROM_STEPS, ReplayedStep
+from advfeat.training.step import TrainingStep
+from advfeat.training.windows import TrainingSet
 
 _WARM_UP = 0.2
 """Share of the steps in which the learning rate rises; at least one step."""
@@ -56,28 +58,7 @@ def mean_and_std(pieces: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     return mean.float(), (squares / (count - 1)).sqrt().float()
 
 
-@contextmanager
-def _repeatable() -> Iterator[None]:
-    """Compute by deterministic algorithms, and as the process had it before afterwards."""
-    memory: Any = torch.utils.deterministic  # a module with a property, which no stub shows
-    algorithms, warns = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    filled = memory.fill_uninitialized_memory
-    # Some CUDA kernels have no deterministic twin: there a warning, not an error.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    try:
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        memory.fill_uninitialized_memory = False  # for finding bugs; it writes every tensor once more
-        with torch.random.fork_rng():
-            yield
-    finally:
-        torch.use_deterministic_algorithms(algorithms, warn_only=warns)
-        memory.fill_uninitialized_memory = filled
-
-
-@_repeatable()
+@repeatable()
 def fit(
     data: TrainingSet,
     spec: TrainSpec,
@@ -124,9 +105,25 @@ def fit(
             f"training.workers: {spec.workers} processes have to train together, here are {workers}; "
             "start them as one process group, or on Ray as a stage of a run does"
         )
-    share = slice(rank, None, workers)
 
-    precision, network = _fast_forward(model, data, spec, where)
+    flop = step_flop(model, torch.zeros(1, *data.image_shape, device=where))
+    precision = choose_precision(spec.precision, where, flop)
+    recorder = _recorder(where, steps, workers)
+    # Weight gradients cost half as much again as forward and input gradient.
+    work = 1.5 * flop * spec.epochs * len(data)
+    pays = recorder is None and work >= _COMPILATION_PAYS_FROM_FLOP.get((where.type, precision), float("inf"))
+    step = TrainingStep(
+        model,
+        _network(model, where, may_compile=pays, workers=workers),
+        optimizer,
+        average,
+        precision=precision,
+        label_smoothing=spec.label_smoothing,
+        batch_size=spec.batch_size,
+        workers=workers,
+        where=where,
+    )
+    taken = step if recorder is None else ReplayedStep(step, recorder)
     seen = first_epoch * len(data)
     losses = [] if losses is None else losses
     losses[:] = state.losses
@@ -135,46 +132,35 @@ def fit(
     for epoch in range(first_epoch, spec.epochs):
         # Ours draw nothing; another network's dropout draws the same however often its training went on.
         torch.manual_seed(derived_seed(seed, "forward", epoch, rank))
-        total_loss, trained_on = torch.zeros((), device=where), 0
-        batches = _shuffled_batches(islice(stream, len(windows[epoch])), spec.batch_size, workers, generator)
-        for number, (window, rows) in enumerate(batches):
-            here = sent(rows[share], where)
-            if spec.augmentation == "flip-crop":
-                batch = as_pixels(window.flipped_and_shifted.batch(rows, generator, share))
-            else:
-                batch = as_pixels(window.images[here])
-            batch = batch.contiguous(memory_format=torch.channels_last)
+        trained_on = 0
+        step.total_loss.zero_()
+        batches = chain.from_iterable(
+            random_batches(window, spec.batch_size, spec.augmentation, generator, rank, workers)
+            for window in islice(stream, len(windows[epoch]))
+        )
+        for number, batch in enumerate(batches):
+            pixels = batch.pixels
             if spec.adversarial is not None:
                 attack_seed = derived_seed(seed, "adversarial", epoch, number * workers + rank)
-                engine = _attacking(spec.adversarial, precision, len(batch))
-                hard_labels = window.hard_labels[here]
-                batch = perturb(model, batch, hard_labels, spec.adversarial, seed=attack_seed, engine=engine)
-            with torch.autocast(where.type, torch.bfloat16, enabled=precision == "bf16"):
-                # A last, smaller batch is not worth a compilation of its own; workers need their wrapper.
-                logits = (network if len(rows) == spec.batch_size or workers > 1 else model)(batch)
-            labels = window.labels[here]
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=spec.label_smoothing)
-            loss = loss * (workers * len(here) / len(rows))  # gradients are averaged over workers
-            total_loss += loss.detach() * (len(rows) / workers)
-            trained_on += len(rows)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+                engine = _attacking(spec.adversarial, precision, len(pixels))
+                aims = batch.hard_labels
+                pixels = perturb(model, pixels, aims, spec.adversarial, seed=attack_seed, engine=engine)
+            taken.take(pixels, batch.labels, batch.size)
             schedule.step()
-            if average is not None:
-                average.update_parameters(model)
-            seen += len(rows)
+            trained_on += batch.size
+            seen += batch.size
             if progress is not None:
                 progress(seen, spec.epochs * len(data))
         if workers > 1:
-            distributed.all_reduce(total_loss)
-        state.losses.append(float(total_loss) / max(1, trained_on))
+            distributed.all_reduce(step.total_loss)
+        state.losses.append(float(step.total_loss) / max(1, trained_on))
         losses[:] = state.losses
         if checkpoint is not None and rank == 0:
             result_of_workers = workers > 1 and epoch + 1 == spec.epochs
             if result_of_workers or time.monotonic() - last_kept >= checkpoint.seconds_between:
                 checkpoint.save(state.to_bytes(epoch + 1))
                 last_kept = time.monotonic()
+    optimizer.zero_grad(set_to_none=True)
     trained: Normalized = model if average is None else average.module
     return trained.eval().to(memory_format=torch.contiguous_format)
 
@@ -207,21 +193,22 @@ def _place_among_workers() -> tuple[int, int]:
     return distributed.get_rank(), distributed.get_world_size()
 
 
-def _fast_forward(
-    model: Normalized, data: TrainingSet, spec: TrainSpec, where: torch.device
-) -> tuple[Literal["bf16", "fp32"], Callable[[Tensor], Tensor]]:
-    """Choose the precision, share the gradients, and compile the model if the whole training pays for it."""
-    flop = step_flop(model, torch.zeros(1, *data.image_shape, device=where))
-    precision = choose_precision(spec.precision, where, flop)
-    # Weight gradients cost half as much again as forward and input gradient.
-    work = 1.5 * flop * spec.epochs * len(data)
-    pays = work >= _COMPILATION_PAYS_FROM_FLOP.get((where.type, precision), float("inf"))
-    _, workers = _place_among_workers()
+def _recorder(
+    where: torch.device, steps: int, workers: int
+) -> Callable[[Callable[[], None]], Callable[[], None]] | None:
+    """Return what records a step to be replayed, where replaying pays: on a GPU, if there are many steps."""
+    return record if where.type == "cuda" and workers == 1 and steps >= REPLAYING_PAYS_FROM_STEPS else None
+
+
+def _network(
+    model: Normalized, where: torch.device, *, may_compile: bool, workers: int
+) -> Callable[[Tensor], Tensor]:
+    """Return what computes whole batches: the model, its gradients shared, and compiled if that pays."""
     network = model if workers == 1 else DistributedDataParallel(model)
-    if not pays or not can_compile(where):
-        return precision, network
+    if not may_compile or not can_compile(where):
+        return network
     compiled: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False)
-    return precision, compiled
+    return compiled
 
 
 def _attacking(attack: Attack, precision: Literal["bf16", "fp32"], rows: int) -> Engine:
@@ -254,16 +241,6 @@ def _pieces(data: TrainingSet) -> Iterator[Tensor]:
     rows = max(1, WINDOW_PARTS * PART_BYTES // (4 * prod(data.image_shape)))
     for window in data.stream(data.in_order()):
         yield from window.images.split(rows)
-
-
-def _shuffled_batches(
-    windows: Iterable[Window], batch_size: int, workers: int, generator: torch.Generator
-) -> Iterator[tuple[Window, Tensor]]:
-    """Yield the rows of each batch of an epoch; a last one that leaves a worker one image is left out."""
-    for window in windows:
-        for rows in torch.randperm(len(window), generator=generator).split(batch_size):
-            if len(rows) >= 2 * workers:  # batch norm needs two
-                yield window, rows
 
 
 def _identity(data: TrainingSet, spec: TrainSpec, classes: int, seed: int) -> str:
