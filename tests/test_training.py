@@ -1,6 +1,10 @@
 """Training: the same arguments give the same weights, any size of data trains, and nets come back whole."""
 
+import random
+import re
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +20,7 @@ from advfeat.models import as_pixels
 from advfeat.planning import load_experiment
 from advfeat.spec import Attack, ModelName, TrainSpec, UntargetedAttack
 from advfeat.training import TrainingSet, fit, fitting, shape_arguments, windows
-from advfeat.training.augmentation import FlipAndShift
+from advfeat.training.augmentation import FlipAndShift, draw_movements
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +82,8 @@ def test_images_that_are_not_square_train() -> None:
 
 def test_augmentation_only_moves_pixels() -> None:
     images = torch.rand(50, 3, 8, 8)
-    moved = FlipAndShift(images).batch(torch.arange(50), torch.Generator().manual_seed(0))
+    movements = draw_movements(50, 8, torch.Generator().manual_seed(0))
+    moved = FlipAndShift(images).moved(torch.arange(50), movements)
     assert moved.shape == images.shape
     assert not torch.equal(moved, images)
     for before, after in zip(images, moved, strict=True):
@@ -95,7 +100,8 @@ def test_flips_and_shifts_are_what_slicing_gives() -> None:
         for flipped in (False, True)
         for part in [padded[1, :, down : down + 8, right : right + 8]]
     ]
-    moved = FlipAndShift(images).batch(torch.ones(300, dtype=torch.int64), torch.Generator().manual_seed(0))
+    movements = draw_movements(300, 8, torch.Generator().manual_seed(0))
+    moved = FlipAndShift(images).moved(torch.ones(300, dtype=torch.int64), movements)
     assert moved.dtype == torch.uint8
     seen = {next(n for n, one in enumerate(allowed) if torch.equal(one, image)) for image in moved}
     assert len(seen) == len(allowed)
@@ -132,10 +138,31 @@ RESUMED: dict[str, dict[str, object]] = {
 }
 
 
+Kernels = Callable[[], None]
+
+
+def recorded(kernels: Kernels) -> Kernels:
+    """Record as a GPU does, which computes a few times before: here what is launched again runs again."""
+    for _ in range(2):
+        kernels()
+    return kernels
+
+
+def replay(monkeypatch: pytest.MonkeyPatch, record: Callable[[Kernels], Kernels] = recorded) -> None:
+    """Let trainings on the CPU replay their steps, as those on a GPU do."""
+    monkeypatch.setattr(fitting, "_recorder", lambda *_: record)
+
+
+@pytest.mark.parametrize("replayed", [False, True], ids=["launched", "replayed"])
 @pytest.mark.parametrize("fields", RESUMED.values(), ids=RESUMED.keys())
 def test_an_interrupted_training_ends_with_the_same_weights(
-    digits: tuple[Tensor, Tensor], fields: dict[str, object]
+    digits: tuple[Tensor, Tensor],
+    fields: dict[str, object],
+    replayed: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if replayed:
+        replay(monkeypatch)
     images = TrainingSet.in_memory(digits[0][:200], digits[1][:200])
     spec = TrainSpec.model_validate({"width": 4, "epochs": 4} | fields)
     whole_losses: list[float] = []
@@ -159,6 +186,106 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     assert len(losses) == 4
     assert losses[-1] < losses[0]
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("fields", [*RESUMED.values(), {"momentum": 0, "ema_decay": 0.5}])
+@pytest.mark.parametrize("soft", [False, True])
+def test_replayed_steps_teach_what_launched_ones_do(
+    digits: tuple[Tensor, Tensor], fields: dict[str, object], soft: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same but for rounding: the optimizer's kernels are others. A last batch of 8 is never replayed."""
+    images, labels = digits[0][:200], digits[1][:200]
+    labels = torch.nn.functional.one_hot(labels, 10) * 0.9 + 0.01 if soft else labels
+    spec = TrainSpec.model_validate({"width": 4, "epochs": 3} | fields)
+    training, launched, replayed, launches = TrainingSet.in_memory(images, labels), [], [], []
+    wanted = fit(training, spec, classes=10, seed=0, losses=launched).state_dict()
+
+    def counted(kernels: Kernels) -> Kernels:
+        again = recorded(kernels)
+        return lambda: launches.append(again())
+
+    replay(monkeypatch, counted)
+    found = fit(training, spec, classes=10, seed=0, losses=replayed).state_dict()
+    compared, whole_batches_after_the_first = 3, 3 * 3 - 1
+    assert len(launches) == compared + whole_batches_after_the_first
+    assert replayed == pytest.approx(launched, rel=1e-5)
+    for name in wanted:
+        assert torch.allclose(found[name], wanted[name], rtol=1e-4, atol=1e-5), name
+
+
+OWN_NETWORKS = {
+    "draws random numbers on the CPU": "torch.nn.functional.dropout(logits, 0.1, self.training)",
+    "draws random numbers on the CPU (2)": "logits * (1 + random.random() / 10)",
+    "sets network.calls": "self.counted(logits)",
+    "sets network.scale": "self.rescaled(logits)",
+}
+
+
+@pytest.mark.parametrize(("problem", "returned"), OWN_NETWORKS.items(), ids=OWN_NETWORKS.keys())
+def test_a_network_that_leaves_work_to_python_is_not_replayed(
+    problem: str, returned: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net.py").write_text(
+        "import random\nimport torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self, classes):\n"
+        "        super().__init__()\n"
+        "        self.linear, self.calls = torch.nn.Linear(64, classes), [0]\n"
+        "        self.register_buffer('scale', torch.ones(()))\n"
+        "    def counted(self, logits):\n"
+        "        self.calls[0] += 1\n"
+        "        return logits / self.calls[0]\n"
+        "    def rescaled(self, logits):\n"
+        "        self.scale = 0.9 * self.scale\n"
+        "        return logits * self.scale\n"
+        "    def forward(self, images):\n"
+        "        logits = self.linear(images.flatten(1))\n"
+        f"        return {returned} if self.training else logits\n"
+        "def make(classes):\n"
+        "    return Net(classes)\n"
+    )
+    images = TrainingSet.in_memory(torch.rand(200, 1, 8, 8), torch.arange(200) % 10)
+    spec = TrainSpec(model=f"{tmp_path}/net.py:make", epochs=2)
+    random.seed(0)
+    launched = fit(images, spec, classes=10, seed=0).state_dict()
+    replay(monkeypatch)
+    random.seed(0)
+    with pytest.warns(UserWarning, match=re.escape(problem.removesuffix(" (2)"))):
+        fallen_back = fit(images, spec, classes=10, seed=0).state_dict()
+    assert all(torch.equal(fallen_back[name], launched[name]) for name in launched)
+
+
+def nothing(kernels: Kernels) -> Kernels:
+    kernels()
+    return lambda: None
+
+
+def failing(kernels: Kernels) -> Kernels:
+    kernels()
+    raise RuntimeError("no memory left\nfor a graph")
+
+
+RECORDERS: dict[str, Callable[[Kernels], Kernels]] = {
+    "replayed, its weights would change otherwise": nothing,
+    "RuntimeError: no memory left)": failing,
+}
+
+
+@pytest.mark.parametrize(("problem", "record"), RECORDERS.items(), ids=["frozen", "failing"])
+def test_a_step_that_is_not_recorded_well_is_not_replayed(
+    digits: tuple[Tensor, Tensor],
+    problem: str,
+    record: Callable[[Kernels], Kernels],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images, spec = TrainingSet.in_memory(digits[0][:200], digits[1][:200]), TrainSpec(width=4, epochs=2)
+    launched = fit(images, spec, classes=10, seed=0).state_dict()
+    replay(monkeypatch, record)
+    with pytest.warns(UserWarning, match=re.escape(problem)) as told:
+        fallen_back = fit(images, spec, classes=10, seed=0).state_dict()
+    assert len(told) == 1
+    assert all(torch.equal(fallen_back[name], launched[name]) for name in launched)
 
 
 @pytest.mark.parametrize("damage", ["other data", "other seed", "torn"])

@@ -7,9 +7,10 @@ plain ones before they are used. Where anything fails, plain steps go on, and a 
 """
 
 import copy
+import math
 import random
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -56,13 +57,15 @@ class ReplayedStep:
 
     def _prepared(self, pixels: Tensor, labels: Tensor) -> "_RecordedStep | None":
         """Return the step to replay, if there can be one; nothing that the training changes has changed."""
-        batches = [(pixels, labels), (pixels.flip(0), labels.roll(1, 0)), (pixels, labels)]
+        others = torch.empty_like(pixels).copy_(pixels.flip(0))
+        batches = [(pixels, labels), (others, labels), (pixels, labels)]
         align_momentum(self._step.optimizer)
         try:
             with _random_numbers_kept(pixels.device):
                 wanted = _rehearsed(copy.deepcopy(self._step), batches)
                 with _kept(self._step):
                     recorded = _RecordedStep(self._step, pixels, labels, self._record)
+                with _kept(self._step):
                     found = _moves(self._step, recorded.take, batches)
             _check_alike(found, wanted)
         except Exception as error:  # what a user's forward and CUDA raise has no common type
@@ -124,26 +127,37 @@ def _rehearsed(step: TrainingStep, batches: Batches) -> dict[str, list[Tensor]]:
 def _moves(
     step: TrainingStep, take: Callable[[Tensor, Tensor], None], batches: Batches
 ) -> dict[str, list[Tensor]]:
-    """Take steps and return by how much each tensor that they change has moved, float64."""
+    """Take steps and return by how much each tensor that they change has moved."""
     torch.manual_seed(0)
-    tensors = step.tensors()
-    before = {kind: [each.detach().double() for each in group] for kind, group in tensors.items()}
+    before = _values(step)
     for pixels, labels in batches:
         take(pixels, labels)
+    after = _values(step)
+    return {kind: [b.sub_(a) for a, b in zip(before[kind], after[kind], strict=True)] for kind in before}
+
+
+def _values(step: TrainingStep) -> dict[str, list[Tensor]]:
     return {
-        kind: [each.detach().double() - start for each, start in zip(group, before[kind], strict=True)]
-        for kind, group in tensors.items()
+        kind: [
+            each.detach().clone() if each.is_floating_point() else each.detach().double() for each in tensors
+        ]
+        for kind, tensors in step.tensors().items()
     }
 
 
 def _check_alike(found: dict[str, list[Tensor]], wanted: dict[str, list[Tensor]]) -> None:
     """Raise ``_NotReplayableError`` if two ways to take the same steps differ by more than rounding."""
     for kind, moves in wanted.items():
-        apart = sum(float((a - b).square().sum()) for a, b in zip(found[kind], moves, strict=True)) ** 0.5
-        length = sum(float(move.square().sum()) for move in moves) ** 0.5
+        apart = _length(a - b for a, b in zip(found[kind], moves, strict=True))
+        length = _length(moves)
         if not apart <= (_SAME_LOSS if kind == "loss" else _SAME_MOVE) * length:
-            share = f"{apart / length:.2g} of their length" if length else "where they should stay"
-            raise _NotReplayableError(f"replayed, the {kind} would move elsewhere, by {share}")
+            raise _NotReplayableError(
+                f"replayed, its {kind} would change otherwise, by {apart:.2g} of {length:.2g}"
+            )
+
+
+def _length(moves: Iterable[Tensor]) -> float:
+    return math.sqrt(sum(float(move.double().square().sum()) for move in moves))
 
 
 @contextmanager
