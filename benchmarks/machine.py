@@ -17,7 +17,7 @@ from typing import Literal
 
 import torch
 
-from advfeat.cluster import embedded
+from advfeat.cluster import cores
 from advfeat.hardware import has_bf16
 from advfeat.spec import Spec
 from benchmarks.peers import PEERS
@@ -128,7 +128,7 @@ def peer_version(distribution: str) -> str | None:
 
 def usable_cores() -> int:
     """Count the cores that the scheduler and the control group leave to this process."""
-    allowed = embedded.usable_cores()
+    allowed = cores.usable_cores()
     with suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
         return max(1, min(allowed, round(int(quota) / int(period))))

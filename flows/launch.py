@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from advfeat.cluster.certificates import check_certificates
-from advfeat.cluster.embedded import local_ray, usable_cores
+from advfeat.cluster.cores import usable_cores
+from advfeat.cluster.embedded import local_ray
 from advfeat.cluster.services import FLOW
 from advfeat.data import fetch
 from advfeat.data.read_once import read_once

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from advfeat.data.decode import picture_form, picture_shape
-from advfeat.data.picture_file import FORMATS, PictureError, decode_picture, picture_suffixes
+from advfeat.pictures.picture_file import FORMATS, PictureError, decode_picture, picture_suffixes
 
 MODES = (
     *("1", "L", "P", "LA", "PA", "La", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV"),

@@ -198,12 +198,20 @@ def test_replayed_steps_teach_what_launched_ones_do(
     images, labels = digits[0][:200], digits[1][:200]
     labels = torch.nn.functional.one_hot(labels, 10) * 0.9 + 0.01 if soft else labels
     spec = TrainSpec.model_validate({"width": 4, "epochs": 3} | fields)
-    training, launched, replayed, launches = TrainingSet.in_memory(images, labels), [], [], []
+    training = TrainingSet.in_memory(images, labels)
+    launches: list[None] = []
+    launched: list[float] = []
+    replayed: list[float] = []
     wanted = fit(training, spec, classes=10, seed=0, losses=launched).state_dict()
 
     def counted(kernels: Kernels) -> Kernels:
         again = recorded(kernels)
-        return lambda: launches.append(again())
+
+        def launch() -> None:
+            launches.append(None)
+            again()
+
+        return launch
 
     replay(monkeypatch, counted)
     found = fit(training, spec, classes=10, seed=0, losses=replayed).state_dict()

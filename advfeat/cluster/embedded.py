@@ -22,6 +22,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from advfeat.cluster.cores import usable_cores
 from advfeat.cluster.environment import composed_environment, of_a_server
 from advfeat.cluster.private_files import private_folder, write_private
 from advfeat.cluster.run_folder import folder_of_run
@@ -243,13 +244,6 @@ def local_ray() -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -1,27 +1,16 @@
 """Encoded picture files -> uint8 arrays, all of one size and one number of channels."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageOps
 
 from advfeat.data.images import LabelledImages, pieces_of
-from advfeat.data.picture_file import (
-    READING,
-    PictureError,
-    decode_picture,
-    is_grey,
-    open_picture,
-    upright_size,
-)
-from advfeat.errors import InputError
-
-PictureFile = tuple[str, bytes]
-"""A name to call the picture by, and its content."""
+from advfeat.pictures.form import Form, PictureFile, decoded, explained
+from advfeat.pictures.many import many_decoded
+from advfeat.pictures.picture_file import READING, is_grey, open_picture, upright_size
 
 
 def picture_shape(file: PictureFile, image_size: int | None) -> tuple[int, ...]:
@@ -29,7 +18,7 @@ def picture_shape(file: PictureFile, image_size: int | None) -> tuple[int, ...]:
 
     Raises ``InputError``.
     """
-    return _decoded(file, "L" if _has_no_colours(file) else "RGB", image_size).shape
+    return decoded(file, "L" if _has_no_colours(file) else "RGB", image_size).shape
 
 
 @dataclass(frozen=True)
@@ -59,7 +48,7 @@ def decoding(files: Iterable[PictureFile], image_size: int | None) -> Decoding:
 
 def _has_no_colours(file: PictureFile) -> bool:
     name, content = file
-    with _explained(name):
+    with explained(name):
         return is_grey(open_picture(content))
 
 
@@ -69,7 +58,7 @@ def picture_form(file: PictureFile) -> tuple[str, tuple[int, int]]:
     Raises ``InputError``.
     """
     name, content = file
-    with _explained(name):
+    with explained(name):
         opened = open_picture(content)
     return opened.mode, upright_size(opened)
 
@@ -87,45 +76,16 @@ class Pictures:
     shape: tuple[int, ...]
     image_size: int | None
 
+    @property
+    def form(self) -> Form:
+        """What the pictures become."""
+        return Form(self.shape, self.image_size)
+
     def pieces(self, rows: NDArray[np.int64], size: int) -> Iterator[LabelledImages]:
         """Read and decode the chosen rows, ``size`` of them at a time."""
-        files = self.read(rows)
+        decoded_images = many_decoded(self.read(rows), len(rows), self.form)
         for piece in pieces_of(rows, size):
             images = np.empty((len(piece), *self.shape), np.uint8)
-            for place, file in enumerate(islice(files, len(piece))):
-                images[place] = self._image(file)
+            for place, image in enumerate(islice(decoded_images, len(piece))):
+                images[place] = image
             yield LabelledImages(images, self.labels[piece])
-
-    def _image(self, file: PictureFile) -> NDArray[np.uint8]:
-        array = _decoded(file, "L" if self.shape[0] == 1 else "RGB", self.image_size)
-        self.check_size(file[0], array.shape[1:])
-        return array
-
-    def check_size(self, name: str, size: tuple[int, ...]) -> None:
-        """Refuse a picture whose height and width are not those of all; raises ``InputError``."""
-        if self.image_size is None and size != self.shape[1:]:
-            raise InputError(
-                "data.source",
-                name,
-                f"has size {size}, the first one {self.shape[1:]}",
-                "set data.image_size to bring all to one size",
-            )
-
-
-def _decoded(file: PictureFile, mode: str, image_size: int | None) -> NDArray[np.uint8]:
-    name, content = file
-    with _explained(name):
-        picture = decode_picture(content, mode)
-    if image_size is not None:
-        picture = ImageOps.fit(picture, (image_size, image_size))
-    return np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1)
-
-
-@contextmanager
-def _explained(name: str) -> Iterator[None]:
-    try:
-        yield
-    except PictureError as error:
-        raise InputError(
-            "data.source", name, f"is not a readable picture ({error})", "remove or replace it"
-        ) from error

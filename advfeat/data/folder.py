@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from advfeat.data.decode import Decoding, PictureFile, Pictures, decoding
+from advfeat.data.decode import Decoding, Pictures, decoding
 from advfeat.data.folder_layout import FolderLayout, folder_layout
 from advfeat.data.images import Splits
 from advfeat.data.picture_tree import PictureTree, picture_tree
@@ -19,6 +19,7 @@ from advfeat.data.split import given_or_held_out, given_or_held_out_sizes
 from advfeat.digest import file_sha256
 from advfeat.errors import explained
 from advfeat.files.place import local_path
+from advfeat.pictures.form import PictureFile
 from advfeat.spec import DataSpec
 
 

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advfeat.data import Downloadable, Telling, open_source
-from advfeat.data.decode import PictureFile, Pictures, picture_form
+from advfeat.data.decode import Pictures, picture_form
 from advfeat.data.images import Split
 from advfeat.data.split import cut, cut_sizes
+from advfeat.pictures.form import PictureFile
 from advfeat.spec import DataSpec
 
 _MOST_HEADERS = 5_000
@@ -84,7 +85,7 @@ def _forms(splits: list[Split], shape: tuple[int, ...]) -> dict[str, int]:
             continue
         for file in split.of.read(split.rows[::every]):
             mode, (width, height) = picture_form(file)
-            split.of.check_size(file[0], (height, width))
+            split.of.form.check_size(file[0], (height, width))
             seen[f"{mode} {width} x {height}"] += 1
     return dict(seen.most_common())
 

@@ -25,7 +25,6 @@ from advfeat.data.arrow_columns import (
     nested_arrays,
     stored_type,
 )
-from advfeat.data.decode import PictureFile
 from advfeat.data.labels import UNLABELLED, GivenLabels
 from advfeat.data.numpy_files import channels_first
 from advfeat.data.refusal import Refusal, checked_labels, listed
@@ -36,6 +35,7 @@ from advfeat.files.parquet_pages import check_pages
 from advfeat.files.parts import rows_per_group
 from advfeat.files.place import Place
 from advfeat.files.tables import METADATA_KEY, image_shape
+from advfeat.pictures.form import PictureFile
 
 _IMAGE_COLUMNS = ("img", "image", "images", "picture", "pixels", "png", "jpg")
 _LABEL_COLUMNS = ("label", "labels", "class", "target", "cls")

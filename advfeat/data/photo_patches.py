@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advfeat.data.images import LabelledImages, Splits
-from advfeat.data.picture_file import decode_picture
 from advfeat.data.split import held_out, held_out_sizes
 from advfeat.digest import file_sha256
+from advfeat.pictures.picture_file import decode_picture
 from advfeat.spec import DataSpec
 
 _PHOTOGRAPHS = ("china", "flower")

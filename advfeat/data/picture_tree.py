@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path, PurePath
 
-from advfeat.data.picture_file import picture_suffixes
+from advfeat.pictures.picture_file import picture_suffixes
 
 _OF_THE_SYSTEM = {
     *("__macosx", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"),

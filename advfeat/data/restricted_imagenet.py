@@ -15,13 +15,13 @@ from typing import Any
 
 from advfeat.data.folder import picture_files
 from advfeat.data.images import Split, Splits
-from advfeat.data.picture_file import READING
 from advfeat.data.picture_tree import is_picture
 from advfeat.data.refusal import refusal
 from advfeat.data.split import drawn_rows
 from advfeat.digest import file_sha256
 from advfeat.errors import explained
 from advfeat.files.place import local_path
+from advfeat.pictures.picture_file import READING
 from advfeat.spec import DataSpec
 
 # First and last class number in ImageNet, whose classes are in the order of their WordNet ids:

@@ -15,11 +15,11 @@ from PIL import Image, ImageOps
 
 from advfeat.data.labels import UNLABELLED
 from advfeat.data.numpy_files import channels_first
-from advfeat.data.picture_file import PictureError, as_seen, is_grey
 from advfeat.data.pixel_range import check_pixel_type
 from advfeat.data.refusal import Refusal, checked_labels, refuse_image_size
 from advfeat.errors import InputError, first_line
 from advfeat.extensions.functions import Refused, called, told_of
+from advfeat.pictures.picture_file import PictureError, as_seen, is_grey
 from advfeat.spec import DataSpec
 
 _MOST_IMAGES, _MOST_BYTES = 1024, 4 << 20

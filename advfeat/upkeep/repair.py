@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import Any
 
 from advfeat import data
-from advfeat.cluster.embedded import local_ray, usable_cores
+from advfeat.cluster.cores import usable_cores
+from advfeat.cluster.embedded import local_ray
 from advfeat.data.imported import describe
 from advfeat.errors import AdvfeatError, DamagedArtifactError, InputError, StageFailedError, first_line
 from advfeat.spec import DataSpec, is_own_source

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 
-from advfeat.cluster.embedded import usable_cores
+from advfeat.cluster.cores import usable_cores
 from advfeat.planning.titles import NUMBER, unnumbered
 
 if TYPE_CHECKING:
