@@ -1,5 +1,12 @@
 """On a GPU: ``ADVFEAT_TEST_GPU=1 .venv/bin/pytest tests/test_gpu.py``. All other tests run on the CPU."""
 
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +19,8 @@ from advfeat.hardware import device
 from advfeat.models import Normalized, as_pixels
 from advfeat.planning import load_experiment
 from advfeat.spec import Attack, TrainSpec, UntargetedAttack
-from advfeat.training import TrainingSet, fit
+from advfeat.training import TrainingSet, fit, fitting
+from advfeat.training.cuda_graph import record
 from tests.test_training import Memory
 
 pytestmark = pytest.mark.skipif(
@@ -81,17 +89,169 @@ def test_fp32_shows_neither_cuts_nor_where_the_images_lie(attacked: Attacked) ->
     assert torch.equal(there.cpu(), whole)
 
 
+Kernels = Callable[[], None]
+
+
+@pytest.fixture
+def replays(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Replay however short a training is; how often is counted, for each recording."""
+    counts: list[int] = []
+
+    def counted(kernels: Kernels) -> Kernels:
+        launch, number = record(kernels), len(counts)
+        counts.append(0)
+
+        def again() -> None:
+            counts[number] += 1
+            launch()
+
+        return again
+
+    monkeypatch.setattr(fitting, "REPLAYING_PAYS_FROM_STEPS", 1)
+    monkeypatch.setattr(fitting, "record", counted)
+    yield counts
+    counts.clear()
+
+
+@contextmanager
+def launched_one_by_one() -> Iterator[None]:
+    """Train by launching kernel by kernel."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "REPLAYING_PAYS_FROM_STEPS", float("inf"))
+        yield
+
+
+def weights_of(training: TrainingSet, spec: TrainSpec, **more: Any) -> dict[str, Tensor]:
+    return dict(fit(training, spec, classes=10, seed=0, **more).state_dict())
+
+
+def few(digits: data.ImageData) -> TrainingSet:
+    """Three whole batches of 64, and one of 8."""
+    return TrainingSet.in_memory(
+        *(torch.from_numpy(part[:200]) for part in (digits.train.images, digits.train.labels))
+    )
+
+
+@pytest.mark.parametrize("replayed", [False, True], ids=["launched", "replayed"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("adversarial", [None, UntargetedAttack(eps=0.5, steps=2, random_start=True)])
 def test_an_interrupted_training_ends_with_the_same_weights(
-    digits: data.ImageData, precision: str, adversarial: UntargetedAttack | None
+    digits: data.ImageData,
+    precision: str,
+    adversarial: UntargetedAttack | None,
+    replayed: bool,
+    replays: list[int],
+) -> None:
+    fields = {"precision": precision, "adversarial": adversarial, "augmentation": "flip-crop"}
+    spec = TrainSpec.model_validate({"width": 8, "epochs": 4, "ema_decay": 0.9, **fields})
+    training, memory = few(digits), Memory(dies_after=2)
+    with nullcontext() if replayed else launched_one_by_one():
+        whole = weights_of(training, spec)
+        with pytest.raises(KeyboardInterrupt):
+            weights_of(training, spec, checkpoint=memory)
+        resumed = weights_of(training, spec, checkpoint=memory)
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    compared = 3
+    steps = [4 * 3 - 1, 2 * 3 - 1, 2 * 3]  # of all but the very first
+    assert replays == ([compared + each for each in steps] if replayed else [])
+
+
+TRAINED: dict[str, dict[str, Any]] = {
+    "cnn": {"width": 8},
+    "bf16, averaged, smoothed": {"width": 8, "precision": "bf16", "ema_decay": 0.9, "label_smoothing": 0.1},
+    "resnet18": {"model": "resnet18", "learning_rate": 0.01},
+    "mlp without momentum": {"model": "mlp", "width": 8, "momentum": 0},
+}
+
+
+@pytest.mark.parametrize("fields", TRAINED.values(), ids=TRAINED.keys())
+@pytest.mark.parametrize("soft", [False, True])
+def test_replayed_steps_teach_what_launched_ones_do(
+    digits: data.ImageData, fields: dict[str, Any], soft: bool, replays: list[int]
 ) -> None:
     images, labels = (torch.from_numpy(part[:200]) for part in (digits.train.images, digits.train.labels))
-    fields = {"precision": precision, "adversarial": adversarial, "augmentation": "flip-crop"}
-    spec = TrainSpec.model_validate({"width": 8, "epochs": 4, **fields})
-    training, memory = TrainingSet.in_memory(images, labels), Memory(dies_after=2)
-    whole = fit(training, spec, classes=10, seed=0).state_dict()
-    with pytest.raises(KeyboardInterrupt):
-        fit(training, spec, classes=10, seed=0, checkpoint=memory)
-    resumed = fit(training, spec, classes=10, seed=0, checkpoint=memory).state_dict()
-    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    labels = torch.nn.functional.one_hot(labels, 10) * 0.9 + 0.01 if soft else labels
+    training = TrainingSet.in_memory(images, labels)
+    spec = TrainSpec.model_validate({"epochs": 2, "augmentation": "flip-crop", "precision": "fp32", **fields})
+    launched: list[float] = []
+    replayed: list[float] = []
+    with launched_one_by_one():
+        wanted = weights_of(training, spec, losses=launched)
+    found = weights_of(training, spec, losses=replayed)
+    assert replays == [3 + 2 * 3 - 1]
+    assert replayed == pytest.approx(launched, rel=0.02)
+    apart = sum(float((found[name].double() - wanted[name].double()).square().sum()) for name in wanted)
+    length = sum(float(wanted[name].double().square().sum()) for name in wanted)
+    assert apart <= 1e-4 * length
+
+
+OWN_NETWORKS = {
+    "dropout": ("functional.dropout(logits, 0.3, self.training)", None),
+    "a number that Python asks for": (
+        "functional.dropout(logits, min(0.3, abs(logits.mean().item())))",
+        "Error",
+    ),
+    "a counter": ("self.counted(logits)", "its forward sets network.calls"),
+    "Python's random numbers": ("logits * (1 + random.random() / 10)", "draws random numbers on the CPU"),
+}
+
+
+@pytest.mark.parametrize(("returned", "problem"), OWN_NETWORKS.values(), ids=OWN_NETWORKS.keys())
+def test_own_networks_are_replayed_or_it_is_said_why_not(
+    tmp_path: Path, returned: str, problem: str | None, replays: list[int]
+) -> None:
+    (tmp_path / "net.py").write_text(
+        "import random\nimport torch\nfrom torch.nn import functional\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self, classes):\n"
+        "        super().__init__()\n"
+        "        self.linear, self.calls = torch.nn.Linear(64, classes), 0\n"
+        "    def counted(self, logits):\n"
+        "        self.calls += 1\n"
+        "        return logits / self.calls\n"
+        "    def forward(self, images):\n"
+        "        logits = self.linear(images.flatten(1))\n"
+        f"        return {returned} if self.training else logits\n"
+        "def make(classes):\n"
+        "    return Net(classes)\n"
+    )
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(200, 1, 8, 8, generator=generator)
+    training = TrainingSet.in_memory(images, torch.arange(200) % 10)
+    spec = TrainSpec(model=f"{tmp_path}/net.py:make", epochs=3, precision="fp32")
+    random.seed(0)
+    with launched_one_by_one():
+        wanted = weights_of(training, spec)
+    random.seed(0)
+    if problem is None:
+        found = weights_of(training, spec)
+        assert replays == [3 + 3 * 3 - 1]
+        assert all(torch.allclose(found[name], wanted[name], rtol=1e-3, atol=1e-5) for name in wanted)
+        return
+    with pytest.warns(UserWarning, match=f"training steps are launched kernel by kernel .*{problem}"):
+        found = weights_of(training, spec)
+    assert sum(replays) == 0
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize("batch_size", [128, 256, 512])
+def test_replayed_steps_are_no_slower(batch_size: int) -> None:
+    """Prints images/s of ResNet-18, with flips and shifts, after the first epoch."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (100 * batch_size, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    training = TrainingSet.in_memory(images, torch.arange(len(images)) % 10)
+    spec = TrainSpec(model="resnet18", epochs=3, batch_size=batch_size, augmentation="flip-crop")
+    rates = {}
+    for name in ("launched", "replayed"):
+        begun: list[float] = []
+
+        def first_of_the_second_epoch(seen: int, _: int, begun: list[float] = begun) -> None:
+            if seen == len(training) + batch_size:
+                begun.append(time.perf_counter())
+
+        with launched_one_by_one() if name == "launched" else nullcontext():
+            weights_of(training, spec, progress=first_of_the_second_epoch)
+        torch.cuda.synchronize()
+        rates[name] = (2 * len(training) - batch_size) / (time.perf_counter() - begun[0])
+    print(f"batch {batch_size}: " + ", ".join(f"{name} {rate:,.0f} images/s" for name, rate in rates.items()))
+    assert rates["replayed"] >= 0.95 * rates["launched"]
