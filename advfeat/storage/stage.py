@@ -42,8 +42,8 @@ STAGE_VERSIONS: dict[StageKind, int] = {
     "evaluation": 4,
     "leakage": 3,
     "two_dimensional": 3,
-    "report": 9,
-    "grid_report": 9,
+    "report": 8,
+    "grid_report": 8,
 }
 
 
