@@ -8,7 +8,7 @@ many others stand there, and for leave to go on.
 import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +38,7 @@ def build(classes):
     gpu, place = os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("ADVFEAT_TEST_MEETING")
     if gpu and place:
         (Path(place) / str(os.getpid())).write_text(gpu)
-        expected, deadline = int((Path(place) / "expected").read_text()), time.monotonic() + 120
+        expected, deadline = int((Path(place) / "expected").read_text()), time.monotonic() + 400
         while len(list(Path(place).glob("[0-9]*"))) < expected or not (Path(place) / "leave").exists():
             if time.monotonic() > deadline:
                 raise TimeoutError("the others did not come")
@@ -63,6 +63,7 @@ class Place:
     folder: Path
     source: str
     """The digest of the source model, which is in the store with its images."""
+    started: list[Command] = field(default_factory=list)
 
     @property
     def store(self) -> Store:
@@ -75,6 +76,7 @@ class Place:
         (meeting / "expected").write_text(str(expected))
         variables = {**self.prefect, **self.nodes.variables, "ADVFEAT_TEST_MEETING": str(meeting)}
         command = Command(self.folder, {**variables, "ADVFEAT_STORE": self.store.uri})
+        self.started.append(command)
         return command.start(["run", "--json", *words(*SETTINGS), *arguments])
 
     def gpus(self, name: str) -> list[str]:
@@ -110,7 +112,11 @@ def place(tmp_path_factory: pytest.TempPathFactory, prefect_api: dict[str, str])
         for stage in build_plan(load_experiment("digits", [*SETTINGS, "recipes=[d_rand]"])).stages[:2]:
             made = compute(stage, store)
     with nodes.head.running(), nodes.workers[0].running():
-        yield Place(nodes, prefect_api, folder, source=made.digest)
+        place = Place(nodes, prefect_api, folder, source=made.digest)
+        yield place
+        for command in place.started:
+            for process in command.processes():  # where a test failed
+                process.kill()
 
 
 def computed(place: Place, run: str) -> dict[str, Stay]:
