@@ -11,7 +11,6 @@ import time
 import urllib.error
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 
 import psutil
@@ -267,9 +266,10 @@ def ray_nodes(
         return Server(command, log, lambda: _started(log, port), variables | health | EVEN_RAY | seen)
 
     head = node("head", head_cores, "--head", f"--port={port}", "--include-dashboard=false")
+    gpus = dict(enumerate(worker_gpus))
     workers = [
-        node(f"node{number}", cores, f"--address={address}", gpus=gpus)
-        for number, (cores, gpus) in enumerate(zip_longest(worker_cores, worker_gpus, fillvalue=()))
+        node(f"node{number}", cores, f"--address={address}", gpus=gpus.get(number, ()))
+        for number, cores in enumerate(worker_cores)
     ]
     return RayNodes(head, workers, variables | {"RAY_ADDRESS": address})
 

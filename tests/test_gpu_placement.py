@@ -6,10 +6,12 @@ many others stand there, and for leave to go on.
 """
 
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -18,10 +20,11 @@ import pytest
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, LogFilter, LogFilterFlowRunId
 
 from advfeat.planning import build_plan, load_experiment
+from advfeat.report.rows import read_rows
 from advfeat.storage import Store
 from tests.command import Command
 from tests.fault_cluster import finish, wait_until
-from tests.inline import compute
+from tests.inline import compute, compute_all
 from tests.servers import RayNodes, prefect_client, ray_nodes
 
 pytestmark = pytest.mark.all_cores
@@ -172,3 +175,28 @@ def test_gpus_are_taken_shared_and_waited_for(place: Place) -> None:
     }
     assert {"images digits", "report"} < without.keys()
     assert set(without.values()) == {None}, "what looks at no image through a network asks for none"
+
+
+@pytest.mark.faults
+def test_a_node_that_leaves_gives_its_gpu_stages_to_the_other(
+    place: Place, monkeypatch: pytest.MonkeyPatch, local_store: Store
+) -> None:
+    other_images = ("data.train_size=480", f"source.weights={place.source}", "recipes=[leakage]", "shards=3")
+    with place.nodes.workers[1].running():
+        run = place.start("leaving", 3, *words(*other_images))
+        wait_until(lambda: place.gpus("leaving")[2:], run)
+        assert place.gpus("leaving") == ["70", "80", "81"]
+        place.nodes.workers[1].kill()
+        place.give_leave("leaving")
+        result = finish(run)
+    shards = {title: stay for title, stay in computed(place, result["run"]).items() if "shard" in title}
+    assert {stay.gpu for stay in shards.values()} == {"70"}
+    assert len(shards) == 3
+    for one, other in combinations(shards.values(), 2):
+        assert one.end <= other.begin or other.end <= one.begin, "one after the other"
+
+    monkeypatch.chdir(place.folder)
+    shutil.copytree(place.store.artifact_uri(place.source), local_store.artifact_uri(place.source))
+    plan = build_plan(load_experiment("digits", [*SETTINGS, *other_images, "shards=1"]))
+    compute_all(plan, local_store)
+    assert result["rows"][0]["test_accuracy"] == read_rows(local_store, plan.report.digest)[0].test_accuracy
