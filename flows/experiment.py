@@ -11,7 +11,17 @@ from advfeat.flows.display.artifacts import publish_results
 from advfeat.flows.display.progress_bars import LongStages
 from advfeat.flows.display.terminal import Display
 from advfeat.flows.endings import ended
-from advfeat.flows.given import Note, StageTimeout, StoreURI, check_note, check_timeout, opened, shown
+from advfeat.flows.given import (
+    GPUsPerStage,
+    Note,
+    StageTimeout,
+    StoreURI,
+    check_gpus_per_stage,
+    check_note,
+    check_timeout,
+    opened,
+    shown,
+)
 from advfeat.flows.result import RunResult
 from advfeat.flows.run_names import named
 from advfeat.flows.telling import target_of_deployment, tell
@@ -54,23 +64,29 @@ def learning_from_errors(
     store: StoreURI = None,
     stage_timeout_seconds: StageTimeout = None,
     note: Note = None,
+    gpus_per_stage: GPUsPerStage = None,
 ) -> RunResult | State[RunResult]:
     """Train source models, build a data set per recipe, train target models on them, compare.
 
     Everything that the store already holds is taken from there.
     """
-    return ended(lambda: _run(read_form(experiment), store, stage_timeout_seconds, note))
+    return ended(lambda: _run(read_form(experiment), store, stage_timeout_seconds, note, gpus_per_stage))
 
 
 def _run(
-    experiment: Experiment, store: str | None, stage_timeout_seconds: float | None, note: str | None
+    experiment: Experiment,
+    store: str | None,
+    stage_timeout_seconds: float | None,
+    note: str | None,
+    gpus_per_stage: float | None,
 ) -> RunResult:
     check_timeout(stage_timeout_seconds)
     check_note(note)
+    check_gpus_per_stage(gpus_per_stage)
     target = target_of_deployment()
     plan = build_plan(experiment, on_gpus=has_gpus())
     place = opened(store)
-    if gpus_turned_up():
+    if gpus_turned_up(gpus_per_stage):
         plan = build_plan(experiment, on_gpus=True)
     run, changed = str(flow_run.get_id()), changed_settings(experiment)
     with recorded(
@@ -78,7 +94,13 @@ def _run(
     ) as recording:
         outlooks = outlook(plan, place)
         with Display(outlooks) as display:
-            walk = Walk(place, display, watchers=(LongStages(),), timeout_seconds=stage_timeout_seconds)
+            walk = Walk(
+                place,
+                display,
+                watchers=(LongStages(),),
+                timeout_seconds=stage_timeout_seconds,
+                gpus_per_stage=gpus_per_stage,
+            )
             walk.run(outlooks)
         recording.results(plan.report.digest, total=len(outlooks), computed=walk.computed)
         result = RunResult.of(recording.ended("completed"), place)

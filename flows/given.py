@@ -43,6 +43,21 @@ StageTimeout = Annotated[
     ),
 ]
 
+SMALLEST_SHARE = 0.01
+"""Of a GPU that a stage may ask for."""
+
+GPUsPerStage = Annotated[
+    float | None,
+    Field(
+        ge=SMALLEST_SHARE,
+        le=1,
+        json_schema_extra=shown(
+            "GPU of a stage",
+            "how much of a GPU a stage asks for: with 0.25, four stages share one; a whole one, if the "
+            "cluster has any, if left out; 1 waits for a node with a GPU where there is none yet",
+        ),
+    ),
+]
 
 Note = Annotated[
     str | None,
@@ -78,6 +93,16 @@ def check_at_once(stages: int | None) -> None:
         raise InputError(
             "stages_at_once", stages, "is not a number of stages", "give 1 or more, or leave it out"
         )
+
+
+def check_gpus_per_stage(share: float | None) -> None:
+    """Raise ``InputError`` for a share of a GPU that is none."""
+    if share is None:
+        return
+    is_number = isinstance(share, int | float) and not isinstance(share, bool)
+    if not is_number or not SMALLEST_SHARE <= share <= 1:
+        problem = "is not a share of one GPU, and a stage computes on one"
+        raise InputError("gpus_per_stage", share, problem, f"give {SMALLEST_SHARE} to 1, or leave it out")
 
 
 def check_note(note: str | None) -> None:

@@ -9,7 +9,7 @@ from advfeat.errors import StageFailedError
 from advfeat.flows.display.artifacts import publish_results
 from advfeat.flows.display.progress_bars import GridProgress, LongStages
 from advfeat.flows.display.terminal import Display
-from advfeat.flows.given import check_at_once, check_note, check_timeout, opened
+from advfeat.flows.given import check_at_once, check_gpus_per_stage, check_note, check_timeout, opened
 from advfeat.flows.result import RunResult
 from advfeat.flows.telling import target_of_deployment, tell
 from advfeat.flows.walk.late_ray import gpus_turned_up
@@ -39,6 +39,7 @@ def run_grid(
     stages_at_once: int | None,
     stage_timeout_seconds: float | None,
     note: str | None = None,
+    gpus_per_stage: float | None = None,
 ) -> RunResult:
     """Compute all points of a grid and their report, whatever the store does not hold already.
 
@@ -48,11 +49,12 @@ def run_grid(
     check_at_once(stages_at_once)
     check_timeout(stage_timeout_seconds)
     check_note(note)
+    check_gpus_per_stage(gpus_per_stage)
     target = target_of_deployment()
     name, title = plain_name(recipe), title_of(recipe, grid)
     wanted, plan = points(recipe, grid), plan_of_grid(recipe, grid, on_gpus=has_gpus())
     place = opened(store)
-    if gpus_turned_up():
+    if gpus_turned_up(gpus_per_stage):
         plan = plan_of_grid(recipe, grid, on_gpus=True)
     grid_report(title, wanted, plan.made_of)  # refused now, if it is too large
     run = str(flow_run.get_id())
@@ -69,6 +71,7 @@ def run_grid(
                 watchers=watchers,
                 timeout_seconds=stage_timeout_seconds,
                 at_once=stages_at_once,
+                gpus_per_stage=gpus_per_stage,
             )
             failure = _failure(walk, outlooks)
             done = [number for number, roles in enumerate(plan.made_of) if walk.in_store >= {*roles.values()}]

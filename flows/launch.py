@@ -19,7 +19,7 @@ from advfeat.data.read_once import read_once
 from advfeat.errors import InputError, RunCancelledError
 from advfeat.flows.display.lines import say, waiting, waits_for
 from advfeat.flows.from_store import from_store
-from advfeat.flows.given import check_note
+from advfeat.flows.given import check_gpus_per_stage, check_note
 from advfeat.flows.prefect_api import configured_api, prefect_api
 from advfeat.flows.walk.ray_cluster import configured_address, connection, is_connected
 from advfeat.planning import (
@@ -47,13 +47,18 @@ if TYPE_CHECKING:
 
 
 def launch(
-    experiment: Experiment, store: Store, stage_timeout_seconds: float | None = None, note: str | None = None
+    experiment: Experiment,
+    store: Store,
+    stage_timeout_seconds: float | None = None,
+    note: str | None = None,
+    gpus_per_stage: float | None = None,
 ) -> "RunResult":
     """Run an experiment to its end and return its result; ``note`` is what its user says of it.
 
     Raises ``RunCancelledError`` if somebody cancelled it in Prefect.
     """
     check_note(note)
+    check_gpus_per_stage(gpus_per_stage)
 
     def main_job() -> "Flow[..., Any]":
         from advfeat.flows.experiment import learning_from_errors
@@ -65,6 +70,7 @@ def launch(
         "store": store.uri,
         "stage_timeout_seconds": stage_timeout_seconds,
         "note": note,
+        "gpus_per_stage": gpus_per_stage,
     }
     with read_once(), waiting("looking at what the store holds …"):
         plan = build_plan(experiment)
@@ -88,9 +94,11 @@ def launch_grid(
     stages_at_once: int | None = None,
     stage_timeout_seconds: float | None = None,
     note: str | None = None,
+    gpus_per_stage: float | None = None,
 ) -> "RunResult":
     """Run a grid to its end and return its rows, one a point; arguments and raises like ``launch``."""
     check_note(note)
+    check_gpus_per_stage(gpus_per_stage)
 
     def recipes_flow() -> "Flow[..., Any]":
         from advfeat.flows.recipes import FLOWS
@@ -103,6 +111,7 @@ def launch_grid(
         "stages_at_once": stages_at_once,
         "stage_timeout_seconds": stage_timeout_seconds,
         "note": note,
+        "gpus_per_stage": gpus_per_stage,
     }
     with read_once():
         with waiting("laying out the grid …"):

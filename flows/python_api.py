@@ -26,6 +26,7 @@ from advfeat.data import fetch
 from advfeat.errors import AdvfeatError, InputError
 from advfeat.flows.command_line.options import DEFAULT_STORE
 from advfeat.flows.display import lines
+from advfeat.flows.given import check_gpus_per_stage
 from advfeat.flows.launch import launch, launch_grid
 from advfeat.flows.report_copy import local_copy
 from advfeat.planning import (
@@ -96,6 +97,7 @@ def run(
     store: Place | None = None,
     ray: str | None = None,
     stage_timeout: float | None = None,
+    gpus_per_stage: float | None = None,
     track: str | None = None,
     note: str | None = None,
     quiet: bool = False,
@@ -104,7 +106,8 @@ def run(
 
     ``source`` is a preset or a YAML file; ``settings`` change fields by their dotted names, such as
     ``{"attack.eps": 1.0, "recipes": ["d_rand"]}``. ``store`` is a folder or an fsspec URI (``ADVFEAT_STORE``,
-    or ``.advfeat/store`` if unset), ``ray`` the ``HOST:PORT`` of a cluster, ``stage_timeout`` in seconds.
+    or ``.advfeat/store`` if unset), ``ray`` the ``HOST:PORT`` of a cluster, ``stage_timeout`` in seconds,
+    ``gpus_per_stage`` how much of a GPU a stage asks for, up to 1 (a whole one, if there are any, if unset).
     ``track`` names a tool that is told of the finished run, as ``to`` of ``advfeat.track``; if that fails
     in the end, a warning says how to repeat it. ``note`` is what you say of the run, for ``advfeat runs``;
     ``quiet`` tells nothing but problems while it goes on. What the store holds is not computed again. Raises
@@ -115,6 +118,7 @@ def run(
         store,
         ray,
         stage_timeout,
+        gpus_per_stage,
         track,
         note,
         quiet,
@@ -128,6 +132,7 @@ def reproduce(
     store: Place | None = None,
     ray: str | None = None,
     stage_timeout: float | None = None,
+    gpus_per_stage: float | None = None,
     track: str | None = None,
     note: str | None = None,
     quiet: bool = False,
@@ -137,7 +142,14 @@ def reproduce(
     The other arguments, and what is raised, are as of ``run``.
     """
     return _run_experiment(
-        load_reproduction(setting, _assignments(settings)), store, ray, stage_timeout, track, note, quiet
+        load_reproduction(setting, _assignments(settings)),
+        store,
+        ray,
+        stage_timeout,
+        gpus_per_stage,
+        track,
+        note,
+        quiet,
     )
 
 
@@ -149,6 +161,7 @@ def grid(
     ray: str | None = None,
     at_once: int | None = None,
     stage_timeout: float | None = None,
+    gpus_per_stage: float | None = None,
     track: str | None = None,
     note: str | None = None,
     quiet: bool = False,
@@ -163,10 +176,13 @@ def grid(
     form = load_grid(name, _assignments(axes))
     _check_positive("at_once", at_once, least=1)
     _check_positive("stage_timeout", stage_timeout, least=1)
+    check_gpus_per_stage(gpus_per_stage)
     target = _target(track)
     place = _writable(store)
     result = _computed(
-        lambda: launch_grid(name, form, place, at_once, stage_timeout, note), ray, is_quiet=quiet
+        lambda: launch_grid(name, form, place, at_once, stage_timeout, note, gpus_per_stage),
+        ray,
+        is_quiet=quiet,
     )
     _tell(target, place, result)
     return _shown(result, place, title_of(name, form), f"grid-{plain_name(name)}")
@@ -234,16 +250,20 @@ def _run_experiment(
     store: Place | None,
     ray: str | None,
     stage_timeout: float | None,
+    gpus_per_stage: float | None,
     track: str | None,
     note: str | None,
     is_quiet: bool,
 ) -> Result:
     _check_positive("stage_timeout", stage_timeout, least=1)
+    check_gpus_per_stage(gpus_per_stage)
     target = _target(track)
     place = _writable(store)
     for spec in experiment.data_specs:
         fetch(spec)
-    result = _computed(lambda: launch(experiment, place, stage_timeout, note), ray, is_quiet=is_quiet)
+    result = _computed(
+        lambda: launch(experiment, place, stage_timeout, note, gpus_per_stage), ray, is_quiet=is_quiet
+    )
     _tell(target, place, result)
     return _shown(result, place, experiment.name, experiment.name)
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from advfeat.errors import InputError
 from advfeat.flows.endings import ended
-from advfeat.flows.given import Note, StagesAtOnce, StageTimeout, StoreURI, shown
+from advfeat.flows.given import GPUsPerStage, Note, StagesAtOnce, StageTimeout, StoreURI, shown
 from advfeat.flows.grid import run_grid
 from advfeat.flows.result import RunResult
 from advfeat.flows.run_names import named
@@ -40,10 +40,13 @@ def _recipe_flow(recipe: Recipe[Any]) -> Flow[..., Any]:
         stages_at_once: StagesAtOnce = None,
         stage_timeout_seconds: StageTimeout = None,
         note: Note = None,
+        gpus_per_stage: GPUsPerStage = None,
     ) -> RunResult | State[RunResult]:
         def work() -> RunResult:
             checked = check_grid(form, grid)
-            return run_grid(identity, checked, store, stages_at_once, stage_timeout_seconds, note)
+            return run_grid(
+                identity, checked, store, stages_at_once, stage_timeout_seconds, note, gpus_per_stage
+            )
 
         return ended(work)
 

@@ -83,7 +83,8 @@ def _say_where(stage: Stage) -> None:
     """Lead from Prefect's page to the worker's file, and by the run's id back from there."""
     where = f"{stage.title}: computing on {platform.node()}, process {os.getpid()}"
     if (place := worker_place()) is not None:
-        where += f", Ray node {place.node}, log {place.log}"
+        gpu = f", GPU {place.gpus}" if place.gpus else ""
+        where += f", Ray node {place.node}{gpu}, log {place.log}"
         print(f"run {flow_run.get_id()}: {stage.title}", flush=True)
     get_run_logger().info("%s (run %s)", where, flow_run.get_id())
 

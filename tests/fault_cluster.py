@@ -127,7 +127,7 @@ def finish(process: "subprocess.Popen[str]") -> dict[str, Any]:
 
 def wait_until(condition: Callable[[], Any], process: "subprocess.Popen[str] | None" = None) -> Any:
     """Wait until a condition holds, while a run goes on; return what it gave."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not (found := condition()):
         assert process is None or process.poll() is None, "the run ended before the fault"
         assert time.monotonic() < deadline

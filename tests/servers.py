@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.error
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -235,8 +235,14 @@ class RayNodes:
             yield
 
 
-def ray_nodes(folder: Path, head_cores: int, worker_cores: list[int]) -> RayNodes:
-    """Lay out a Ray cluster as an administrator would: one token for all, a lost node found soon."""
+def ray_nodes(
+    folder: Path, head_cores: int, worker_cores: list[int], worker_gpus: Sequence[Sequence[int]] = ()
+) -> RayNodes:
+    """Lay out a Ray cluster as an administrator would: one token for all, a lost node found soon.
+
+    ``worker_gpus`` are the numbers of the GPUs that nodes say they have. Nothing looks whether they are
+    there: on numbers that no machine has, stages compute as without a GPU.
+    """
     folder.mkdir(exist_ok=True)
     token = folder / "ray_token"
     write_private(token, secrets.token_hex(32))
@@ -250,17 +256,20 @@ def ray_nodes(folder: Path, head_cores: int, worker_cores: list[int]) -> RayNode
         "RAY_health_check_failure_threshold": "5",
     }
 
-    def node(name: str, cores: int, *options: str) -> Server:
+    def node(name: str, cores: int, *options: str, gpus: Sequence[int] = ()) -> Server:
         command = [
             *(_beside_python("ray"), "start", "--block", "--disable-usage-stats", f"--num-cpus={cores}"),
             *("--node-ip-address=127.0.0.1", "--object-store-memory=100000000", *options),
+            f"--num-gpus={len(gpus)}",
         ]
-        log = folder / f"{name}.log"
-        return Server(command, log, lambda: _started(log, port), variables | health | EVEN_RAY)
+        log, seen = folder / f"{name}.log", {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))}
+        return Server(command, log, lambda: _started(log, port), variables | health | EVEN_RAY | seen)
 
     head = node("head", head_cores, "--head", f"--port={port}", "--include-dashboard=false")
+    gpus = dict(enumerate(worker_gpus))
     workers = [
-        node(f"node{number}", cores, f"--address={address}") for number, cores in enumerate(worker_cores)
+        node(f"node{number}", cores, f"--address={address}", gpus=gpus.get(number, ()))
+        for number, cores in enumerate(worker_cores)
     ]
     return RayNodes(head, workers, variables | {"RAY_ADDRESS": address})
 

@@ -1,10 +1,14 @@
 """Bad input: one line that names field, value and remedy, exit code 2, and nothing was started."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import advfeat
+from advfeat.errors import InputError
 from advfeat.flows.command_line import cli
+from advfeat.flows.given import check_gpus_per_stage
 from advfeat.planning import load_experiment
 from tests.command import Command
 
@@ -36,6 +40,10 @@ CASES = [
     ([SET, "data.source=folder:."], "data.source: 'folder:.' has fewer than two class folders"),
     ([SET, "data.source=parquet:absent"], "data.source: 'parquet:absent' does not exist"),
     ([SET, "data.source=parquet:cut.parquet"], "data.source: 'parquet:cut.parquet' cannot be read"),
+    (["--gpus-per-stage", "0"], "gpus_per_stage: 0.0 is not a share of one GPU"),
+    (["--gpus-per-stage", "-0.25"], "gpus_per_stage: -0.25 is not a share of one GPU"),
+    (["--gpus-per-stage", "1.5"], "gpus_per_stage: 1.5 is not a share of one GPU"),
+    (["--gpus-per-stage", "nan"], "gpus_per_stage: nan is not a share of one GPU"),
     (["--store", "nonsense://x"], "store: 'nonsense://x' is not a usable URI"),
     (["--store", "cut.parquet/store"], "cannot be written"),
     (["--store", "s3://advfeat/x"], "store: 's3://advfeat/x' cannot be written"),
@@ -69,6 +77,20 @@ def test_one_clear_line_before_anything_starts(
     assert printed.err.count("\n") == 1, printed.err
     assert message in printed.err
     assert "; " in printed.err, "a remedy follows"
+
+
+@pytest.mark.parametrize("share", [0, 1.5, True, "0.25"])
+def test_a_share_of_a_gpu_that_is_none_is_refused_in_python_and_by_flows_too(share: Any) -> None:
+    called = (
+        lambda: advfeat.run("digits", gpus_per_stage=share),
+        lambda: advfeat.grid("d_rand", gpus_per_stage=share),
+        lambda: check_gpus_per_stage(share),
+    )
+    for call in called:
+        with pytest.raises(
+            InputError, match=r"gpus_per_stage: .* is not a share .*; give 0\.01 to 1, or leave"
+        ):
+            call()
 
 
 def test_a_server_that_does_not_answer(command: Command) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,66 @@ def test_papers_have_their_own_settings() -> None:
     for name in same:
         assert ball(papers.of(name)) == ("l2", 0.5, 100, 0.1)
     assert papers.own(leakage.Settings).leakage_eps == 0.25
+
+
+def augmentations(source: str, *assignments: str) -> dict[str, str]:
+    """Return the augmentation that each recipe's target model is trained with."""
+    experiment = load_experiment(source, assignments)
+    return {recipe: experiment.of(recipe).target.augmentation for recipe in experiment.recipes}
+
+
+def test_a_preset_has_settings_of_single_recipes_for_those_that_are_run() -> None:
+    assert augmentations("cifar10") == dict.fromkeys(
+        ("clean", "d_rand", "mislabeled", "shuffled"), "flip-crop"
+    ) | {"d_det": "none"}
+    some = augmentations("cifar10", "recipes=[d_rand, transfer, bugs_only]")
+    assert some == {"d_rand": "flip-crop", "transfer": "none", "bugs_only": "none"}
+    assert load_experiment("cifar10", ["recipes=[clean]"]).only == {}
+
+
+def test_what_a_user_sets_stands_above_what_a_preset_says_of_a_recipe(tmp_path: Path) -> None:
+    assert augmentations("cifar10", "target.augmentation=flip-crop")["d_det"] == "flip-crop"
+    assert augmentations("cifar10", "target={model: cnn, augmentation: flip-crop}")["d_det"] == "flip-crop"
+    assert augmentations("cifar10", "target.epochs=3")["d_det"] == "none", "another field"
+    assert augmentations("cifar10", "only={}")["d_det"] == "flip-crop"
+    own = "only.d_det.target.epochs=3"
+    assert load_experiment("cifar10", [own]).only == {
+        "d_det": {"target": {"augmentation": "none", "epochs": 3}}
+    }
+    file = tmp_path / "mine.yaml"
+    file.write_text("preset: cifar10\nrecipes: [d_det]\ntarget: {augmentation: flip-crop}\n")
+    assert augmentations(str(file)) == {"d_det": "flip-crop"}
+    file.write_text("preset: cifar10\nrecipes: [d_rand, d_det]\nonly: {d_rand: {target: {epochs: 3}}}\n")
+    assert augmentations(str(file)) == {"d_rand": "flip-crop", "d_det": "none"}
+    assert load_experiment(str(file), ["target.epochs=5"]).of("d_rand").target.epochs == 3, (
+        "the user said both"
+    )
+
+
+def test_a_grid_has_what_the_preset_says_of_its_recipe() -> None:
+    (point,) = points("d_det", load_grid("d_det", ["data=cifar10", "seeds=[0]", "target_epochs=3"]))
+    assert (point.experiment.target.augmentation, point.experiment.target.epochs) == ("none", 3)
+    assert point.experiment.only == {}
+    alone = shlex.split(point.command)
+    typed = load_experiment(alone[2], alone[4::2])
+    assert typed.of("d_det") == point.experiment
+    (other,) = points(
+        "d_det", load_grid("d_det", ["data=cifar10", "seeds=[0]", "target.augmentation=flip-crop"])
+    )
+    assert other.experiment.target.augmentation == "flip-crop"
+    (same_for_all,) = points(
+        "d_det", load_grid("d_det", ["data=cifar10", "seeds=[0]", "settings=['only={}']"])
+    )
+    assert same_for_all.experiment == other.experiment
+
+
+def test_the_papers_settings_are_a_preset_and_a_reproduction() -> None:
+    papers, everything = load_experiment("cifar10-paper"), load_reproduction("cifar10-paper")
+    assert set(papers.recipes) < set(everything.recipes)
+    for recipe in papers.recipes:
+        assert papers.of(recipe) == everything.of(recipe).model_copy(update={"name": papers.name})
+    asked = load_experiment("cifar10-paper", [f"recipes=[{','.join(everything.recipes)}]"])
+    assert asked == everything.model_copy(update={"name": papers.name})
 
 
 def test_rows_page_and_comparison_tell_them(local_store: Store) -> None:

@@ -205,6 +205,20 @@ def test_rows_come_as_json_and_parquet_too(computed: tuple[Store, Plan]) -> None
     assert table["test_accuracy"].tolist() == [record["test_accuracy"] for record in records]
 
 
+def test_attacks_that_missed_many_images_are_named_in_it(page: str, computed: tuple[Store, Plan]) -> None:
+    store, plan = computed
+    rows = read_rows(store, plan.report.digest)
+    weak = [row for row in rows if row.attack_success is not None and row.attack_success < 0.9]
+    assert weak, "five steps of an attack on a network of three epochs"
+    assert {row.recipe for row in rows if row.attack_note is not None} == {row.recipe for row in weak}
+    table = section(page, "results").partition("</table>")[0]
+    assert table.count("<small>below 90 %</small>") == len(weak)
+    recorded = json.loads(store.read(plan.report.digest, "rows.json"))
+    assert [record["attack_note"] for record in recorded] == [row.attack_note for row in rows]
+    frame = pd.read_parquet(io.BytesIO(store.read(plan.report.digest, "rows.parquet")))
+    assert frame["attack_note"].notna().tolist() == [row in weak for row in rows]
+
+
 def test_the_parameters_in_it_reproduce_it(page: str, computed: tuple[Store, Plan]) -> None:
     match = re.search(r"<pre>(.*?)</pre>", page, re.DOTALL)
     assert match is not None

@@ -1,5 +1,6 @@
 """Verdicts: a claim against an interval, with chance at a tenth."""
 
+import json
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -11,7 +12,9 @@ from advfeat.flows.command_line.table import print_grid, print_reproduction, pri
 from advfeat.planning import RecipeName, load_experiment
 from advfeat.recipes import RECIPES
 from advfeat.report.controls import with_controls
+from advfeat.report.frame import rows_frame
 from advfeat.report.groups import Group
+from advfeat.report.html import results_table
 from advfeat.report.markdown import markdown_report
 from advfeat.report.rows import Row, recipe_row
 from advfeat.report.verdict import (
@@ -268,6 +271,33 @@ def test_a_report_says_why_a_claim_was_not_tested(capsys: pytest.CaptureFixture[
     assert "Verdicts: 0 of 1 as claimed, 1 not tested." in printed
     assert "Not tested: the attack succeeded on less than 50.0 % of the images." in printed
     assert "Verdicts: 0 of 1 as claimed, 1 not tested." in markdown_report([row])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "success", "note"),
+    [
+        ("d_rand", 0.732, "below 90 %"),
+        ("d_det", 0.9, None),
+        ("bugs_only", 0.89, "below 90 %"),
+        ("random_perturbation", 0.1, None),  # it is to fool nobody
+        ("shuffled", None, None),
+    ],
+)
+def test_an_attack_that_missed_many_images_is_named_beside_its_row(
+    recipe: RecipeName, success: float | None, note: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = row_of(recipe, [0.5, 0.51, 0.49], attack_success=success)
+    assert row.attack_note == note
+    assert json.loads(row.model_dump_json())["attack_note"] == note
+    assert rows_frame([row])["attack_note"][0] == note
+    assert Row.model_validate_json(row.model_dump_json()) == row
+    print_rows([row])
+    printed = capsys.readouterr().out
+    in_a_grid = row.model_copy(update={"axes": {"data": "digits", "eps": 0.5, "seed": 0}})
+    print_grid("a grid", [in_a_grid])
+    for shown in (printed, capsys.readouterr().out, results_table([row]), verdict_line(row)):
+        assert ("below 90 %" in shown) == (note is not None)
+    assert ("Attack success below 90.0 %" in printed) == (note is not None)
 
 
 def test_what_one_seed_leaves_open_is_called_that() -> None:

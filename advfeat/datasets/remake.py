@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from advfeat.datasets.origins import data_fields, origin_of
-from advfeat.planning.experiment_file import DEFAULT_PRESET, load_experiment, preset_names
+from advfeat.planning.experiment_file import DEFAULT_PRESET, load_experiment
+from advfeat.planning.packaged import preset, preset_names
 from advfeat.recipes import RECIPES
 from advfeat.recipes.shared.declared import NO_SETTINGS
 from advfeat.storage import SOURCE_MODELS, Manifest, Store, input_of
@@ -29,10 +30,12 @@ def remaking_assignments(store: Store, manifest: Manifest) -> tuple[str, list[st
     images = manifest if manifest.stage == "images" else input_of(store, manifest, "images", "images")
     fields["data"] = data_fields(images.parameters)
     source = fields["data"]["source"]
-    preset = source if source in preset_names() else DEFAULT_PRESET
-    given = load_experiment(preset).model_dump(mode="json")
+    start = source if source in preset_names() else DEFAULT_PRESET
+    given = load_experiment(start).model_dump(mode="json")
     recipe, seed = manifest.parameters.get("recipe", "clean"), manifest.parameters.get("seed", 0)
-    return preset, [*_differences(fields, given), f"recipes=[{recipe}]", f"seeds=[{seed}]"]
+    # What the preset says of the recipe alone would stand above what is the same for all recipes.
+    of_recipe = ["only={}"] if fields.keys() & preset(start).only.get(recipe, {}).keys() else []
+    return start, [*of_recipe, *_differences(fields, given), f"recipes=[{recipe}]", f"seeds=[{seed}]"]
 
 
 def _data_set_fields(store: Store, manifest: Manifest) -> dict[str, Any]:

@@ -2,15 +2,10 @@
 
 from advfeat.planning.changed import changed_settings
 from advfeat.planning.experiment import Experiment, RecipeName
-from advfeat.planning.experiment_file import (
-    load_experiment,
-    load_reproduction,
-    preset_names,
-    preset_summaries,
-    reproduction_names,
-)
+from advfeat.planning.experiment_file import load_experiment, load_reproduction
 from advfeat.planning.forms import Grid
 from advfeat.planning.grid import Point, load_grid, points, title_of
+from advfeat.planning.packaged import preset_names, preset_summaries, reproduction_names
 from advfeat.planning.plan import (
     GridPlan,
     Outlook,

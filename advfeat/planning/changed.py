@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from advfeat.planning.experiment import Experiment
-from advfeat.planning.experiment_file import load_experiment, preset_names
+from advfeat.planning.experiment_file import load_experiment
+from advfeat.planning.packaged import preset_names
 
 _MOST_CHARACTERS = 500
 

@@ -7,8 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
-from functools import cache, partial
-from importlib import resources
+from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from advfeat.errors import InputError, first_line
 from advfeat.planning.experiment import OF_ALL_RECIPES, Experiment, model_of
 from advfeat.planning.own_settings import merged
+from advfeat.planning.packaged import Start, preset, preset_names, reproduction, reproduction_names
 from advfeat.planning.plain_text import MOST_CHARACTERS, check_text, read_json, read_yaml
 from advfeat.recipes import plain_name
 from advfeat.spec import REFUSED, SOURCES
@@ -27,28 +27,18 @@ _READERS = {".yaml": read_yaml, ".yml": read_yaml, ".json": read_json}
 """By the endings of files, in small letters."""
 
 
-def preset_names() -> list[str]:
-    """List the presets that come with the package."""
-    return list(_names("advfeat.planning.presets"))
-
-
-def preset_summaries() -> dict[str, str]:
-    """Return what each preset is, in a line, by its name."""
-    files = resources.files("advfeat.planning.presets")
-    texts = {name: files.joinpath(f"{name}.yaml").read_text(encoding="utf-8") for name in preset_names()}
-    return {name: text.partition("\n")[0].removeprefix("# ") for name, text in texts.items()}
-
-
 def load_experiment(source: str, assignments: Sequence[str] = ()) -> Experiment:
     """Read a preset, or a YAML or JSON file, and apply assignments such as ``attack.eps=1.0``.
 
     A file may hold ``preset: NAME`` and then only what differs from that preset (``digits`` if it
-    names none). Of two assignments to one field the last one holds.
+    names none). Of two assignments to one field the last one holds. What a preset says of single recipes
+    alone yields to what the file or an assignment says of that field.
     """
-    return _assigned(_read_fields(source), assignments)
+    return _assigned(_start(source), assignments)
 
 
-def _assigned(fields: dict[str, Any], assignments: Sequence[str]) -> Experiment:
+def _assigned(start: Start, assignments: Sequence[str]) -> Experiment:
+    fields = start.fields
     model = _model(fields, assignments)
     parsed = [parse_assignment(assignment, partial(_holds_text, model)) for assignment in assignments]
     for name, value in parsed:
@@ -56,7 +46,19 @@ def _assigned(fields: dict[str, Any], assignments: Sequence[str]) -> Experiment:
             _leave_settings_of_others(fields, value)
     for name, value in parsed:
         _assign(fields, name, value)
-    return check_experiment(fields)
+        start = Start(fields, {}) if name == "only" else start.without([tuple(name.split("."))])
+    return check_experiment(_with_settings_of_single_recipes(start))
+
+
+def _with_settings_of_single_recipes(start: Start) -> dict[str, Any]:
+    """Return fields with what their start says of single recipes, below what the user says of them."""
+    fields = start.fields
+    recipes = fields.get("recipes", Experiment.model_fields["recipes"].default)
+    own = fields.get("only", {})
+    if not isinstance(recipes, list | tuple) or not isinstance(own, dict):
+        return fields  # which is told as a mistake
+    of_start = start.of_recipes(name for name in recipes if isinstance(name, str))
+    return {**fields, "only": merged(of_start, own)} if of_start else fields
 
 
 def _model(fields: dict[str, Any], assignments: Sequence[str]) -> type[BaseModel]:
@@ -74,16 +76,11 @@ def _leave_settings_of_others(fields: dict[str, Any], recipes: Any) -> None:
         fields["only"] = {name: own for name, own in of_single.items() if plain_name(str(name)) in names}
 
 
-def reproduction_names() -> list[str]:
-    """List the settings in which all experiments can be reproduced."""
-    return list(_names("advfeat.planning.reproductions"))
-
-
 def load_reproduction(name: str, assignments: Sequence[str] = ()) -> Experiment:
     """Read a setting that comes with the package and apply assignments; raises ``InputError``."""
     if name not in reproduction_names():
         raise InputError("setting", name, "is unknown", _choose(name, reproduction_names()))
-    return _assigned(_with_preset(_yaml("advfeat.planning.reproductions", name)), assignments)
+    return _assigned(reproduction(name), assignments)
 
 
 def check_experiment(fields: dict[str, Any]) -> Experiment:
@@ -94,9 +91,9 @@ def check_experiment(fields: dict[str, Any]) -> Experiment:
         raise explained(error, model_of(fields)) from None
 
 
-def _read_fields(source: str) -> dict[str, Any]:
+def _start(source: str) -> Start:
     if source in preset_names():
-        return _yaml("advfeat.planning.presets", source)
+        return preset(source)
     path = Path(os.path.expanduser(source))  # noqa: PTH111  # ~NAME of nobody is a name
     read = _READERS.get(path.suffix.lower())
     if read is None:
@@ -113,27 +110,11 @@ def _read_fields(source: str) -> dict[str, Any]:
     return _with_preset(content)
 
 
-def _with_preset(content: dict[str, Any]) -> dict[str, Any]:
-    preset = content.pop("preset", DEFAULT_PRESET)
-    if preset not in preset_names():
-        raise InputError("preset", preset, "is unknown", _choose(preset, preset_names()))
-    return merged(_yaml("advfeat.planning.presets", preset), content)
-
-
-@cache
-def _names(package: str) -> tuple[str, ...]:
-    files = resources.files(package).iterdir()
-    return tuple(sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")))
-
-
-def _yaml(package: str, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = read_yaml(_text(package, name))
-    return content
-
-
-@cache
-def _text(package: str, name: str) -> str:
-    return resources.files(package).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+def _with_preset(content: dict[str, Any]) -> Start:
+    name = content.pop("preset", DEFAULT_PRESET)
+    if name not in preset_names():
+        raise InputError("preset", name, "is unknown", _choose(name, preset_names()))
+    return preset(name).with_fields(content)
 
 
 def assigned_field(assignment: str) -> str:

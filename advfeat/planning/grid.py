@@ -23,9 +23,9 @@ from advfeat.planning.experiment_file import (
     is_text,
     load_experiment,
     parse_assignment,
-    preset_names,
 )
 from advfeat.planning.forms import GRIDS, Grid, Value, axes_of
+from advfeat.planning.packaged import preset, preset_names
 from advfeat.recipes import RECIPES, plain_name
 from advfeat.recipes.shared.own import names_any_content
 
@@ -53,7 +53,8 @@ class Point(BaseModel):
             name, value = parse_assignment(assignment, lambda _: False)
             if isinstance(value, list | dict) and any(map(names_any_content, value)):
                 raise InputError(name, value, "names a file without its content", "run the grid again")
-        return load_experiment(self._start, self.assignments)
+        found = load_experiment(self._start, self.assignments)
+        return found.of(found.recipes[0]) if found.only else found
 
     @property
     def command(self) -> str:
@@ -161,7 +162,7 @@ def values_of_presets(recipe: RecipeName, axis: str) -> str:
     """Say what the presets have on an axis, ``1.5 (digits), 2.0 (mnist)``; nothing where it plays no part."""
     presets: dict[str, list[str]] = {}
     for name in get_args(_data_of(recipe)):
-        value = axis_value(_preset(name), recipe, axis)
+        value = axis_value(_in_preset(name, recipe), recipe, axis)
         presets.setdefault(value if isinstance(value, str) else json.dumps(value), []).append(name)
     if len(presets) == 1:
         (only,) = presets
@@ -177,6 +178,13 @@ def _data_of(recipe: RecipeName) -> Any:
 @cache
 def _preset(name: str) -> Experiment:
     return load_experiment(name)
+
+
+def _in_preset(name: str, recipe: RecipeName) -> Experiment:
+    """Return a preset as it is for a recipe, of which it may say something alone."""
+    if recipe in preset(name).only:
+        return load_experiment(name, [f"recipes=[{recipe}]"]).of(recipe)
+    return _preset(name)
 
 
 def title_of(recipe: RecipeName, grid: Grid) -> str:
@@ -233,9 +241,6 @@ def _point(recipe: RecipeName, axes: dict[str, Value], seed: int, settings: tupl
     if (source := point.experiment.data.source) != axes["data"]:
         point = point.model_copy(update={"axes": {**point.axes, "data": source}, "preset": str(axes["data"])})
     _check_axes_count(recipe, axes, point.experiment)
-    if own := point.experiment.only:  # it fails here or not at all
-        remedy = "set the field itself, or an axis: a grid has one recipe"
-        raise InputError("only", own, "is for experiments of several recipes", remedy)
     return point
 
 
@@ -253,7 +258,11 @@ def _check_axes_count(recipe: RecipeName, axes: Mapping[str, Value], experiment:
 def _check_given_once(settings: Sequence[str]) -> None:
     """Raise ``InputError`` for a setting that would be lost, as every grid says what it is."""
     for setting in settings:
-        if (name := assigned_field(setting)) in ("recipes", "seeds"):
+        name = assigned_field(setting)
+        if name.partition(".")[0] == "only" and parse_assignment(setting, lambda _: False)[1] != {}:
+            remedy = "set the field itself, or an axis: a grid has one recipe"
+            raise InputError("only", setting, "is for experiments of several recipes", remedy)
+        if name in ("recipes", "seeds"):
             remedy = "name the recipe of the grid, and its seeds as an axis: seeds=[0,1]"
             raise InputError("settings", setting, f"sets {name}, which the grid sets itself", remedy)
 

@@ -36,6 +36,7 @@ def _flat(row: Row) -> dict[str, Any]:
         **{axis: value for axis, value in row.axes.items() if axis not in plain},
         **plain,
         **{_own_column(name, plain): value for name, value in row.measures.items()},
+        "attack_note": row.attack_note,
         "difference": row.difference,
         "robust_ci95_low": robust_low,
         "robust_ci95_high": robust_high,

@@ -14,6 +14,7 @@ from advfeat.report.verdict import (
     Judgement,
     Verdict,
     accuracy_verdict,
+    attack_note,
     robustness_verdict,
     verdict_of_parts,
 )
@@ -88,16 +89,25 @@ class Group:
         return self._judgement.reason
 
     @property
+    def attack_note(self) -> str | None:
+        """Said of attacks that succeeded on fewer images than expected; ``None`` where that is not so."""
+        return attack_note(self._success)
+
+    @property
     def _judgement(self) -> Judgement:
         return verdict_of_parts(self._of_accuracy, self._of_robustness)
 
     @property
     def _of_accuracy(self) -> Judgement:
         first = self.rows[0]
-        success = self.average("attack_success") if first.needs_success else None
         return accuracy_verdict(
-            first.teaches, self.ci95, first.chance, attack_success=success, one_seed=self._one_seed
+            first.teaches, self.ci95, first.chance, attack_success=self._success, one_seed=self._one_seed
         )
+
+    @property
+    def _success(self) -> float | None:
+        """Attack success, a fraction; ``None`` where the claim is not about images that fool the source."""
+        return self.average("attack_success") if self.rows[0].needs_success else None
 
     @property
     def _of_robustness(self) -> Judgement | None:

@@ -12,7 +12,13 @@ from advfeat.recipes import Published, Recipe
 from advfeat.report.intervals import mean_interval, wilson_interval
 from advfeat.report.numbers import ball
 from advfeat.report.setting import setting_line
-from advfeat.report.verdict import Verdict, accuracy_verdict, robustness_verdict, verdict_of_parts
+from advfeat.report.verdict import (
+    Verdict,
+    accuracy_verdict,
+    attack_note,
+    robustness_verdict,
+    verdict_of_parts,
+)
 from advfeat.spec import NetworkName, Seed
 from advfeat.storage import Manifest, Store
 
@@ -125,6 +131,12 @@ class Row(BaseModel):
     def difference(self) -> float | None:
         """Test accuracy minus the published one, as fractions; None where none was published."""
         return None if self.published is None else self.test_accuracy - self.published.test_accuracy
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def attack_note(self) -> str | None:
+        """Said of an attack that succeeded on fewer images than expected; None where that is not so."""
+        return attack_note(self.attack_success if self.needs_success else None)
 
 
 _ROWS = TypeAdapter(list[Row])

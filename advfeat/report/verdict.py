@@ -9,6 +9,8 @@ Interval = tuple[float, float]
 
 LEAST_SUCCESS = 0.5
 """Share of the images that an attack has to change the network's mind on: with less it failed."""
+MOST_IMAGES = 0.9
+"""Share of the images that an attack is expected to change the network's mind on: less is told beside it."""
 ONE_SEED = "one seed"
 
 _FIRST_TO_LAST: tuple[Verdict, ...] = ("contrary", "not tested", "open", "as claimed")
@@ -121,4 +123,16 @@ def _with_seeds(found: Verdict, one_seed: bool) -> Judgement:
 
 
 def _failed(what: str, success: float) -> str:
-    return f"{what} {percent(success)}, below {100 * LEAST_SUCCESS:.0f} %"
+    return f"{what} {percent(success)}, {_below(LEAST_SUCCESS)}"
+
+
+def attack_note(success: float | None) -> str | None:
+    """Say that an attack changed the network's mind on fewer images than expected; ``None`` if it did not.
+
+    ``success`` is a fraction, ``None`` where there was no attack, or none that is meant to succeed.
+    """
+    return _below(MOST_IMAGES) if success is not None and success < MOST_IMAGES else None
+
+
+def _below(share: float) -> str:
+    return f"below {100 * share:.0f} %"

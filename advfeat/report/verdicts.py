@@ -9,7 +9,7 @@ from advfeat.report.groups import Group
 from advfeat.report.numbers import correlation, percent
 from advfeat.report.rows import Row
 from advfeat.report.transfer import TransferMatrix
-from advfeat.report.verdict import LEAST_SUCCESS, ONE_SEED, Verdict, highest_of_no_lesson
+from advfeat.report.verdict import LEAST_SUCCESS, MOST_IMAGES, ONE_SEED, Verdict, highest_of_no_lesson
 
 
 def claimed(row: Row) -> str:
@@ -66,7 +66,8 @@ def seen(row: Row) -> str:
     if row.robust is not None:
         found += f"; under attack {_robustness(row)}"
     if row.attack_success is not None:
-        found += f", attack success {percent(row.attack_success)}"
+        note = f" ({row.attack_note})" if row.attack_note is not None else ""
+        found += f", attack success {percent(row.attack_success)}{note}"
     if row.transfer_rate is not None:
         found += f", transfer rate {percent(row.transfer_rate)}"
     if row.permuted_accuracy is not None:
@@ -91,6 +92,12 @@ def verdict_label(found: Row | Group) -> str:
     return f"{ONE_SEED}: open" if _one_seed_open(found) else found.verdict
 
 
+def success_lines(found: Row | Group) -> tuple[str, ...]:
+    """Write the attack success of a row, or of a place of a grid, and below it what is said of it."""
+    success = found.attack_success if isinstance(found, Row) else found.average("attack_success")
+    return (percent(success), *([] if found.attack_note is None else [found.attack_note]))
+
+
 def judged(row: Row) -> str:
     """Say the verdict with its reason, and that on each part of the claim."""
     reason = () if row.verdict_reason is None or _one_seed_open(row) else (row.verdict_reason,)
@@ -99,11 +106,17 @@ def judged(row: Row) -> str:
 
 
 def reasons(found: Sequence[Row | Group]) -> list[str]:
-    """Say in a line each why claims were not tested, and what one seed leaves open, where any is so."""
+    """Say in a line each where claims were not tested, attacks weak, and what one seed leaves open."""
     lines = []
     if any(each.verdict == "not tested" for each in found):
         least = percent(LEAST_SUCCESS)
         lines.append(f"Not tested: the attack succeeded on less than {least} of the images.")
+    if any(each.attack_note is not None for each in found):
+        least = percent(MOST_IMAGES)
+        lines.append(
+            f"Attack success below {least}: the source model does not see in the other images what their "
+            "labels say."
+        )
     if any(map(_one_seed_open, found)):
         lines.append("One seed: the interval does not cover other seeds; run three or more to decide.")
     return lines

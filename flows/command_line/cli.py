@@ -24,6 +24,7 @@ from advfeat.flows.command_line.options import (
     DEFAULT_STORE,
     AsJSON,
     Assignments,
+    GPUsPerStage,
     Note,
     Quiet,
     RayAddress,
@@ -78,6 +79,7 @@ def run(
     store: StoreURI = DEFAULT_STORE,
     ray: RayAddress = None,
     stage_timeout: StageTimeout = None,
+    gpus_per_stage: GPUsPerStage = None,
     track: Track = None,
     note: Note = None,
     quiet: Quiet = False,
@@ -89,7 +91,7 @@ def run(
     with standard_output_kept_for_result():
         experiment = load_experiment(source, assignments or [])
     target = target_named(track)
-    result, place = _run(experiment, store, ray, stage_timeout, note, quiet)
+    result, place = _run(experiment, store, ray, stage_timeout, gpus_per_stage, note, quiet)
     from advfeat.flows.command_line.table import print_rows
 
     _print_result(result, place, experiment.name, as_json, print_rows)
@@ -105,6 +107,7 @@ def reproduce(
     store: StoreURI = DEFAULT_STORE,
     ray: RayAddress = None,
     stage_timeout: StageTimeout = None,
+    gpus_per_stage: GPUsPerStage = None,
     track: Track = None,
     note: Note = None,
     quiet: Quiet = False,
@@ -116,7 +119,7 @@ def reproduce(
     with standard_output_kept_for_result():
         experiment = load_reproduction(setting, assignments or [])
     target = target_named(track)
-    result, place = _run(experiment, store, ray, stage_timeout, note, quiet)
+    result, place = _run(experiment, store, ray, stage_timeout, gpus_per_stage, note, quiet)
     from advfeat.flows.command_line.table import print_reproduction
 
     _print_result(result, place, experiment.name, as_json, print_reproduction)
@@ -141,6 +144,7 @@ def grid(
         int | None, typer.Option("--at-once", metavar="STAGES", min=1, help="most stages at a time")
     ] = None,
     stage_timeout: StageTimeout = None,
+    gpus_per_stage: GPUsPerStage = None,
     track: Track = None,
     note: Note = None,
     quiet: Quiet = False,
@@ -162,7 +166,7 @@ def grid(
     with standard_output_kept_for_result(), _quiet(quiet):
         from advfeat.flows.launch import launch_grid
 
-        result = launch_grid(name, form, place, at_once, stage_timeout, note)
+        result = launch_grid(name, form, place, at_once, stage_timeout, note, gpus_per_stage)
     from advfeat.flows.command_line.table import print_grid
 
     _print_result(
@@ -322,13 +326,16 @@ def _run(
     store: str,
     ray: str | None,
     stage_timeout: float | None,
+    gpus_per_stage: float | None,
     note: str | None,
     quiet: bool,
 ) -> "tuple[RunResult, Store]":
     """Run an experiment, after all checks; return its result and its store."""
     from advfeat.data import fetch
+    from advfeat.flows.given import check_gpus_per_stage
     from advfeat.storage import Store
 
+    check_gpus_per_stage(gpus_per_stage)
     if ray is not None:
         os.environ["RAY_ADDRESS"] = ray
     place = Store(store)
@@ -338,7 +345,7 @@ def _run(
     with standard_output_kept_for_result(), _quiet(quiet):
         from advfeat.flows.launch import launch
 
-        return launch(experiment, place, stage_timeout, note), place
+        return launch(experiment, place, stage_timeout, note, gpus_per_stage), place
 
 
 def _quiet(wanted: bool) -> contextlib.AbstractContextManager[None]:

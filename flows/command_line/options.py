@@ -22,6 +22,14 @@ StageTimeout = Annotated[
     float | None,
     typer.Option("--stage-timeout", metavar="SECONDS", min=1, help="fail a stage after this time"),
 ]
+GPUsPerStage = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-stage",
+        metavar="SHARE",
+        help="how much of a GPU a stage asks for, up to 1; a whole one, if there are any, if unset",
+    ),
+]
 Track = Annotated[
     str | None,
     typer.Option(

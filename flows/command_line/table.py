@@ -23,6 +23,7 @@ from advfeat.report.verdicts import (
     correlation_lines,
     predicted_of_places,
     reasons,
+    success_lines,
     verdict_label,
     verdict_line,
     verdict_parts,
@@ -86,7 +87,7 @@ def _results(places: Sequence[Group]) -> Iterator[Column]:
         yield Column("95 % interval", [interval(group.robust_ci95) for group in places], 4)
     verdicts = ["\n".join([verdict_label(group), *verdict_parts(group)]) for group in places]
     yield Column("verdict", verdicts, 2)
-    yield averages("attack success", "attack_success", 5)
+    yield Column("attack success", ["\n".join(success_lines(group)) for group in places], 5)
     if places[0].rows[0].transfer_rate is not None:
         yield averages("transfer rate", "transfer_rate", 6)
     yield averages("source accuracy", "source_accuracy", 8)
@@ -102,7 +103,7 @@ def print_rows(rows: Sequence[Row]) -> None:
         Column("verdict", [verdict_label(row) for row in rows], 2),
         Column("chance", [percent(row.chance) for row in rows], 3),
         Column("published *", [_published(row) for row in rows], 5),
-        Column("attack success", [percent(row.attack_success) for row in rows], 4),
+        Column("attack success", ["\n".join(success_lines(row)) for row in rows], 4),
         Column("wrong labels", [percent(row.wrong_label_share) for row in rows], 6),
         Column("images used", [f"{row.train_size:,}" for row in rows], 7),
     ]

@@ -22,7 +22,7 @@ from advfeat.report.groups import Group, groups, varying_axes
 from advfeat.report.numbers import interval, percent
 from advfeat.report.published import published_line
 from advfeat.report.rows import Row
-from advfeat.report.verdicts import claimed, reasons, verdict_label, verdict_summary
+from advfeat.report.verdicts import claimed, reasons, success_lines, verdict_label, verdict_summary
 from advfeat.storage import Store
 
 _PICTURES = TypeAdapter(dict[str, Annotated[str, Field(pattern="^data:image/")]])
@@ -119,7 +119,7 @@ def _table(result: RunResult) -> list[dict[str, object]]:
             "test accuracy": percent(row.test_accuracy),
             "95 % interval": interval(row.ci95),
             "verdict": verdict_label(judged[id(row)]),
-            "attack success": percent(row.attack_success),
+            "attack success": ", ".join(success_lines(row)),
             "source accuracy": percent(row.source_accuracy),
             "agreement with source": percent(row.source_agreement),
             **({} if row.transfer_rate is None else {"transfer rate": percent(row.transfer_rate)}),

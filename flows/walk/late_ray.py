@@ -13,7 +13,8 @@ from prefect_ray import RayTaskRunner
 
 from advfeat.cluster.embedded import local_ray
 from advfeat.cluster.termination import sigterm_kept
-from advfeat.flows.walk.ray_cluster import has_gpus
+from advfeat.errors import InputError
+from advfeat.flows.walk.ray_cluster import configured_address, has_gpus
 
 OWN = "local"
 """Stands for the address of a Ray that is started for the flow, and ends with it."""
@@ -45,10 +46,22 @@ class LateRay(RayTaskRunner[Any]):  # type: ignore[misc]  # it has no types
             self._owns_ray = True
 
 
-def gpus_turned_up() -> bool:
-    """Connect to Ray; tell whether that has GPUs which were not known of before."""
+def gpus_turned_up(gpus_per_stage: float | None = None) -> bool:
+    """Connect to Ray; tell whether that has GPUs which were not known of before, or is to have some.
+
+    Raises ``InputError`` where a share of a GPU is asked for on a Ray of the run's own that has none.
+    """
     known = has_gpus()
     context = FlowRunContext.get()
     if context is not None and isinstance(context.task_runner, LateRay):
         context.task_runner.connect()
-    return has_gpus() and not known
+    there = has_gpus()
+    if gpus_per_stage is not None and ray.is_initialized() and not there:
+        if configured_address() is None:
+            problem, remedy = (
+                "cannot be had, as this Ray has no GPU",
+                "leave it out, or give a cluster with --ray",
+            )
+            raise InputError("gpus_per_stage", gpus_per_stage, problem, remedy)
+        return not known
+    return there and not known

@@ -113,11 +113,13 @@ class Walk:
         watchers: Iterable[Watcher] = (),
         timeout_seconds: float | None = None,
         at_once: int | None = None,
+        gpus_per_stage: float | None = None,
     ) -> None:
         self._store = store
         self._display = display
         self._timeout_seconds = timeout_seconds
         self._at_once = at_once
+        self._gpus_per_stage = gpus_per_stage
         self._watchers: tuple[Watcher, ...] = (display, *watchers)
         self._records = cache_records(store)
         self._states: dict[str, StageState] = {}
@@ -267,9 +269,9 @@ class Walk:
         # A source model by its digest may be of another run.
         after = [self._states[digest] for digest in stage.needs if digest in self._states]
         _ = self._board  # there before the stage looks for it
-        if (problem := shortage(stage)) is not None:
+        if (problem := shortage(stage, self._gpus_per_stage)) is not None:
             self._display.warn(f"{stage.title}: {problem}")
-        with remote_options(**resources(stage)):
+        with remote_options(**resources(stage, self._gpus_per_stage)):
             future = self._task(stage, refresh=True).submit(stage, self._store.uri, after)
         self._running[future] = stage
         future.add_done_callback(self._done.put)
