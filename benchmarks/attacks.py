@@ -39,6 +39,7 @@ from benchmarks import machine, measure
 from benchmarks.peers import PEERS, BallNorm, Descent, PeerAttack
 from benchmarks.table import Table, figure, mebibytes, percent
 from benchmarks.workload import (
+    Images,
     Judge,
     engine_for_long_work,
     load_images,
@@ -262,7 +263,6 @@ class FirstCall:
 
 def run(settings: Settings, data: DataSpec, *, quick: bool, say: Callable[[str], None]) -> Figures:
     """Train the network, then measure every candidate."""
-    where = device()
     loaded = load_images(data, size=settings.image_size, channels=3)
     say(f"training {settings.model} on {len(loaded.train):,} images")
     spec = TrainSpec(
@@ -274,6 +274,29 @@ def run(settings: Settings, data: DataSpec, *, quick: bool, say: Callable[[str],
         threads=torch.get_num_threads(),
     )
     model = trained(loaded, spec)
+    source = data.source.partition(":")[0]
+    return compared(settings, model, loaded, source, judge=Judge(model), quick=quick, say=say)
+
+
+def compared(
+    settings: Settings,
+    model: nn.Module,
+    loaded: Images,
+    source: str,
+    *,
+    judge: Judge,
+    quick: bool,
+    say: Callable[[str], None],
+    keep: Callable[[Figures], None] = lambda _: None,
+    enough_time: Callable[[], bool] = lambda: True,
+    long_work: bool = True,
+) -> Figures:
+    """Measure every candidate on a trained network.
+
+    ``keep`` is told the figures after every round. Peers that are not reached while there is
+    ``enough_time`` are left out. Without ``long_work`` nothing is compiled that this work does not pay for.
+    """
+    where = device()
     tile = engine_for_long_work(model, as_pixels(loaded.test[:1])).tile
     batch = settings.batch or (tile if where.type == "cuda" else 128)
     settings = settings.model_copy(update={"batch": batch})
@@ -286,32 +309,38 @@ def run(settings: Settings, data: DataSpec, *, quick: bool, say: Callable[[str],
         images=as_pixels(repeated(loaded.test, count)).to(where),
         targets=other_classes(labels, len(loaded.classes)).to(where),
     )
-    judge = Judge(model)
     flops = flops_per_image_step(work.handed_over(), work.images[:8], work.targets[:8])
     peaks = machine.measure_peaks(where, quick=quick)
-    candidates, first_calls, absent = _able(work, judge, say)
+    candidates, first_calls, absent = _able(work, judge, say, enough_time, long_work)
+    accuracy = judge.agreement(as_pixels(loaded.test), loaded.test_labels)
+    taken_before = judge.agreement(work.images, work.targets)
     rounds: list[dict[str, float]] = []
+
+    def figures() -> Figures:
+        return Figures(
+            settings=settings.model_copy(update={"rounds": len(rounds)}),
+            source=source,
+            training_images=len(loaded.train),
+            attacked_images=count,
+            step_size=work.step_size,
+            accuracy=accuracy,
+            taken_for_target_before=taken_before,
+            flops_per_image_step=flops,
+            peaks=peaks,
+            rows=tuple(
+                _row(name, first_calls[name], [one[name] for one in rounds], candidate, work, flops, peaks)
+                for name, candidate in candidates.items()
+            ),
+            absent=absent,
+        )
+
     calls = {name: partial(candidate, work, settings.steps) for name, candidate in candidates.items()}
     for one in measure.alternate(calls, settings.rounds, where):
         rounds.append(one)
         say(f"round {len(rounds)} of {settings.rounds}")
+        keep(figures())
     peaks = peaks.best_with(machine.measure_peaks(where, quick=quick))
-    return Figures(
-        settings=settings,
-        source=data.source.partition(":")[0],
-        training_images=len(loaded.train),
-        attacked_images=count,
-        step_size=work.step_size,
-        accuracy=judge.agreement(as_pixels(loaded.test), loaded.test_labels),
-        taken_for_target_before=judge.agreement(work.images, work.targets),
-        flops_per_image_step=flops,
-        peaks=peaks,
-        rows=tuple(
-            _row(name, first_calls[name], [one[name] for one in rounds], candidate, work, flops, peaks)
-            for name, candidate in candidates.items()
-        ),
-        absent=absent,
-    )
+    return figures()
 
 
 def flops_per_image_step(model: nn.Module, images: Tensor, targets: Tensor) -> float:
@@ -325,14 +354,15 @@ def flops_per_image_step(model: nn.Module, images: Tensor, targets: Tensor) -> f
 
 
 def _able(
-    work: Work, judge: Judge, say: Callable[[str], None]
+    work: Work, judge: Judge, say: Callable[[str], None], enough_time: Callable[[], bool], long_work: bool
 ) -> tuple[dict[str, Candidate], dict[str, FirstCall], dict[str, str]]:
     """Call every candidate once; return those that can run, and why the others cannot."""
     candidates: dict[str, Candidate] = {"advfeat (auto)": Advfeat()}
     everyone = work.settings.candidates == "all"
     if everyone:
-        long_work = engine_for_long_work(work.model, work.images[:1])
-        candidates["advfeat (long work)"] = Advfeat({"engine": long_work})
+        if long_work:
+            engine = engine_for_long_work(work.model, work.images[:1])
+            candidates["advfeat (long work)"] = Advfeat({"engine": engine})
         candidates["advfeat (fp32 reference)"] = Advfeat({"precision": "fp32"})
     first_calls: dict[str, FirstCall] = {}
     absent: dict[str, str] = {}
@@ -342,6 +372,9 @@ def _able(
     for name, peer in PEERS.items() if everyone else ():
         if machine.peer_version(name) is None:
             absent[name] = "not installed"
+            continue
+        if not enough_time():
+            absent[name] = "no time was left"
             continue
         say(f"first call of {name}")
         try:

@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measure, print, save."""
+"""``python -m benchmarks PART``: measure, print, save, on a machine where advfeat is installed."""
 
 import argparse
 import sys
@@ -25,7 +25,7 @@ from benchmarks import (
     thousands,
     training,
 )
-from benchmarks.options import add_options, chosen
+from benchmarks.options import add_options, chosen, command_line
 from benchmarks.report import say
 
 PARTS = (
@@ -44,13 +44,12 @@ PARTS = (
 _QUICK_TRAIN_SIZE = 400
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str]) -> int:
     """Run the parts asked for; return the process's exit status."""
-    words = sys.argv[1:] if arguments is None else arguments
     given = _parser().parse_args(words)
     torch.set_num_threads(given.threads or machine.usable_cores())
     try:
-        _run(given, _command(words))
+        _run(given, command_line(words))
     except ValidationError as error:
         wrong = error.errors()[0]
         field = str(next(iter(wrong["loc"]), "options"))
@@ -108,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure advfeat beside its peers; defaults in brackets.",
+        epilog="python -m benchmarks gpu --help: all that a GPU can show, on a machine with little else.",
     )
     parser.add_argument(
         "part", nargs="?", default="all", choices=(*PARTS, "all"), help="what to measure [all]"
@@ -132,23 +132,3 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_options(parser, parts)
     return parser
-
-
-def _command(words: Sequence[str]) -> str:
-    """Return the command line without the places where data and reports lie."""
-    shown: list[str] = []
-    hidden = False
-    for word in words:
-        option, equals, value = word.partition("=")
-        if hidden or (equals and option in ("--data", "--data-root", "--output")):
-            source, colon, _ = (word if hidden else value).partition(":")
-            place = f"{source}:PLACE" if colon else (source if source.replace("-", "").isalnum() else "PLACE")
-            shown.append(place if hidden else f"{option}={place}")
-        else:
-            shown.append(word)
-        hidden = word in ("--data", "--data-root", "--output")
-    return " ".join(("python -m benchmarks", *shown))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
