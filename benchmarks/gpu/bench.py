@@ -15,6 +15,8 @@ from advfeat.planning import Experiment
 from advfeat.spec import ModelName, TrainSpec
 from advfeat.storage import Store
 from advfeat.training import TrainingSet
+from benchmarks import machine
+from benchmarks.gpu.clock import Clock
 from benchmarks.workload import Images, trained
 
 if TYPE_CHECKING:
@@ -50,8 +52,11 @@ class Bench:
     quick: bool
     experiment: Experiment
     store: Store
+    clock: Clock
+    """Of the whole run."""
     say: Callable[[str], None]
     images: Images | None = None
+    known_peaks: machine.Peaks | None = None
     image_steps_per_second: float | None = None
     """Of attacks as they are made for a data set, once that is measured."""
     images_per_second: dict[int, float] = field(default_factory=dict)
@@ -74,6 +79,13 @@ class Bench:
         if self.images is None:
             raise LookupError("there are no images, as part images did not end")
         return self.images
+
+    @property
+    def peaks(self) -> machine.Peaks:
+        """The peaks of the matrix product."""
+        if self.known_peaks is None:
+            self.known_peaks = machine.measure_peaks(device(), quick=self.quick)
+        return self.known_peaks
 
     @property
     def network_spec(self) -> TrainSpec:

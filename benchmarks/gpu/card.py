@@ -23,8 +23,8 @@ class Figures(Spec):
         return [card, *self.peaks.tables()]
 
 
-def look(*, quick: bool) -> Figures:
-    """Ask the card what it is, and measure it."""
+def look(peaks: machine.Peaks) -> Figures:
+    """Ask the card and its libraries what they are."""
     where = device()
     versions = {"torch": torch.__version__, "triton": _version("triton")}
     if where.type == "cuda":
@@ -36,7 +36,7 @@ def look(*, quick: bool) -> Figures:
             "CUDA": str(torch.version.cuda),
             "cuDNN": str(torch.backends.cudnn.version()),
         }
-    return Figures(versions=versions, peaks=machine.measure_peaks(where, quick=quick))
+    return Figures(versions=versions, peaks=peaks)
 
 
 def _driver() -> str:

@@ -41,10 +41,15 @@ class Clock:
         def ring(_: int, __: FrameType | None) -> None:
             raise TimeIsUp
 
-        before = signal.signal(signal.SIGALRM, ring)
-        signal.setitimer(signal.ITIMER_REAL, seconds, _SECONDS_BETWEEN_REMINDERS)
+        handler = signal.signal(signal.SIGALRM, ring)
+        timer = signal.setitimer(signal.ITIMER_REAL, seconds, _SECONDS_BETWEEN_REMINDERS)
         try:
             yield Clock(seconds)
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+            signal.setitimer(signal.ITIMER_REAL, *timer)
+            signal.signal(signal.SIGALRM, handler)
+
+
+def silence() -> None:
+    """Let no alarm ring any more, also one that rang while another was being taken."""
+    signal.setitimer(signal.ITIMER_REAL, 0)

@@ -9,6 +9,8 @@ from pathlib import Path
 NEEDED = ("torch", "numpy", "pandas", "pyarrow", "pydantic", "safetensors", "fsspec")
 """The last comes with torch."""
 
+PARTS = ("machine", "images", "tests", "attack", "steps", "first-call", "training", "dataset", "table")
+
 TIME_LIMIT = 560.0
 _RESULTS = Path(__file__).parent.parent / "results"
 
@@ -36,12 +38,13 @@ def _parser() -> argparse.ArgumentParser:
         "are installed. What is measured is printed and saved part by part.",
     )
     parser.add_argument(
-        "--data", help="real images, any source of advfeat's DataSpec; numpy:FILE.npz needs nothing"
+        "--data", help="real images, any source of advfeat's DataSpec; such as numpy:FILE.npz"
     )
     parser.add_argument("--data-root", help="folder that holds the torchvision data set")
     parser.add_argument(
         "--time-limit", type=float, default=TIME_LIMIT, help=f"seconds for all of it [{TIME_LIMIT:g}]"
     )
+    parser.add_argument("--parts", help=f"some of {','.join(PARTS)} [all]")
     parser.add_argument("--threads", type=int, help="CPU threads [all cores this process may use]")
     parser.add_argument(
         "--quick",

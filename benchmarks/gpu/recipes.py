@@ -186,18 +186,23 @@ def bring_images(bench: Bench) -> ImagesFigures:
     stage = _plan(bench.experiment, ROWS[0])[0]
     seconds = _computed(stage, bench).seconds
     train, test = (read_split(bench.store, stage.digest, split) for split in ("train", "test"))
-    arrays = train.images, train.labels, test.images, test.labels
-    bench.images = Images(*map(torch.from_numpy, arrays), read_classes(bench.store, stage.digest))
+    bench.images = Images(
+        torch.from_numpy(train.images),
+        torch.from_numpy(train.labels),
+        torch.from_numpy(test.images),
+        torch.from_numpy(test.labels),
+        read_classes(bench.store, stage.digest),
+    )
     return ImagesFigures(train_size=len(train), test_size=len(test), seconds=seconds)
 
 
-def make_one_dataset(bench: Bench, clock: Clock, keep: Callable[[DatasetFigures], None]) -> None:
+def make_one_dataset(bench: Bench, _: Clock, keep: Callable[[DatasetFigures], None]) -> None:
     """Train the source model and make the first data set of the table."""
-    full = bench.experiment
-    share = _share(clock.left, _expected(bench, full))
+    full, left = bench.experiment, bench.clock.left
+    share = _share(left, _expected(bench, full))
     bench.source_share = share
     experiment = with_epochs(full, source=share, target=share)
-    epochs = _epochs(full, experiment, clock.left)
+    epochs = _epochs(full, experiment, left)
     bench.say(epochs.sentence)
     stages: list[StageTime] = []
     for stage in _plan(experiment, ROWS[0]):

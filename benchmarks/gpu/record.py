@@ -41,7 +41,7 @@ class Record:
         self._outcomes: dict[str, Outcome] = {}
         self._figures: dict[str, Figures] = {}
         self._date = datetime.datetime.now(datetime.UTC).date().isoformat()
-        self.file = folder / f"{machine.slug}-gpu-command{'-quick' if quick else ''}.json"
+        self.file = folder / f"{machine.slug}-gpu{'-quick' if quick else ''}.json"
         folder.mkdir(parents=True, exist_ok=True)
 
     def found(self, part: str, figures: Figures) -> None:

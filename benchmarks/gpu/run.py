@@ -20,7 +20,8 @@ from advfeat.storage import Store
 from benchmarks import attacks, machine
 from benchmarks.gpu import card, first_call, own_tests, patterns, recipes, setting, steps, trainings
 from benchmarks.gpu.bench import Bench, free_memory
-from benchmarks.gpu.clock import Clock, TimeIsUp
+from benchmarks.gpu.clock import Clock, TimeIsUp, silence
+from benchmarks.gpu.command import PARTS
 from benchmarks.gpu.record import Figures, Outcome, Record
 from benchmarks.options import command_line
 from benchmarks.workload import Judge
@@ -55,6 +56,7 @@ def run(given: argparse.Namespace, words: Sequence[str]) -> int:
         raise InputError(
             "gpu", None, "is not there (torch.cuda.is_available() is False)", "add --quick to try it out"
         )
+    chosen = _chosen(given.parts)
     torch.set_num_threads(given.threads or machine.usable_cores())
 
     def say(text: str) -> None:
@@ -63,11 +65,23 @@ def run(given: argparse.Namespace, words: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="advfeat-gpu-") as folder:
         source = _source(given, Path(folder))
         experiment = setting.experiment(source.model_dump(mode="json"), quick=quick)
-        bench = Bench(quick, experiment, Store(str(Path(folder) / "store")), say)
+        bench = Bench(quick, experiment, Store(str(Path(folder) / "store")), clock, say)
         record = Record(machine.describe(), given.output, command_line(words), clock=clock, quick=quick)
-        ended = [_ended(part, bench, clock, record) for part in _parts(Path(folder))]
+        parts = [part for part in _parts(Path(folder)) if part.name in chosen]
+        ended = [_ended(part, bench, clock, record) for part in parts]
     say(f"all is in {record.file}")
     return int("failed" in ended)
+
+
+def _chosen(parts: str | None) -> tuple[str, ...]:
+    """Return the names of the parts to run: all, or those that are named, and the images with them."""
+    if parts is None:
+        return PARTS
+    names = parts.split(",")
+    for name in names:
+        if name not in PARTS:
+            raise InputError("parts", name, "is unknown", f"choose from {', '.join(PARTS)}")
+    return (*names, "images")
 
 
 def _source(given: argparse.Namespace, folder: Path) -> DataSpec:
@@ -97,12 +111,12 @@ def _parts(folder: Path) -> list[Part]:
     return [
         Part("machine", 0.1, 0, _look),
         Part("images", 0.2, 0, _bring_images),
-        Part("tests", 0.18, 15, _test, without_gpu or without_pytest),
-        Part("attack", 0.22, 15, _attack),
-        Part("steps", 0.22, 10, steps.run),
-        Part("first call", 0.15, 15, partial(first_call.run, folder=folder / "first-call"), without_gpu),
-        Part("training", 0.3, 10, trainings.run),
-        Part("dataset", 0.55, 10, recipes.make_one_dataset),
+        Part("tests", 0.15, 15, _test, without_gpu or without_pytest),
+        Part("attack", 0.2, 15, _attack),
+        Part("steps", 0.2, 10, steps.run),
+        Part("first-call", 0.12, 15, partial(first_call.run, folder=folder / "first-call"), without_gpu),
+        Part("training", 0.2, 10, trainings.run),
+        Part("dataset", 0.7, 10, recipes.make_one_dataset),
         Part("table", 1.0, 10, recipes.learn_from_errors),
     ]
 
@@ -124,6 +138,7 @@ def _ended(part: Part, bench: Bench, clock: Clock, record: Record) -> str:
             with clock.share(seconds) as own:
                 part.run(bench, own, partial(record.found, part.name))
         except TimeIsUp:
+            silence()
             ended, said = "out of time", [f"its {seconds:.0f} s were over; what is above was measured"]
         except Exception as error:  # also torch.OutOfMemoryError: the next part goes on
             ended, said = "failed", [f"{type(error).__name__}: {first_line(error)}"[:300]]
@@ -136,7 +151,7 @@ def _ended(part: Part, bench: Bench, clock: Clock, record: Record) -> str:
 
 
 def _look(bench: Bench, _: Clock, keep: Keep) -> None:
-    keep(card.look(quick=bench.quick))
+    keep(card.look(bench.peaks))
 
 
 def _bring_images(bench: Bench, _: Clock, keep: Keep) -> None:
@@ -177,5 +192,6 @@ def _attack(bench: Bench, clock: Clock, keep: Keep) -> None:
         say=bench.say,
         keep=kept,
         enough_time=lambda: clock.left > _SECONDS_FOR_A_PEER,
+        known_peaks=bench.peaks,
         long_work=device().type == "cuda",  # compilers of CPUs take minutes
     )

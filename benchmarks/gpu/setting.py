@@ -25,7 +25,9 @@ def experiment(data: Mapping[str, Any], *, quick: bool) -> Experiment:
     fields |= {"only": of_single} if of_single else {}
     if quick:
         trainings = {name: {**fields[name], **_SMALL} for name in ("source", "weak_source", "target")}
-        fields |= {**trainings, "attack": {**fields["attack"], "steps": 4}, "only": {}}
+        trainings["weak_source"]["epochs"] = 1
+        attack = {**fields["attack"], "eps": 2.0, "steps": 4, "step_size": 1.0}
+        fields |= {**trainings, "attack": attack, "only": {}}
     return check_experiment(fields)
 
 

@@ -5,21 +5,21 @@ time is that of the median of repetitions. Seconds until ready are those of ever
 step can be repeated, compilation and the choice among its forms included.
 """
 
+import importlib
 import statistics
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from advfeat.attacks import Engine, plainly, step_flop
 from advfeat.attacks.engine import convolutions_for
 from advfeat.attacks.pgd import attack_step
 from advfeat.attacks.prepared import prepared
-from advfeat.attacks.step_graph import Step, compile_step
+from advfeat.attacks.step_graph import Example, Step, compile_step
 from advfeat.errors import first_line
 from advfeat.hardware import can_compile, device
 from advfeat.models import Normalized, as_pixels
@@ -33,7 +33,10 @@ from benchmarks.workload import engine_for_long_work, other_classes, repeated
 _REPETITIONS, _STEPS_EACH = 3, 10
 _KERNELS = 25
 _SECONDS_FOR_ONE = 15.0
-"""Without so many left, no further variant is begun."""
+"""Without so many left, nothing further is compiled."""
+
+_LATE = ("autotuned",)
+"""What takes longest to compile comes last."""
 
 
 class Row(Spec):
@@ -109,32 +112,28 @@ def _kernels(found: Profile) -> Table:
 
 
 def run(bench: Bench, clock: Clock, keep: Callable[[Figures], None]) -> None:
-    """Measure every variant, from the one that later parts plan with on."""
+    """Measure each way to compile a step, the step itself, then the fastest way at other tiles."""
     where, model = device(), bench.network
     images = as_pixels(bench.real_images.test[:1]).to(where)
     chosen = engine_for_long_work(model, images)
-    peaks = machine.measure_peaks(where, quick=True).flops_per_second
-    peak = "bf16" if chosen.precision == "bf16" else "fp32"
-    flops, rows, profiles = float(step_flop(model, images)), [], []  # type: ignore[var-annotated]
+    peaks = bench.peaks.flops_per_second
+    peak: machine.Precision = "bf16" if chosen.precision == "bf16" else "fp32"
+    flops, rows, profiles = float(step_flop(model, images)), list[Row](), list[Profile]()
 
-    def told() -> None:
-        keep(
-            Figures(
-                flops_per_image_step=flops,
-                peak_flops_per_second=peaks[peak],
-                peak=peak,
-                rows=tuple(rows),
-                profiles=tuple(profiles),
-            )
+    def figures() -> Figures:
+        return Figures(
+            flops_per_image_step=flops,
+            peak_flops_per_second=peaks[peak],
+            peak=peak,
+            rows=tuple(rows),
+            profiles=tuple(profiles),
         )
 
-    for name, engine in _variants(chosen, bench.sizes.tiles):
-        if clock.left < (0 if not rows else _SECONDS_FOR_ONE):
-            bench.say(f"no time was left for {name}, tile {engine.tile}")
-            continue
+    def measured(name: str, engine: Engine, prepare: _Preparing) -> None:
         bench.say(f"step: {name}, tile {engine.tile:,}")
         try:
-            step, example, seconds, warned = _ready(bench, model, engine)
+            example = _example(bench, engine)
+            step, seconds, told = _ready(model, engine, example, prepare)
             with torch.no_grad(), convolutions_for(engine, where):
                 milliseconds = 1000 * _seconds_a_step(step, example)
                 rate = 1000 * engine.tile / milliseconds
@@ -146,52 +145,96 @@ def run(bench: Bench, clock: Clock, keep: Callable[[Figures], None]) -> None:
                         milliseconds=milliseconds,
                         image_steps_per_second=rate,
                         share_of_peak=rate * flops / peaks[peak],
-                        told=warned,
+                        told=told,
                     )
                 )
-                told()
+                keep(figures())
                 if engine.tile == chosen.tile:
                     profiles.append(_profile(name, engine.tile, step, example))
-                    told()
+                    keep(figures())
         except Exception as error:  # whatever one variant raises, the others are measured
             bench.say(f"step: {name}, tile {engine.tile:,}: {type(error).__name__}: {first_line(error)}")
         free_memory()
 
+    others = [replace(chosen, tile=tile) for tile in bench.sizes.tiles if tile != chosen.tile]
+    compilers = _compilers() if where.type == "cuda" and can_compile(where) else {}
+    late = {name: compilers.pop(name) for name in _LATE if name in compilers}
+    for name, prepare in compilers.items():
+        if not rows or clock.left > _SECONDS_FOR_ONE:
+            measured(name, chosen, prepare)
+    compiled = max(rows, key=lambda row: row.image_steps_per_second, default=None)
+    for engine in (chosen, *others):
+        if clock.left > _SECONDS_FOR_ONE / 3:
+            measured("eager", engine, _as_it_is)
+    for engine in others:
+        if compiled is not None and clock.left > _SECONDS_FOR_ONE:
+            measured(compiled.name, engine, compilers[compiled.name])
+    for name, prepare in late.items():
+        if clock.left > _SECONDS_FOR_ONE:
+            measured(name, chosen, prepare)
 
-def _variants(chosen: Engine, tiles: tuple[int, ...]) -> list[tuple[str, Engine]]:
-    """Return engines by name: what is chosen for long work first, at its own tile."""
-    tiles = (chosen.tile, *(tile for tile in tiles if tile != chosen.tile))
-    compiled = [("compiled", replace(chosen, compiled=True, tile=tile)) for tile in tiles]
-    eager = [("eager", replace(chosen, compiled=False, tile=tile)) for tile in tiles]
-    compiles = device().type == "cuda" and can_compile(device())
-    return [*(compiled if compiles else []), *eager]
+
+_Preparing = Callable[[Step, Example, int], tuple[Step, str]]
+"""(step, example, abreast) -> the step in another form, and what is to be told of it."""
+
+
+def _as_it_is(step: Step, _: Example, __: int) -> tuple[Step, str]:
+    return step, ""
+
+
+def _compiled(step: Step, example: Example, abreast: int) -> tuple[Step, str]:
+    return compile_step(step, example, abreast), ""
+
+
+def _compilers() -> dict[str, _Preparing]:
+    """Return the ways to compile a step, by name: where they are told apart each of them, else the one."""
+    try:
+        found: Any = importlib.import_module("advfeat.attacks.step_candidates")
+    except ModuleNotFoundError:
+        return {"compiled": _compiled}
+
+    def candidate(name: str) -> _Preparing:
+        def prepare(step: Step, example: Example, abreast: int) -> tuple[Step, str]:
+            with torch.no_grad():
+                timed, compiled = found.try_candidate(name, step, example, abreast)
+            if timed.problem:
+                raise ValueError(timed.problem)
+            return compiled, ""
+
+        return prepare
+
+    return {name: candidate(name) for name in found.CANDIDATES}
+
+
+def _example(bench: Bench, engine: Engine) -> Example:
+    """Return images, perturbations and targets of one tile on the device."""
+    where, images = device(), bench.real_images
+    pixels = as_pixels(repeated(images.test, engine.tile)).to(where)
+    pixels = pixels.contiguous(memory_format=engine.layout)
+    labels = repeated(images.test_labels, engine.tile)
+    return pixels, torch.zeros_like(pixels), other_classes(labels, len(images.classes)).to(where)
 
 
 def _ready(
-    bench: Bench, model: Normalized, engine: Engine
-) -> tuple[Step, tuple[Tensor, Tensor, Tensor], float, str]:
-    """Prepare network and step; return the step, what it is given, the seconds, and a warning if any."""
-    where, images = device(), bench.real_images
-    pixels = as_pixels(repeated(images.test, engine.tile)).to(where)
-    targets = other_classes(repeated(images.test_labels, engine.tile), len(images.classes)).to(where)
-    pixels = pixels.contiguous(memory_format=engine.layout)
-    example = pixels, torch.zeros_like(pixels), targets
+    model: Normalized, engine: Engine, example: Example, prepare: _Preparing
+) -> tuple[Step, float, str]:
+    """Prepare network and step; return the step, the seconds, and a warning or what is to be told."""
+    where = device()
     attack = Attack(norm="l2", eps=0.5, steps=100, step_size=0.1)
 
-    def prepare() -> Step:
+    def work() -> tuple[Step, str]:
         with plainly(model), convolutions_for(engine, where):
-            network, used = prepared(model, engine, pixels)
-            step = attack_step(network, attack)
-            return compile_step(step, example, used.abreast) if used.compiled else step
+            network, used = prepared(model, engine, example[0])
+            return prepare(attack_step(network, attack), example, used.abreast)
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        step, seconds = measure.timed(prepare, where)
-    ours = [str(each.message) for each in caught if "attack" in str(each.message)]
-    return step, example, seconds, first_line(ours[0])[:120] if ours else ""
+        (step, told), seconds = measure.timed(work, where)
+    ours = [str(each.message).splitlines()[0] for each in caught if "attack" in str(each.message)]
+    return step, seconds, "; ".join((told, *ours[:1]))[:150].strip("; ")
 
 
-def _seconds_a_step(step: Step, example: tuple[Tensor, Tensor, Tensor]) -> float:
+def _seconds_a_step(step: Step, example: Example) -> float:
     images, perturbation, labels = example
 
     def several() -> None:
@@ -204,7 +247,7 @@ def _seconds_a_step(step: Step, example: tuple[Tensor, Tensor, Tensor]) -> float
     return statistics.median(measure.timed(several, where)[1] for _ in range(_REPETITIONS)) / _STEPS_EACH
 
 
-def _profile(name: str, tile: int, step: Step, example: tuple[Tensor, Tensor, Tensor]) -> Profile:
+def _profile(name: str, tile: int, step: Step, example: Example) -> Profile:
     images, perturbation, labels = example
     on_gpu = images.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
@@ -212,11 +255,11 @@ def _profile(name: str, tile: int, step: Step, example: tuple[Tensor, Tensor, Te
         for _ in range(_STEPS_EACH):
             perturbation = step(images, perturbation, labels)[0]
         measure.synchronize(images.device)
-    wanted = DeviceType.CUDA if on_gpu else DeviceType.CPU
+    wanted = "DeviceType.CUDA" if on_gpu else "DeviceType.CPU"
     spent = [
         (event.key, event.count, event.self_device_time_total if on_gpu else event.self_cpu_time_total)
         for event in profiled.key_averages()
-        if event.device_type == wanted and not getattr(event, "is_user_annotation", False)
+        if str(event.device_type) == wanted and not getattr(event, "is_user_annotation", False)
     ]
     total = sum(microseconds for _, _, microseconds in spent) or 1.0
     longest = sorted(spent, key=lambda each: each[2], reverse=True)[:_KERNELS]

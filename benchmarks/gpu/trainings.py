@@ -119,9 +119,12 @@ def _timed(bench: Bench, name: str, batch: int) -> Row:
     )
 
 
-def _ways(sizes: Sizes) -> list[tuple[str, Callable[[], AbstractContextManager[object]], tuple[int, ...]]]:
-    """Return ways to train, what switches each on, and the sizes of a batch that it is timed at."""
-    ways = [("as it is chosen", nullcontext, sizes.batches)]
+_Way = tuple[str, Callable[[], AbstractContextManager[None]], tuple[int, ...]]
+"""A way to train, what switches it on, and the sizes of a batch that it is timed at."""
+
+
+def _ways(sizes: Sizes) -> list[_Way]:
+    ways: list[_Way] = [("as it is chosen", nullcontext, sizes.batches)]
     if device().type == "cuda":
         ways.append(("step by step", partial(_choosing, compiles=False), sizes.batches))
         if can_compile(device()):  # it takes tens of seconds, whatever the batch
