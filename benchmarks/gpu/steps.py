@@ -194,9 +194,9 @@ def _compilers() -> dict[str, _Preparing]:
         return {"compiled": _compiled}
 
     def candidate(name: str) -> _Preparing:
-        def prepare(step: Step, example: Example, abreast: int) -> tuple[Step, str]:
+        def prepare(step: Step, example: Example, _: int) -> tuple[Step, str]:
             with torch.no_grad():
-                timed, compiled = found.try_candidate(name, step, example, abreast)
+                timed, compiled = found.try_candidate(name, step, example)
             if timed.problem:
                 raise ValueError(timed.problem)
             return compiled, ""
