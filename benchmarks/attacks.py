@@ -21,7 +21,7 @@ what a candidate keeps between calls.
 """
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -39,6 +39,7 @@ from benchmarks import machine, measure
 from benchmarks.peers import PEERS, BallNorm, Descent, PeerAttack
 from benchmarks.table import Table, figure, mebibytes, percent
 from benchmarks.workload import (
+    Images,
     Judge,
     engine_for_long_work,
     load_images,
@@ -255,6 +256,7 @@ class FirstCall:
     """What is learnt from a candidate before the rounds."""
 
     seconds: float
+    second_seconds: float
     success: float
     largest_norm: float
     working_memory_bytes: int | None
@@ -262,7 +264,6 @@ class FirstCall:
 
 def run(settings: Settings, data: DataSpec, *, quick: bool, say: Callable[[str], None]) -> Figures:
     """Train the network, then measure every candidate."""
-    where = device()
     loaded = load_images(data, size=settings.image_size, channels=3)
     say(f"training {settings.model} on {len(loaded.train):,} images")
     spec = TrainSpec(
@@ -274,6 +275,32 @@ def run(settings: Settings, data: DataSpec, *, quick: bool, say: Callable[[str],
         threads=torch.get_num_threads(),
     )
     model = trained(loaded, spec)
+    source = data.source.partition(":")[0]
+    return compared(settings, model, loaded, source, judge=Judge(model), quick=quick, say=say)
+
+
+def compared(
+    settings: Settings,
+    model: nn.Module,
+    loaded: Images,
+    source: str,
+    *,
+    judge: Judge,
+    quick: bool,
+    say: Callable[[str], None],
+    keep: Callable[[Figures], None] = lambda _: None,
+    enough_time: Callable[[], bool] = lambda: True,
+    long_work: bool = True,
+    known_peaks: machine.Peaks | None = None,
+) -> Figures:
+    """Measure every candidate on a trained network.
+
+    ``keep`` is told the figures after every candidate's first calls, whose rates are those of the second
+    one, then after every round. Peers that are not reached while there is ``enough_time`` are left out.
+    Without ``long_work`` nothing is compiled that this work does not pay for. ``known_peaks`` are measured
+    here if unset.
+    """
+    where = device()
     tile = engine_for_long_work(model, as_pixels(loaded.test[:1])).tile
     batch = settings.batch or (tile if where.type == "cuda" else 128)
     settings = settings.model_copy(update={"batch": batch})
@@ -286,32 +313,47 @@ def run(settings: Settings, data: DataSpec, *, quick: bool, say: Callable[[str],
         images=as_pixels(repeated(loaded.test, count)).to(where),
         targets=other_classes(labels, len(loaded.classes)).to(where),
     )
-    judge = Judge(model)
     flops = flops_per_image_step(work.handed_over(), work.images[:8], work.targets[:8])
-    peaks = machine.measure_peaks(where, quick=quick)
-    candidates, first_calls, absent = _able(work, judge, say)
+    peaks = known_peaks or machine.measure_peaks(where, quick=quick)
+    accuracy = judge.agreement(as_pixels(loaded.test), loaded.test_labels)
+    taken_before = judge.agreement(work.images, work.targets)
+    candidates: dict[str, Candidate] = {}
+    first_calls: dict[str, FirstCall] = {}
+    absent: dict[str, str] = {}
     rounds: list[dict[str, float]] = []
+
+    def figures() -> Figures:
+        return Figures(
+            settings=settings.model_copy(update={"rounds": len(rounds)}),
+            source=source,
+            training_images=len(loaded.train),
+            attacked_images=count,
+            step_size=work.step_size,
+            accuracy=accuracy,
+            taken_for_target_before=taken_before,
+            flops_per_image_step=flops,
+            peaks=peaks,
+            rows=tuple(
+                _row(name, first_calls[name], seconds_of(name), candidate, work, flops, peaks)
+                for name, candidate in candidates.items()
+            ),
+            absent=absent,
+        )
+
+    def seconds_of(name: str) -> list[float]:
+        return [one[name] for one in rounds] or [first_calls[name].second_seconds]
+
+    for name, candidate, first in _able(work, judge, say, enough_time, long_work, absent):
+        candidates[name], first_calls[name] = candidate, first
+        keep(figures())
     calls = {name: partial(candidate, work, settings.steps) for name, candidate in candidates.items()}
     for one in measure.alternate(calls, settings.rounds, where):
         rounds.append(one)
         say(f"round {len(rounds)} of {settings.rounds}")
-    peaks = peaks.best_with(machine.measure_peaks(where, quick=quick))
-    return Figures(
-        settings=settings,
-        source=data.source.partition(":")[0],
-        training_images=len(loaded.train),
-        attacked_images=count,
-        step_size=work.step_size,
-        accuracy=judge.agreement(as_pixels(loaded.test), loaded.test_labels),
-        taken_for_target_before=judge.agreement(work.images, work.targets),
-        flops_per_image_step=flops,
-        peaks=peaks,
-        rows=tuple(
-            _row(name, first_calls[name], [one[name] for one in rounds], candidate, work, flops, peaks)
-            for name, candidate in candidates.items()
-        ),
-        absent=absent,
-    )
+        keep(figures())
+    if known_peaks is None:
+        peaks = peaks.best_with(machine.measure_peaks(where, quick=quick))
+    return figures()
 
 
 def flops_per_image_step(model: nn.Module, images: Tensor, targets: Tensor) -> float:
@@ -325,32 +367,39 @@ def flops_per_image_step(model: nn.Module, images: Tensor, targets: Tensor) -> f
 
 
 def _able(
-    work: Work, judge: Judge, say: Callable[[str], None]
-) -> tuple[dict[str, Candidate], dict[str, FirstCall], dict[str, str]]:
-    """Call every candidate once; return those that can run, and why the others cannot."""
-    candidates: dict[str, Candidate] = {"advfeat (auto)": Advfeat()}
+    work: Work,
+    judge: Judge,
+    say: Callable[[str], None],
+    enough_time: Callable[[], bool],
+    long_work: bool,
+    absent: dict[str, str],
+) -> Iterator[tuple[str, Candidate, FirstCall]]:
+    """Call every candidate, and yield those that can run; ``absent`` is told why the others cannot."""
+    ours: dict[str, Candidate] = {"advfeat (auto)": Advfeat()}
     everyone = work.settings.candidates == "all"
     if everyone:
-        long_work = engine_for_long_work(work.model, work.images[:1])
-        candidates["advfeat (long work)"] = Advfeat({"engine": long_work})
-        candidates["advfeat (fp32 reference)"] = Advfeat({"precision": "fp32"})
-    first_calls: dict[str, FirstCall] = {}
-    absent: dict[str, str] = {}
-    for name, candidate in candidates.items():
+        if long_work:
+            engine = engine_for_long_work(work.model, work.images[:1])
+            ours["advfeat (long work)"] = Advfeat({"engine": engine})
+        ours["advfeat (fp32 reference)"] = Advfeat({"precision": "fp32"})
+    for name, candidate in ours.items():
         say(f"first call of {name}")
-        first_calls[name] = _first_call(work, judge, candidate)
+        yield name, candidate, _first_call(work, judge, candidate)
     for name, peer in PEERS.items() if everyone else ():
         if machine.peer_version(name) is None:
             absent[name] = "not installed"
             continue
+        if not enough_time():
+            absent[name] = "no time was left"
+            continue
         say(f"first call of {name}")
         try:
             peer.load()
-            first_calls[name] = _first_call(work, judge, Batched(peer.attack))
-            candidates[name] = Batched(peer.attack)
+            first = _first_call(work, judge, Batched(peer.attack))
         except Exception as error:  # whatever a peer raises, the others are measured
             absent[name] = f"failed: {type(error).__name__}: {str(error)[:80]}"
-    return candidates, first_calls, absent
+            continue
+        yield name, Batched(peer.attack), first
 
 
 def _first_call(work: Work, judge: Judge, candidate: Candidate) -> FirstCall:
@@ -362,9 +411,11 @@ def _first_call(work: Work, judge: Judge, candidate: Candidate) -> FirstCall:
     largest = work.largest_norm(adversarial)
     del adversarial
     kept = measure.allocated(where) - before
-    needed = measure.working_memory(call, where)
+    seconds_again: list[float] = []
+    needed = measure.working_memory(lambda: seconds_again.append(measure.timed(call, where)[1]), where)
     return FirstCall(
         seconds=seconds,
+        second_seconds=seconds_again[0] if seconds_again else seconds,
         success=success,
         largest_norm=largest,
         working_memory_bytes=None if needed is None else needed + kept,

@@ -1,7 +1,7 @@
 """Command-line options made from the fields of settings: a field is described and checked in one place."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator
@@ -45,3 +45,19 @@ def _as_text(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return "by itself" if value is None else str(value)
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Return the command line without the places where data and reports lie."""
+    shown: list[str] = []
+    hidden = False
+    for word in words:
+        option, equals, value = word.partition("=")
+        if hidden or (equals and option in ("--data", "--data-root", "--output")):
+            source, colon, _ = (word if hidden else value).partition(":")
+            place = f"{source}:PLACE" if colon else (source if source.replace("-", "").isalnum() else "PLACE")
+            shown.append(place if hidden else f"{option}={place}")
+        else:
+            shown.append(word)
+        hidden = word in ("--data", "--data-root", "--output")
+    return " ".join(("python -m benchmarks", *shown))

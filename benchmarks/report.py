@@ -67,7 +67,7 @@ class Report(Spec):
 
     def markdown(self) -> str:
         """Return the report as Markdown."""
-        lines = [f"# Benchmarks: {self.machine.title}", "", *_markdown(self.machine.table())]
+        lines = [f"# Benchmarks: {self.machine.title}", "", *self.machine.table().as_markdown()]
         orchestrated = (
             *(self.scale, self.nodes, self.grids, self.thousands),
             *(self.storage, self.store, self.job),
@@ -76,7 +76,7 @@ class Report(Spec):
         for part in parts:
             if part is not None:
                 for table in part.figures.tables():
-                    lines += _markdown(table)
+                    lines += table.as_markdown()
                 lines += [f"Measured on {part.date} with `{part.command}`.", ""]
         return "\n".join(lines)
 
@@ -126,12 +126,3 @@ def show(table: Table) -> None:
 def say(text: str) -> None:
     """Print one line of progress beside the results."""
     Console(stderr=True).print(text, style="dim", highlight=False, markup=False)
-
-
-def _markdown(table: Table) -> list[str]:
-    def line(cells: tuple[str, ...]) -> str:
-        return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
-
-    ruler = line(("---", *["---:"] * (len(table.columns) - 1)))
-    body = [line(table.columns), ruler, *map(line, table.rows), ""]
-    return [f"## {table.title}", "", *body, *([table.note, ""] if table.note else [])]

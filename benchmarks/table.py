@@ -11,6 +11,29 @@ class Table(Spec):
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
 
+    def as_text(self) -> str:
+        """Return title, cells in columns, and note, for a terminal."""
+        lines = [self.columns, *self.rows]
+        widths = [max(len(line[number]) for line in lines) for number in range(len(self.columns))]
+
+        def aligned(line: tuple[str, ...]) -> str:
+            first, *others = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            return "  ".join((first, *(cell.strip().rjust(len(cell)) for cell in others))).rstrip()
+
+        ruler = "  ".join("-" * width for width in widths)
+        body = [aligned(self.columns), ruler, *map(aligned, self.rows)]
+        return "\n".join([self.title, *body, *([self.note] if self.note else []), ""])
+
+    def as_markdown(self) -> list[str]:
+        """Return the lines of a section that holds the table."""
+
+        def line(cells: tuple[str, ...]) -> str:
+            return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+        ruler = line(("---", *["---:"] * (len(self.columns) - 1)))
+        body = [line(self.columns), ruler, *map(line, self.rows), ""]
+        return [f"## {self.title}", "", *body, *([self.note, ""] if self.note else [])]
+
 
 def figure(value: float) -> str:
     """Write a number with about three digits that count."""

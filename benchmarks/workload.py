@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from advfeat import attacks, data, models, training
 from advfeat.attacks import Engine, choose_engine
-from advfeat.hardware import device
+from advfeat.hardware import device, true_fp32
 from advfeat.progress import Progress
 from advfeat.spec import Attack, DataSpec, Norm, Precision, TrainSpec
 from advfeat.training import TrainingSet
-from benchmarks.machine import multiplying_in
 
 _ENDLESS = 10**15
 """Image-steps."""
@@ -110,13 +109,17 @@ def share(found: Tensor) -> float:
 
 
 class Judge:
-    """Says what a network sees in images, in float32 on the CPU, with nothing of the attacks' code."""
+    """Says what a network sees in images, in float32, with nothing of the attacks' code.
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = copy.deepcopy(model).cpu().float().eval()
+    It does so on the CPU, or elsewhere if told: many images of a large network take a CPU minutes.
+    """
+
+    def __init__(self, model: nn.Module, where: torch.device | None = None) -> None:
+        self._where = where or torch.device("cpu")
+        self.model = copy.deepcopy(model).to(self._where).float().eval()
 
     def agreement(self, images: Tensor, labels: Tensor) -> float:
         """Return the share of images that the network puts into the given classes."""
-        with torch.no_grad(), multiplying_in("fp32"):
-            found = torch.cat([self.model(part.cpu()).argmax(dim=1) for part in images.split(256)])
-        return share(found == labels.cpu())
+        with torch.no_grad(), true_fp32():
+            seen = [self.model(part.to(self._where)).argmax(dim=1).cpu() for part in images.split(256)]
+        return share(torch.cat(seen) == labels.cpu())

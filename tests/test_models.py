@@ -7,11 +7,13 @@ from typing import get_args
 import pytest
 import safetensors.torch
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from advfeat import models
 from advfeat.errors import DamagedArtifactError, InputError
+from advfeat.models import resnet
 from advfeat.spec import SMALLEST_SIDE, ModelName
 
 ARCHITECTURES: tuple[ModelName, ...] = get_args(ModelName)
@@ -120,3 +122,19 @@ def test_a_file_that_contradicts_its_header_is_refused(wrong: dict[str, object])
     models.from_bytes(stored(architecture))
     with pytest.raises(DamagedArtifactError):
         models.from_bytes(stored(architecture | wrong))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_residual_networks_are_torchvisions_to_the_last_bit(name: ModelName) -> None:
+    """Weights of before they were defined here come back, and seeds give what they gave."""
+    torch.manual_seed(3)
+    theirs = getattr(torchvision.models, name)(num_classes=10)
+    theirs.conv1 = nn.Conv2d(1, 64, 3, padding=1, bias=False)
+    theirs.maxpool = nn.Identity()
+    torch.manual_seed(3)
+    ours = getattr(resnet, name)(1, 10)
+    weights = ours.state_dict()
+    assert list(weights) == list(theirs.state_dict())
+    assert all(torch.equal(weights[key], value) for key, value in theirs.state_dict().items())
+    images = torch.rand(2, 1, 12, 12)
+    assert torch.equal(ours(images), theirs(images))

@@ -1,7 +1,7 @@
 """Names -> networks. Every network takes images float32 (N, C, H, W) in [0, 1].
 
-Normalization lives inside, so that an attack works on pixels. torchvision's definitions are used
-where they exist. No network draws random numbers in its forward pass, and ``torch.fx`` traces all.
+Normalization lives inside, so that an attack works on pixels. VGG, Inception modules and
+DenseNet are torchvision's. No network draws random numbers in its forward pass, and ``torch.fx`` traces all.
 """
 
 from advfeat.models.architectures import build

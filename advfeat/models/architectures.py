@@ -6,7 +6,7 @@ from math import prod
 from torch import nn
 
 from advfeat.errors import InputError
-from advfeat.models import small, torchvision_nets
+from advfeat.models import resnet, small, torchvision_nets
 from advfeat.models.normalized import Normalized
 from advfeat.models.wide_resnet import wide_resnet
 from advfeat.spec import SMALLEST_SIDE, NetworkName
@@ -45,9 +45,9 @@ def _network(name: str, width: int, channels: int, pixels: int, classes: int) ->
         case "resnet9":
             return small.resnet9(width, channels, classes)
         case "resnet18":
-            return torchvision_nets.resnet18(channels, classes)
+            return resnet.resnet18(channels, classes)
         case "resnet50":
-            return torchvision_nets.resnet50(channels, classes)
+            return resnet.resnet50(channels, classes)
         case "wide_resnet28_10":
             return wide_resnet(channels, classes, depth=28, widen=10)
         case "vgg16_bn":

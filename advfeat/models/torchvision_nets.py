@@ -6,26 +6,6 @@ torchvision is slow to import, so each function imports what it builds.
 from torch import nn
 
 
-def resnet18(channels: int, classes: int) -> nn.Module:
-    """Build torchvision's ResNet-18 with the usual stem for small images."""
-    from torchvision.models import resnet18
-
-    return _with_small_stem(resnet18(num_classes=classes), channels)
-
-
-def resnet50(channels: int, classes: int) -> nn.Module:
-    """Build torchvision's ResNet-50 with the usual stem for small images."""
-    from torchvision.models import resnet50
-
-    return _with_small_stem(resnet50(num_classes=classes), channels)
-
-
-def _with_small_stem(network: nn.Module, channels: int) -> nn.Module:
-    network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
-    network.maxpool = nn.Identity()
-    return network
-
-
 def vgg16_bn(channels: int, classes: int) -> nn.Module:
     """Build torchvision's VGG-16 with batch norm, and one linear layer instead of three.
 
