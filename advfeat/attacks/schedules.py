@@ -133,9 +133,10 @@ def auto_step(network: nn.Module, attack: Attack) -> Step:
         if attack.stop_confidence is not None:
             moving = goal_confidence(logits.detach(), labels, attack.targeted) < attack.stop_confidence
             better = better | ~moving
-        best = torch.where(_per_image(better), perturbation, kept.best)
-        towards = torch.where(_per_image(better), direction, kept.towards)
-        best_loss = torch.where(better, losses, kept.best_loss)
+        # What is kept comes first, whose strides the result then has: others would compile the step again.
+        best = torch.where(_per_image(~better), kept.best, perturbation)
+        towards = torch.where(_per_image(~better), kept.towards, direction)
+        best_loss = torch.where(~better, kept.best_loss, losses)
 
         falls = kept.falls + (losses < kept.loss)
         gaps = [(kept.taken == place) * (place - before) for before, place in pairwise(places)]
