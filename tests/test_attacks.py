@@ -177,7 +177,8 @@ def test_lengths_fall_along_half_a_cosine() -> None:
     moved, state = torch.zeros_like(image), starting_state(attack, torch.zeros_like(image))
     lengths = [0.0]
     for _ in range(attack.steps):
-        moved, _, *state = attack_step(network, attack)(image, moved, label, *state)
+        moved, _, *rest = attack_step(network, attack)(image, moved, label, *state)
+        state = tuple(rest)
         lengths.append(float(moved.norm()))
     assert np.allclose(np.diff(lengths), 0.01 * (1 + np.cos(np.pi * np.arange(4) / 4)), atol=1e-6)
 
