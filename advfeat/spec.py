@@ -47,6 +47,7 @@ OWN_FUNCTION = re.compile(
 LIBRARY_NETWORK = re.compile(r"(?P<library>torchvision|timm):(?P<name>[\w.]+)(?:@(?P<version>[\w.+!-]+))?")
 Augmentation = Literal["none", "flip-crop"]
 Schedule = Literal["one-cycle", "triangular"]
+StepSchedule = Literal["constant", "cosine", "apgd"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 NAMED_SOURCES = ("digits", "photo-patches", "cifar10", "mnist", "fashion-mnist")
@@ -176,6 +177,11 @@ def _check_among_pixels(length: float, info: ValidationInfo) -> None:
         raise refusal(problem, remedy)
 
 
+def _is_constant(schedule: StepSchedule) -> bool:
+    """Tell whether steps are all alike, as they were before there were schedules: left out as ``unset``."""
+    return schedule == "constant"
+
+
 def unset(value: object) -> bool:
     """Tell whether a field is left out of descriptions, so that digests are those of before it was there."""
     return value is None
@@ -269,8 +275,9 @@ class Attack(Spec):
     step_size: float | None = Field(
         default=None,
         gt=0,
-        description="length of a step; if unset 2.5 * eps / steps, and for l0, whose steps are changes of "
-        "the steepest pixel, 0.5",
+        description="length of a step, of the first one if schedule is cosine or apgd; if unset 2.5 * eps / "
+        "steps, and for l0, whose steps are changes of the steepest pixel, 0.5; for cosine "
+        "5 * eps / (steps + 1), which adds up to the same, and for apgd 2 * eps",
     )
     targeted: bool = Field(
         default=True, description="towards the given labels (true) or away from them (false)"
@@ -299,13 +306,25 @@ class Attack(Spec):
         default="auto",
         description="fp32: the reference path; bf16; auto: the fast path at what the processor is best at",
     )
+    schedule: StepSchedule = Field(
+        default="constant",
+        exclude_if=_is_constant,
+        description="constant: all steps are of one length, as in the papers; cosine: they shorten to 0 "
+        "along half a cosine (not l0); apgd: Auto-PGD (Croce & Hein 2020), which halves an image's length "
+        "where it does not pay and ends at its best point (l2 and linf)",
+    )
 
     @property
     def step_length(self) -> float:
-        """The length of one step in pixel units, given or derived."""
+        """The length of the first step in pixel units, given or derived."""
         if self.step_size is not None:
             return self.step_size
-        return _L0_STEP if self.norm == "l0" else 2.5 * self.eps / self.steps
+        if self.norm == "l0":
+            return _L0_STEP
+        if self.schedule == "apgd":
+            return 2 * self.eps
+        # The lengths along half a cosine add up to (steps + 1) / 2 times the first one.
+        return 5 * self.eps / (self.steps + 1) if self.schedule == "cosine" else 2.5 * self.eps / self.steps
 
     @property
     def passes(self) -> int:
@@ -318,6 +337,17 @@ class Attack(Spec):
         if length is not None and info.data.get("norm") == "linf":
             _check_among_pixels(length, info)
         return length
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule_fits_the_norm(cls, schedule: StepSchedule, info: ValidationInfo) -> StepSchedule:
+        norm = info.data.get("norm")
+        if schedule != "constant" and norm == "l0":
+            problem = "is for steps as long as a ball is wide, and l0 counts how many values change"
+            raise refusal(problem, "leave schedule out, or give norm l2, linf or l1")
+        if schedule == "apgd" and norm == "l1":
+            raise refusal("is for l2 and linf, and norm is l1", "give schedule constant or cosine")
+        return schedule
 
     @field_validator("eps")
     @classmethod

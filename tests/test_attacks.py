@@ -36,15 +36,17 @@ from advfeat.attacks.engine import (
 from advfeat.attacks.objectives import objective, reached
 from advfeat.attacks.pgd import attack_step, perturb
 from advfeat.attacks.rows import ROW_MULTIPLE
+from advfeat.attacks.schedules import checkpoints, starting_state
 from advfeat.attacks.step_graph import Step
 from advfeat.errors import InputError
 from advfeat.models import Normalized, as_pixels, build, from_bytes, to_bytes
 from advfeat.planning import load_experiment
-from advfeat.spec import LOSSES, Attack, AttackLoss, ModelName, Norm
+from advfeat.spec import LOSSES, Attack, AttackLoss, ModelName, Norm, StepSchedule
 from advfeat.training import TrainingSet, fit
 from benchmarks.peers import PEERS, BallNorm, Descent
 
 NORMS = get_args(Norm)
+SCHEDULES = get_args(StepSchedule)
 FOOLBOX: dict[str, Any] = {
     "l1": L1ProjectedGradientDescentAttack,
     "l2": L2ProjectedGradientDescentAttack,
@@ -98,6 +100,139 @@ def test_as_strong_as_foolbox(
     assert ours.max() <= 1
 
 
+def losses(model: torch.nn.Module, images: Tensor, aims: Tensor, attack: Attack) -> Tensor:
+    with torch.no_grad():
+        return objective(attack)(model(images), aims)
+
+
+@pytest.mark.parametrize("targeted", [True, False], ids=["targeted", "untargeted"])
+@pytest.mark.parametrize("steps", [20, 100])
+@pytest.mark.parametrize(("norm", "eps"), [("l2", 1.0), ("linf", 0.2)])
+def test_auto_pgd_is_that_of_its_authors(
+    attacked: tuple[Normalized, Tensor, Tensor], norm: Norm, eps: float, steps: int, targeted: bool
+) -> None:
+    """Their code rounds checkpoints in another way, but for 100 steps, and judges the first one otherwise."""
+    peers = pytest.importorskip("pyautoattack.autopgd_base", reason="the extra autoattack is not installed")
+    model, images, labels = attacked[0], attacked[1][:128], attacked[2][:128]
+    aims = (labels + 1) % 10 if targeted else labels
+    attack = Attack(norm=norm, eps=eps, steps=steps, targeted=targeted, schedule="apgd", precision="fp32")
+    ours = perturb(model, images, aims, attack)
+
+    kind = peers.APGDAttack_targeted if targeted else peers.APGDAttack
+    peer = kind(model, n_iter=steps, norm={"l2": "L2", "linf": "Linf"}[norm], eps=eps, device="cpu")
+    peer.loss, peer.y_target = "ce-targeted" if targeted else "ce", aims
+    peer.init_hyperparam(images)
+    theirs = peer.attack_single_run(images, labels, x_init=images.clone())[0]
+
+    reference = success(model, theirs, aims, targeted)
+    assert reference > 0.2, "the comparison says nothing where the peer fails"
+    assert abs(success(model, ours, aims, targeted) - reference) <= 0.02
+    found, wanted = (losses(model, examples, aims, attack).mean() for examples in (ours, theirs))
+    assert abs(found - wanted) <= 0.02 * abs(wanted)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_auto_pgd_ends_at_the_best_point(attacked: tuple[Normalized, Tensor, Tensor], loss: str) -> None:
+    """Its first step overshoots: where nothing better is found, the image stays as it is."""
+    model, images, labels = attacked[0], attacked[1][:64], attacked[2][:64]
+    attack = Attack(eps=0.3, steps=2, loss=loss, schedule="apgd", step_size=3, precision="fp32")
+    aims = (labels + 1) % 10
+    before = losses(model, images, aims, attack)
+    after = losses(model, perturb(model, images, aims, attack), aims, attack)
+    constant = perturb(model, images, aims, attack.model_copy(update={"schedule": "constant"}))
+    assert (after <= before + 1e-5).all()
+    assert after.mean() <= losses(model, constant, aims, attack).mean()
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_what_a_schedule_keeps_follows_its_image(
+    attacked: tuple[Normalized, Tensor, Tensor], schedule: StepSchedule
+) -> None:
+    """Through tiles, and where images that have stopped make room for others every ten steps."""
+    model, images, labels = attacked[0], attacked[1][:80], attacked[2][:80]
+    aims = (labels + 1) % 10
+    attack = Attack(eps=1.1, steps=25, random_start=True, schedule=schedule, precision="fp32")
+    whole = perturb(model, images, aims, attack)
+    stopping = attack.model_copy(update={"stop_confidence": 0.6})
+    stopped = perturb(model, images, aims, stopping, engine=Engine(tile=32))
+    with torch.no_grad():
+        confidence = model(stopped).softmax(1).gather(1, aims[:, None])[:, 0]
+    unsure = confidence < 0.6
+    assert 10 < unsure.sum() < 70
+    assert torch.equal(stopped[unsure], whole[unsure])
+    assert (stopped != whole).flatten(1).any(1).sum() > 10
+    parts = [
+        perturb(model, images[some], aims[some], stopping, rows=range(some.start, some.stop))
+        for some in (slice(0, 3), slice(3, 80))
+    ]
+    assert torch.equal(torch.cat(parts), stopped)
+
+
+def test_lengths_fall_along_half_a_cosine() -> None:
+    """Of a linear network, all of whose steps go one way."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 2))
+    image, label = torch.full((1, 1, 6, 6), 0.5), torch.tensor([0])
+    attack = Attack(eps=5, steps=4, step_size=0.02, schedule="cosine", loss="logit")
+    moved, state = torch.zeros_like(image), starting_state(attack, torch.zeros_like(image))
+    lengths = [0.0]
+    for _ in range(attack.steps):
+        moved, _, *rest = attack_step(network, attack)(image, moved, label, *state)
+        state = tuple(rest)
+        lengths.append(float(moved.norm()))
+    assert np.allclose(np.diff(lengths), 0.01 * (1 + np.cos(np.pi * np.arange(4) / 4)), atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 5, 20])
+def test_steps_along_a_cosine_are_as_long_together_as_constant_ones(steps: int) -> None:
+    attack = Attack(eps=0.5, steps=steps, schedule="cosine")
+    shares = (1 + np.cos(np.pi * np.arange(steps) / steps)) / 2
+    assert attack.step_length * shares.sum() == pytest.approx(2.5 * attack.eps)
+
+
+def test_checkpoints_are_those_of_the_paper() -> None:
+    assert checkpoints(100) == [0, 22, 41, 57, 70, 80, 87, 93, 99]
+    assert checkpoints(1) == [0, 1]
+    assert checkpoints(5) == [0, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_what_a_step_returns_lies_in_memory_as_what_it_takes(schedule: StepSchedule, channels: int) -> None:
+    """Else the second step would be compiled again."""
+    engine = Engine(optimized=True)
+    network = engine.prepare(build("cnn", width=4, image_shape=(channels, 8, 8), classes=3))
+    images = torch.rand(4, channels, 8, 8).contiguous(memory_format=engine.layout)
+    attack = Attack(eps=1, steps=3, schedule=schedule)
+    state = starting_state(attack, torch.zeros_like(images))
+    with torch.no_grad():
+        step = attack_step(network, attack)
+        moved, _, *after = step(images, torch.zeros_like(images), torch.tensor([0, 1, 2, 0]), *state)
+    layouts = [
+        [(part.dtype, part.stride()) for part in parts] for parts in ((images, *state), (moved, *after))
+    ]
+    assert layouts[0] == layouts[1]
+
+
+def test_a_constant_schedule_is_not_in_descriptions() -> None:
+    """So that what was computed before there were schedules keeps its digest."""
+    assert "schedule" not in Attack(eps=1, steps=1).model_dump()
+    assert Attack(eps=1, steps=1, schedule="cosine").model_dump()["schedule"] == "cosine"
+
+
+@pytest.mark.parametrize(
+    ("norm", "schedule", "message"),
+    [
+        ("l0", "cosine", "l0 counts how many values change; leave schedule out"),
+        ("l0", "apgd", "l0 counts how many values change; leave schedule out"),
+        ("l1", "apgd", "is for l2 and linf, and norm is l1; give schedule constant or cosine"),
+    ],
+)
+def test_schedules_that_a_norm_does_not_have_are_refused(norm: Norm, schedule: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Attack.model_validate({"norm": norm, "eps": 3, "steps": 5, "schedule": schedule})
+
+
 def success(model: torch.nn.Module, adversarial: Tensor, aims: Tensor, targeted: bool = True) -> float:
     with torch.no_grad():
         return float(reached(model(adversarial), aims, targeted).float().mean())
@@ -141,6 +276,7 @@ def test_a_few_pixels_suffice(attacked: tuple[Normalized, Tensor, Tensor], eps: 
     stop_confidence=st.none() | st.floats(0.05, 0.95),
     seed=st.integers(0, 2**31 - 1),
     pixels=st.sampled_from(["any", "black and white", "constant"]),
+    schedule=st.sampled_from(SCHEDULES),
 )
 def test_every_example_lies_in_the_ball_and_in_the_pixel_range(
     norm: Norm,
@@ -154,8 +290,10 @@ def test_every_example_lies_in_the_ball_and_in_the_pixel_range(
     stop_confidence: float | None,
     seed: int,
     pixels: str,
+    schedule: StepSchedule,
 ) -> None:
     eps = float(int(eps) + 1) if norm == "l0" else eps
+    schedule = "constant" if norm in ("l1", "l0") else schedule
     if norm == "linf":  # no two pixels are further apart
         eps, step_size = min(eps, 1), None if step_size is None else min(step_size, 1)
     attack = Attack(
@@ -168,6 +306,7 @@ def test_every_example_lies_in_the_ball_and_in_the_pixel_range(
         random_start=random_start,
         restarts=restarts,
         stop_confidence=stop_confidence,
+        schedule=schedule,
     )
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand((7, 3, 6, 6), generator=generator)

@@ -4,10 +4,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from advfeat.planning import load_experiment
-from benchmarks import job
+from benchmarks import job, schedules
 from benchmarks.__main__ import main
 
 
@@ -59,6 +60,18 @@ def test_the_main_job_is_timed_as_a_user_types_it(tmp_path: Path, monkeypatch: p
     assert (experiment.source.epochs, experiment.attack.steps) == (2, 7)
     [page] = tmp_path.glob("*.md")
     assert "## D_rand and D_det of digits, one seed" in page.read_text()
+
+
+def test_schedules_are_compared_by_success_and_optimality() -> None:
+    best, none = np.array([0.0, 0.5, 1.0, np.inf]), np.array([0.0, np.inf, np.inf, np.inf])
+    assert schedules.optimality(best, best, [0.5, 1.0]) == 1
+    assert schedules.optimality(none, best, [0.5, 1.0]) == 0
+    settings = schedules.Settings(radii=(1.0, 2.0), step_counts=(4,), attacked=16, epochs=3, seeds=(0,))
+    said: list[str] = []
+    rows = {row[0]: row[1] for row in schedules.measured(settings, say=said.append).rows}
+    assert {"constant", "cosine", "apgd"} <= rows.keys()
+    assert "seed 0, 4 steps: apgd" in said
+    assert all(float(cell.rpartition(" ")[2]) <= 1 for cell in rows.values())
 
 
 def test_impossible_settings_are_refused_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:

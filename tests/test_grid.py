@@ -28,6 +28,7 @@ AXES = st.fixed_dictionaries(
     {
         "eps": st.lists(st.floats(0.1, 2), max_size=4, unique=True),
         "steps": st.lists(st.integers(1, 50), max_size=3, unique=True),
+        "schedule": st.lists(st.sampled_from(["constant", "cosine", "apgd"]), max_size=2, unique=True),
         "target_model": st.lists(st.sampled_from(["mlp", "cnn"]), max_size=2, unique=True),
         "seeds": st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True),
     }
@@ -41,7 +42,7 @@ def test_a_product_is_every_value_with_every_other(axes: dict[str, list[Any]]) -
     assert len(found) == prod(len(values) or 1 for values in axes.values())
     assert len({tuple(point.axes.items()) for point in found}) == len(found)
     for point in found:
-        for axis in ("eps", "steps"):
+        for axis in ("eps", "steps", "schedule"):
             if axis in point.axes:
                 assert getattr(point.experiment.attack, axis) == point.axes[axis]
         assert point.experiment.seeds == (point.axes["seed"],)

@@ -4,7 +4,7 @@ import copy
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from advfeat.attacks.prepared import prepared
 from advfeat.attacks.user_model import logits_of
 from advfeat.errors import InputError
 from advfeat.evaluation import autoattack_accuracy
-from advfeat.spec import Attack, Norm
+from advfeat.spec import Attack, Norm, StepSchedule
 
 FOLDED, BF16 = Engine(optimized=True), Engine("bf16", optimized=True)
 
@@ -556,11 +556,13 @@ class Deviation(Of):
         return super().features(images / (1 + images.var((2, 3), keepdim=True).sqrt()))
 
 
-def test_images_whose_gradient_is_nan_are_counted(images: Tensor) -> None:
+@pytest.mark.parametrize("schedule", get_args(StepSchedule))
+def test_images_whose_gradient_is_nan_are_counted(images: Tensor, schedule: StepSchedule) -> None:
     images = images.clone()
     images[3:5] = 0.5
+    attack = Attack(eps=1, steps=5, schedule=schedule)
     with pytest.warns(UserWarning, match="2 of 16 images stay as they are: .* NaN"):
-        found = perturb(Deviation(), images, torch.arange(16) % 5, Attack(eps=1, steps=2))
+        found = perturb(Deviation(), images, torch.arange(16) % 5, attack)
     assert [one for one in range(16) if torch.equal(found[one], images[one])] == [3, 4]
 
 

@@ -11,9 +11,10 @@ from torch import Tensor
 from advfeat.attacks import REFERENCE, Engine
 from advfeat.attacks.objectives import goal_confidence
 from advfeat.attacks.pgd import attack_step
+from advfeat.attacks.schedules import AutoState, starting_state
 from advfeat.attacks.step_graph import compile_step, trace_step
 from advfeat.models import build
-from advfeat.spec import LOSSES, Attack, AttackLoss, ModelName, Norm
+from advfeat.spec import LOSSES, Attack, AttackLoss, ModelName, Norm, StepSchedule
 
 CONVOLUTION = torch.ops.aten.convolution.default
 NORMS = get_args(Norm)
@@ -42,6 +43,29 @@ def test_a_traced_step_is_the_step(norm: Norm, loss: AttackLoss, targeted: bool,
     assert torch.equal(ours[1], eager[1])
     assert ours[1].any()
     assert ours[1].all() == (not stops)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("schedule", ["cosine", "apgd"])
+def test_a_traced_step_keeps_the_state_of_its_schedule(schedule: StepSchedule, norm: Norm) -> None:
+    """Over all steps: Auto-PGD asks after 3, 5, 6, … of 10 steps whether to halve the length."""
+    torch.manual_seed(0)
+    network = REFERENCE.prepare(build("cnn", width=4, image_shape=(3, 8, 8), classes=3).double())
+    images, labels = torch.rand(16, 3, 8, 8).double(), torch.arange(16) % 3
+    attack = Attack(norm=norm, eps=0.5, steps=10, schedule=schedule)
+    step, start = attack_step(network, attack), torch.zeros_like(images)
+    state = starting_state(attack, start)
+    traced = trace_step(step, (images, start, labels, *state))
+    eager, ours = (start, *state), (start, *state)
+    with torch.no_grad():
+        for _ in range(attack.steps):
+            wanted = step(images, eager[0], labels, *eager[1:])
+            found = traced(images, ours[0], labels, *ours[1:])
+            eager, ours = (wanted[0], *wanted[2:]), (found[0], *found[2:])
+            assert torch.equal(found[1], wanted[1])
+    assert all(torch.allclose(*pair, atol=1e-9) for pair in zip(ours, eager, strict=True))
+    if schedule == "apgd":
+        assert (AutoState(*ours[1:]).length < attack.step_length).any()
 
 
 class Convolved(torch.nn.Module):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from advfeat.attacks.own_loss import own_loss
 from advfeat.spec import Attack
@@ -39,6 +39,21 @@ def objective(attack: Attack) -> Objective:
     """Return what the attack descends on: towards the labels if targeted, else away from them."""
     towards: Objective = _TOWARDS_LABEL.get(attack.loss) or own_loss(attack.loss)
     return towards if attack.targeted else lambda logits, labels: -towards(logits, labels)
+
+
+def evaluated(
+    network: nn.Module, loss: Objective, images: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits (N, classes), losses (N,) and the gradients of the losses (N, C, H, W) at ``images``.
+
+    Logits and losses hold on to the graph that they come from: detach what is to be kept.
+    """
+    with torch.enable_grad():
+        pixels = images.detach().requires_grad_()
+        logits = network(pixels)
+        losses = loss(logits, labels)
+        (gradient,) = torch.autograd.grad(losses.sum(), pixels)
+    return logits, losses, gradient
 
 
 def goal_confidence(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:

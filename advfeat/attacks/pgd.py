@@ -20,10 +20,11 @@ from advfeat.attacks.engine import (
 )
 from advfeat.attacks.given import Given, as_tensors
 from advfeat.attacks.motion import still, why_still
-from advfeat.attacks.objectives import goal_confidence, objective, reached
+from advfeat.attacks.objectives import evaluated, goal_confidence, objective, reached
 from advfeat.attacks.own_loss import with_settled_loss
 from advfeat.attacks.prepared import hooks_of, prepared
 from advfeat.attacks.rows import ROW_MULTIPLE, fill_up
+from advfeat.attacks.schedules import State, auto_step, ended, next_length, starting_state
 from advfeat.attacks.step_graph import Step, compile_step
 from advfeat.attacks.user_model import (
     TWO_OF_ONE,
@@ -124,6 +125,7 @@ class _Attempts:
         self._attack, self._progress = attack, progress
         self._device = device_of(model)
         network, self._engine = prepared(model, engine, images)
+        self._network = network
         self._step = self._compiled(model, network) if self._engine.compiled else attack_step(network, attack)
         self._steps_done = 0
 
@@ -134,15 +136,23 @@ class _Attempts:
         """
         attack, perturbations = self._attack, starts.clone()
         moving = torch.arange(len(self._images), device="cpu")
+        states: State | None = None
         block = attack.steps if attack.stop_confidence is None else _STEPS_BETWEEN_LOOKS
         for first in range(0, attack.steps, block):
-            steps = min(block, attack.steps - first)
-            unfinished_of = []
-            for chosen in moving.split(self._engine.tile):
-                perturbation, unfinished = self._descend(chosen, perturbations[chosen], steps)
+            steps, unfinished_of, states_of = min(block, attack.steps - first), [], []
+            for places in torch.arange(len(moving), device="cpu").split(self._engine.tile):
+                chosen = moving[places]
+                state = None if states is None else tuple(part[places] for part in states)
+                last = first + steps == attack.steps
+                perturbation, unfinished, state = self._descend(
+                    chosen, perturbations[chosen], state, steps, last
+                )
                 perturbations[chosen] = perturbation
                 unfinished_of.append(unfinished)
-            moving = moving if attack.stop_confidence is None else moving[torch.cat(unfinished_of)]
+                states_of.append(tuple(part[unfinished] for part in state))
+            if attack.stop_confidence is not None:
+                moving = moving[torch.cat(unfinished_of)]
+                states = tuple(torch.cat(parts) for parts in zip(*states_of, strict=True))
             if not len(moving):
                 break
         examples, undefined = (
@@ -169,14 +179,29 @@ class _Attempts:
             losses.append(loss(logits, aims))
         return torch.cat(hits).to(examples.device), torch.cat(losses).to(examples.device)
 
-    def _descend(self, chosen: Tensor, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        images, perturbation, labels = self._tile(chosen, start)
+    def _descend(
+        self, chosen: Tensor, start: Tensor, state: State | None, steps: int, last: bool
+    ) -> tuple[Tensor, Tensor, State]:
+        """Take some steps with one tile; ``state`` is that of its images, none before their first step.
+
+        Returns their perturbations and state, on the images' device, and which are to move on, on the CPU.
+        After the ``last`` steps there is no state.
+        """
+        images, perturbation, labels, *rest = self._tile(chosen, start, *(state or ()))
+        state = starting_state(self._attack, perturbation) if state is None else tuple(rest)
         for number in range(1, steps + 1):
-            perturbation, moving = self._step(images, perturbation, labels)
+            perturbation, moving, *rest = self._step(images, perturbation, labels, *state)
+            state = tuple(rest)
             if number % _STEPS_BETWEEN_LOOKS == 0 or number == steps:
                 self._report(len(chosen) * (1 + (number - 1) % _STEPS_BETWEEN_LOOKS))
-        home = self._images.device
-        return perturbation[: len(chosen)].to(home), moving[: len(chosen)].to("cpu")
+        if last:
+            perturbation, state = (
+                ended(self._network, self._attack, images, perturbation, labels, state),
+                (),
+            )
+        home, count = self._images.device, len(chosen)
+        state = tuple(part[:count].to(home) for part in state)
+        return perturbation[:count].to(home), moving[:count].to("cpu"), state
 
     def _examples(self, perturbations: Tensor) -> Tensor:
         """Put the perturbations on the images; what rounding put outside is mended."""
@@ -188,27 +213,24 @@ class _Attempts:
             examples[chosen] = mended.to(examples.device)
         return examples
 
-    def _tile(self, chosen: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Bring one tile to the device, filled up to the engine's rows."""
+    def _tile(self, chosen: Tensor, start: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """Bring one tile and its state to the device, filled up to the engine's rows."""
         count = self._engine.fill(len(chosen), self._device)
-        layout = self._engine.layout
 
         def moved(batch: Tensor) -> Tensor:
-            return sent(fill_up(batch, count), self._device)
+            filled = sent(fill_up(batch, count), self._device)
+            return filled.contiguous(memory_format=self._engine.layout) if filled.ndim == 4 else filled
 
-        images, perturbation = moved(self._images[chosen]), moved(start)
-        return (
-            images.contiguous(memory_format=layout),
-            perturbation.contiguous(memory_format=layout),
-            moved(self._labels[chosen]),
-        )
+        parts = self._images[chosen], start, self._labels[chosen], *state
+        return tuple(map(moved, parts))
 
     def _compiled(self, model: nn.Module, network: nn.Module) -> Step:
         """Compile the step, unless it is the one that this process compiled last."""
         key = _fingerprint(model, self._images[:1], self._labels[:1], self._attack, self._engine)
         if key not in _LAST_COMPILED:
             few = torch.arange(min(len(self._images), ROW_MULTIPLE), device="cpu")
-            example = self._tile(few, torch.zeros_like(self._images[few]))
+            tile = self._tile(few, torch.zeros_like(self._images[few]))
+            example = (*tile, *starting_state(self._attack, tile[1]))
             step = compile_step(attack_step(network, self._attack), example, self._engine.abreast)
             _LAST_COMPILED.clear()
             _LAST_COMPILED[key] = step
@@ -246,24 +268,26 @@ def _fingerprint(model: nn.Module, image: Tensor, label: Tensor, attack: Attack,
 def attack_step(network: nn.Module, attack: Attack) -> Step:
     """Return one step of the attack on a frozen ``network``.
 
-    The step takes (images, perturbation, labels) and returns the next perturbation and whether each
-    image still moves: with ``attack.stop_confidence`` one that has reached it stays where it is.
+    The step takes (images, perturbation, labels) and the state that the schedule keeps of each image
+    (``starting_state``), and returns the next perturbation, whether each image still moves, and the next
+    state: with ``attack.stop_confidence`` an image that has reached it stays where it is.
     """
+    if attack.schedule == "apgd":
+        return auto_step(network, attack)
     ball, loss = BALLS[attack.norm], objective(attack)
 
-    def step(images: Tensor, perturbation: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            pixels = (images + perturbation).detach().requires_grad_()
-            logits = network(pixels)
-            (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), pixels)
-        descent = movable(-gradient, pixels.detach()) if ball.sparse else -gradient
-        move = attack.step_length * ball.direction(descent)
+    def step(images: Tensor, perturbation: Tensor, labels: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        pixels = images + perturbation
+        logits, _, gradient = evaluated(network, loss, pixels, labels)
+        descent = movable(-gradient, pixels) if ball.sparse else -gradient
+        length, state = next_length(attack, state)
+        move = length * ball.direction(descent)
         moved = ball.project(perturbation + move, attack.eps)
         moved = (images + moved).clamp(0, 1) - images
         if attack.stop_confidence is None:
-            return moved, labels >= 0
+            return moved, labels >= 0, *state
         moving = goal_confidence(logits.detach(), labels, attack.targeted) < attack.stop_confidence
-        return torch.where(moving.view(-1, 1, 1, 1), moved, perturbation), moving
+        return torch.where(moving.view(-1, 1, 1, 1), moved, perturbation), moving, *state
 
     return step
 

@@ -15,10 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Step = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(images, perturbation, labels) -> (next perturbation, whether each image still moves)."""
+Step = Callable[..., tuple[Tensor, ...]]
+"""(images, perturbation, labels, *state) -> (next perturbation, whether each image still moves, *next state).
 
-Example = tuple[Tensor, Tensor, Tensor]
+The state is what a schedule keeps of each image: tensors whose first dimension is N, none for a constant one.
+"""
+
+Example = tuple[Tensor, ...]
+"""(images, perturbation, labels, *state)."""
 
 _PIXELS_OF_A_TILE = 16
 
@@ -56,9 +60,9 @@ def compile_step(step: Step, example: Example, abreast: int = 1) -> Step:
     return compiled
 
 
-def _moves_alike(found: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor], example: Example) -> bool:
+def _moves_alike(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...], example: Example) -> bool:
     """Tell whether two steps lead most images the same way, but for rounding."""
-    ours, theirs = ((moved - example[1]).flatten(1).double() for moved, _ in (found, wanted))
+    ours, theirs = ((made[0] - example[1]).flatten(1).double() for made in (found, wanted))
     cosines = F.cosine_similarity(ours, theirs, eps=1e-30)
     alike = (cosines >= _SAME_WAY) | ((ours == 0).all(1) & (theirs == 0).all(1))
     return bool(alike.double().mean() >= 0.5) and bool((found[1] == wanted[1]).double().mean() >= 0.5)

@@ -109,7 +109,8 @@ def _words(manifest: Manifest) -> str:
     elif manifest.stage in MODELS:
         words += [manifest.network, f"weights {metrics.get('file') or metrics['weights']}"]
     if attack := parameters.get("attack"):
-        words += [f"{attack['norm']} eps {attack['eps']}", f"{attack['steps']} steps"]
+        schedule = f" ({attack['schedule']})" if "schedule" in attack else ""
+        words += [f"{attack['norm']} eps {attack['eps']}", f"{attack['steps']} steps{schedule}"]
     if "seed" in parameters:
         words.append(f"seed {parameters['seed']}")
     for name in ("attack_success", "test_accuracy"):

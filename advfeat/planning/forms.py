@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 Value = bool | str | int | float
 
 _LARGEST = 100_000
-_OWN_AXES = 15
+_OWN_AXES = 16
 """Where in a form a recipe's own axes begin."""
 
 
@@ -46,7 +46,11 @@ def _shown(position: int, axis: Axis, recipe: Recipe[Any]) -> Callable[[dict[str
 
 
 _IF_NONE = re.compile(r"; [^;]* if none$")
-_TITLES = {"eps": "Radius (eps)", "source_eps": "Radius (eps) of robust source models"}
+_TITLES = {
+    "eps": "Radius (eps)",
+    "schedule": "Schedule of the steps",
+    "source_eps": "Radius (eps) of robust source models",
+}
 
 
 def _own_images(schema: dict[str, Any]) -> None:
@@ -115,6 +119,9 @@ _ATTACK = {
         "radii of the ball, above 0, pixels in [0, 1]; l0: how many values may change; of the preset if none",
     ),
     14: Axis("steps", "attack.steps", "gradient steps, 1 to 100,000; of the preset if none"),
+    15: Axis(
+        "schedule", "attack.schedule", "lengths of the steps: constant, cosine, apgd; of the preset if none"
+    ),
 }
 _TARGET = {
     50: Axis(

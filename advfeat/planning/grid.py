@@ -280,6 +280,6 @@ def _shown(name: str, values: Sequence[Any]) -> str:
     )
     return (
         shown
-        if name in ("data", "norm", "source_model", "target_model", "imported")
+        if name in ("data", "norm", "schedule", "source_model", "target_model", "imported")
         else f"{name.replace('_', ' ')} {shown}"
     )

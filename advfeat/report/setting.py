@@ -64,4 +64,5 @@ def _attack(experiment: Experiment, passes: int) -> str:
     if not passes:
         return ball(attack.norm, attack.eps)
     again = f", {attack.restarts} restarts" if attack.restarts else ""
-    return f"{ball(attack.norm, attack.eps)}, {attack.steps} steps{again}"
+    schedule = "" if attack.schedule == "constant" else f" ({attack.schedule})"
+    return f"{ball(attack.norm, attack.eps)}, {attack.steps} steps{schedule}{again}"
