@@ -1,11 +1,14 @@
 """A network that refuses many images at once, as one does whose activations fill a GPU's memory."""
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor
 
-from advfeat.attacks import Engine, perturb
+from advfeat.attacks import Engine, perturb, pgd
 from advfeat.errors import DeviceFullError
+from advfeat.models.predictions import logits
 from advfeat.spec import Attack
 
 
@@ -24,6 +27,11 @@ class Small(torch.nn.Module):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nand much more")
         logits: Tensor = self.layers(images)
         return logits
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_found_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pgd, "_FITTING", {})
 
 
 def given() -> tuple[Tensor, Tensor]:
@@ -58,6 +66,8 @@ def test_a_tile_that_does_not_fit_is_halved(attack: Attack) -> None:
         )
     assert torch.equal(halved, whole)
     assert max(told) <= (150, 150)
+    with warnings.catch_warnings(action="error"):  # the next shard begins with what fits
+        assert torch.equal(perturb(network(40), *given(), attack, engine=Engine(tile=128)), whole)
 
 
 def test_a_tile_is_halved_twice_and_no_more() -> None:
@@ -70,6 +80,13 @@ def test_a_tile_is_halved_twice_and_no_more() -> None:
         pytest.raises(DeviceFullError, match=expected),
     ):
         perturb(network(16), *given(), Attack(eps=1, steps=1), engine=Engine(tile=96))
+
+
+def test_predictions_are_made_of_as_many_images_as_fit() -> None:
+    images, _ = given()
+    assert torch.allclose(logits(network(40), images), logits(network(1000), images), atol=1e-6)
+    with pytest.raises(DeviceFullError, match=r"^predictions: 32 images of shape \(1, 8, 8\) do not fit"):
+        logits(network(16), images)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
+from torch._prims_common import suggest_memory_format
 
 _aten = torch.ops.aten
 _NAME = "advfeat::convolution_relu"
@@ -37,7 +38,9 @@ def _in_words_of_torch(
     groups: int,
 ) -> Tensor:
     found = F.conv2d(images, weight, bias, stride, padding, dilation, groups)
-    return (found if residual is None else found + residual).relu()
+    found = (found if residual is None else found + residual).relu()
+    last = torch.channels_last in (suggest_memory_format(images), suggest_memory_format(weight))
+    return found.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def _by_cudnn(
