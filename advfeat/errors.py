@@ -70,6 +70,10 @@ class StoreBusyError(AdvfeatError):
     """Somebody else takes garbage away from the store, or has done so meanwhile."""
 
 
+class DeviceFullError(AdvfeatError):
+    """A GPU's memory does not hold what a stage computes at once, however little that was made."""
+
+
 class FigureOutsideError(AdvfeatError):
     """A result left the interval in which it was expected."""
 

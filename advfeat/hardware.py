@@ -63,6 +63,14 @@ def multiplies_tiles(where: torch.device) -> bool:
     return where.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
+def in_words(where: torch.device) -> str:
+    """Name a device in a message, a GPU with its memory."""
+    if where.type != "cuda":
+        return f"the {where.type.upper()}"
+    free, total = (f"{size / 2**30:.1f}" for size in torch.cuda.mem_get_info(where))
+    return f"the {torch.cuda.get_device_name(where)} ({free} of {total} GiB free)"
+
+
 def can_compile(where: torch.device) -> bool:
     """Return whether the compiler that torch.compile needs for ``where`` is installed."""
     name = os.environ.get("CXX", "g++") if where.type == "cpu" else os.environ.get("CC", "gcc")

@@ -31,6 +31,13 @@ _ABREAST_IN_TILES = 32
 _COMPILATION_PAYS_FROM_FLOP = {("cpu", "fp32"): 1e14, ("cpu", "bf16"): 1e14, ("cuda", "bf16"): 3e15}
 """Of a whole data set, whose shards may be computed by several workers, each of which compiles."""
 
+_LARGEST_TIMED_TILE = 2048
+_FLOP_PER_SECOND_ON_GPU = 3e14
+"""About what an H100 reached with attack steps as they are compiled at first."""
+
+_SHARE_OF_WORK_TO_CHOOSE, _MOST_SECONDS_TO_CHOOSE = 0.25, 60.0
+_CHOICE_PAYS_FROM_SECONDS = 5.0
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -38,7 +45,9 @@ class Engine:
 
     An ``optimized`` network has its batch norms ``folded`` into convolutions, unless that changes what it
     computes. ``tile`` is how many images go through the network at once, ``abreast`` how many of them a
-    compiled step lays side by side for convolutions where they are small.
+    compiled step lays side by side for convolutions where they are small. ``seconds_to_choose`` is how long
+    a worker may time other compiled forms of the step, and tiles up to ``largest_tile``, to take the
+    fastest (``step_choice.py``).
     """
 
     precision: Literal["bf16", "fp32"] = "fp32"
@@ -47,6 +56,8 @@ class Engine:
     compiled: bool = False
     tile: int = 128
     abreast: int = 1
+    seconds_to_choose: float = 0.0
+    largest_tile: int = 0
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Return a frozen copy of ``model`` in evaluation mode, made for this engine's precision.
@@ -115,7 +126,14 @@ def choose_engine(model: nn.Module, image: Tensor, precision: Precision, image_s
     compiled = pays and can_compile(device)
     # bf16 weights that are not compiled in are packed anew for every tile: that wants large ones.
     tile = _tile(model, image, near_caches=compiled or chosen == "fp32")
-    return Engine(chosen, optimized=True, compiled=compiled, tile=tile, abreast=abreast)
+    engine = Engine(chosen, optimized=True, compiled=compiled, tile=tile, abreast=abreast)
+    if not compiled or device.type != "cuda":
+        return engine
+    work = _SHARE_OF_WORK_TO_CHOOSE * image_steps * flop / _FLOP_PER_SECOND_ON_GPU
+    if work < _CHOICE_PAYS_FROM_SECONDS:
+        return engine
+    largest = _tile(model, image, near_caches=True, largest=_LARGEST_TIMED_TILE)
+    return replace(engine, seconds_to_choose=min(work, _MOST_SECONDS_TO_CHOOSE), largest_tile=largest)
 
 
 def step_flop(model: nn.Module, image: Tensor) -> int:
@@ -245,7 +263,7 @@ def _folded(model: nn.Module) -> nn.Module:
     return folded
 
 
-def _tile(model: nn.Module, image: Tensor, near_caches: bool) -> int:
+def _tile(model: nn.Module, image: Tensor, near_caches: bool, largest: int | None = None) -> int:
     """Return the power of two of images whose activations fit the budget of the device.
 
     On a CPU they fit its caches too, if they are to and unless that would be few images.
@@ -257,7 +275,7 @@ def _tile(model: nn.Module, image: Tensor, near_caches: bool) -> int:
         budget = _ACTIVATION_BYTES_ON_CPU
         if near_caches:
             budget = min(budget, max(_ACTIVATION_BYTES_NEAR_CACHES, _LEAST_TILE_ON_CPU * bytes_of_one))
-    largest = _LARGEST_TILE.get(image.device.type, 128)
+    largest = largest or _LARGEST_TILE.get(image.device.type, 128)
     fitting = max(1, int(budget / bytes_of_one))
     return int(min(largest, 2 ** (fitting.bit_length() - 1)))
 

@@ -4,9 +4,13 @@ What is returned lies exactly in the ball and in [0, 1]: measured in float64 on 
 without tolerance.
 """
 
+import gc
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +29,7 @@ from advfeat.attacks.own_loss import with_settled_loss
 from advfeat.attacks.prepared import hooks_of, prepared
 from advfeat.attacks.rows import ROW_MULTIPLE, fill_up
 from advfeat.attacks.schedules import State, auto_step, ended, next_length, starting_state
-from advfeat.attacks.step_graph import Step, compile_step
+from advfeat.attacks.step_graph import Example, Step, compile_step
 from advfeat.attacks.user_model import (
     TWO_OF_ONE,
     attackable,
@@ -34,9 +38,9 @@ from advfeat.attacks.user_model import (
     plainly,
 )
 from advfeat.digest import derived_seed
-from advfeat.errors import InputError
+from advfeat.errors import DeviceFullError, InputError, first_line
 from advfeat.files.tensor_file import raw_bytes
-from advfeat.hardware import device_of, keep_freed_memory, sent
+from advfeat.hardware import device_of, in_words, keep_freed_memory, sent
 from advfeat.progress import Progress
 from advfeat.spec import Attack
 
@@ -46,8 +50,16 @@ _STARTS_AT_ONCE = 1024
 _STEPS_BETWEEN_LOOKS = 10
 """How many steps pass before progress is told and images that have stopped make room for others."""
 
-_LAST_COMPILED: dict[str, Step] = {}
-"""The one compiled step that is kept: a worker attacks shard after shard of the same data set."""
+_LAST_COMPILED: dict[str, tuple[Step, int]] = {}
+"""The one compiled step that is kept, and its tile: a worker attacks shard after shard of one data set."""
+
+_HALVINGS = 2
+"""How often a tile that a GPU's memory does not hold is halved."""
+
+_FITTING: dict[tuple[str, Engine, torch.Size, torch.device], int] = {}
+"""The tiles that fitted where those of the engines did not, for the next shard."""
+
+Made = TypeVar("Made")
 
 
 def perturb(
@@ -126,7 +138,11 @@ class _Attempts:
         self._device = device_of(model)
         network, self._engine = prepared(model, engine, images)
         self._network = network
-        self._step = self._compiled(model, network) if self._engine.compiled else attack_step(network, attack)
+        self._step: Step | None = None
+        self._asked_engine, self._tiles_tried = self._engine, list[int]()
+        fitting = _FITTING.get(self._place_in_memory(), self._engine.tile)
+        if fitting != self._engine.tile:
+            self._engine = _of_tile(self._engine, fitting)
         self._steps_done = 0
 
     def run(self, starts: Tensor) -> tuple[Tensor, bool]:
@@ -140,14 +156,10 @@ class _Attempts:
         block = attack.steps if attack.stop_confidence is None else _STEPS_BETWEEN_LOOKS
         for first in range(0, attack.steps, block):
             steps, unfinished_of, states_of = min(block, attack.steps - first), [], []
-            for places in torch.arange(len(moving), device="cpu").split(self._engine.tile):
-                chosen = moving[places]
-                state = None if states is None else tuple(part[places] for part in states)
-                last = first + steps == attack.steps
-                perturbation, unfinished, state = self._descend(
-                    chosen, perturbations[chosen], state, steps, last
-                )
-                perturbations[chosen] = perturbation
+            last = first + steps == attack.steps
+            work = partial(self._descend, moving, perturbations, states, steps, last)
+            for places, (perturbation, unfinished, state) in self._in_tiles(len(moving), work):
+                perturbations[moving[places]] = perturbation
                 unfinished_of.append(unfinished)
                 states_of.append(tuple(part[unfinished] for part in state))
             if attack.stop_confidence is not None:
@@ -170,27 +182,85 @@ class _Attempts:
     def strength(self, examples: Tensor) -> tuple[Tensor, Tensor]:
         """Return in fp32 whether each example reaches the goal, and its loss, on the examples' device."""
         loss = objective(self._attack)
-        hits, losses = [], []
-        for chosen in torch.arange(len(examples), device="cpu").split(self._engine.tile):
+
+        def judged(chosen: Tensor) -> tuple[Tensor, Tensor]:
             aims = self._labels[chosen].to(self._device)
             batch = fill_up(examples[chosen], self._engine.fill(len(chosen), self._device))
             logits = logits_of(self._model, batch)[: len(chosen)].detach()
-            hits.append(reached(logits, aims, self._attack.targeted))
-            losses.append(loss(logits, aims))
-        return torch.cat(hits).to(examples.device), torch.cat(losses).to(examples.device)
+            return reached(logits, aims, self._attack.targeted), loss(logits, aims)
+
+        parts = [made for _, made in self._in_tiles(len(examples), judged)]
+        hits, losses = (torch.cat(each).to(examples.device) for each in zip(*parts, strict=True))
+        return hits, losses
+
+    def _in_tiles(self, count: int, work: Callable[[Tensor], Made]) -> Iterator[tuple[Tensor, Made]]:
+        """Give the places of tile after tile among ``count``, and what work makes of them.
+
+        Of a tile that a GPU's memory does not hold, the work is done again from its start with half as many.
+        """
+        first = 0
+        while first < count:
+            steps_done = self._steps_done
+            try:
+                self._make_step()  # which may choose the tile
+                places = torch.arange(first, min(first + self._engine.tile, count), device="cpu")
+                made = work(places)
+            except torch.OutOfMemoryError as error:
+                problem = first_line(error)
+            else:
+                yield places, made
+                first += len(places)
+                continue
+            self._steps_done = steps_done
+            self._halve_tile(problem)
+
+    def _halve_tile(self, problem: str) -> None:
+        tile = self._engine.tile
+        self._tiles_tried.append(tile)
+        if len(self._tiles_tried) > _HALVINGS or tile == 1:
+            tiles = ", ".join(f"{each:,}" for each in self._tiles_tried)
+            raise DeviceFullError(
+                f"attack: tiles of {tiles} images of shape {tuple(self._images.shape[1:])} do not fit the "
+                f"memory of {in_words(self._device)}; end what else computes there, give every stage a GPU "
+                f"of its own, or attack a smaller network ({problem})"
+            )
+        warnings.warn(
+            f"tiles of {tile:,} images do not fit the memory of {in_words(self._device)}: the attack goes on "
+            f"with {tile // 2:,}",
+            stacklevel=4,
+        )
+        self._step, self._engine = None, _of_tile(self._engine, tile // 2)
+        _FITTING[self._place_in_memory()] = tile // 2
+        _LAST_COMPILED.clear()
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _place_in_memory(self) -> tuple[str, Engine, torch.Size, torch.device]:
+        return type(self._model).__name__, self._asked_engine, self._images.shape[1:], self._device
 
     def _descend(
-        self, chosen: Tensor, start: Tensor, state: State | None, steps: int, last: bool
+        self,
+        moving: Tensor,
+        perturbations: Tensor,
+        states: State | None,
+        steps: int,
+        last: bool,
+        places: Tensor,
     ) -> tuple[Tensor, Tensor, State]:
-        """Take some steps with one tile; ``state`` is that of its images, none before their first step.
+        """Take some steps with one tile, the ``places`` among those that move.
 
-        Returns their perturbations and state, on the images' device, and which are to move on, on the CPU.
-        After the ``last`` steps there is no state.
+        ``states`` is that of the images that move, none before their first step. Returns their
+        perturbations and state, on the images' device, and which are to move on, on the CPU. After the
+        ``last`` steps there is no state.
         """
-        images, perturbation, labels, *rest = self._tile(chosen, start, *(state or ()))
-        state = starting_state(self._attack, perturbation) if state is None else tuple(rest)
+        chosen = moving[places]
+        given = () if states is None else tuple(part[places] for part in states)
+        images, perturbation, labels, *rest = self._tile(chosen, perturbations[chosen], *given)
+        state = starting_state(self._attack, perturbation) if states is None else tuple(rest)
+        step = self._make_step()
         for number in range(1, steps + 1):
-            perturbation, moving, *rest = self._step(images, perturbation, labels, *state)
+            perturbation, moving, *rest = step(images, perturbation, labels, *state)
             state = tuple(rest)
             if number % _STEPS_BETWEEN_LOOKS == 0 or number == steps:
                 self._report(len(chosen) * (1 + (number - 1) % _STEPS_BETWEEN_LOOKS))
@@ -206,40 +276,76 @@ class _Attempts:
     def _examples(self, perturbations: Tensor) -> Tensor:
         """Put the perturbations on the images; what rounding put outside is mended."""
         examples = torch.empty_like(self._images)
-        for chosen in torch.arange(len(examples), device="cpu").split(self._engine.tile):
+
+        def mended(chosen: Tensor) -> Tensor:
             parts = self._images[chosen], perturbations[chosen]
             images, perturbation = (sent(part, self._device) for part in parts)
-            mended = within(images, images + perturbation, BALLS[self._attack.norm], self._attack.eps)
-            examples[chosen] = mended.to(examples.device)
+            return within(images, images + perturbation, BALLS[self._attack.norm], self._attack.eps)
+
+        for chosen, tile in self._in_tiles(len(examples), mended):
+            examples[chosen] = tile.to(examples.device)
         return examples
 
     def _tile(self, chosen: Tensor, start: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Bring one tile and its state to the device, filled up to the engine's rows."""
         count = self._engine.fill(len(chosen), self._device)
+        return self._brought(count, self._images[chosen], start, self._labels[chosen], *state)
 
+    def _brought(self, count: int, *parts: Tensor) -> tuple[Tensor, ...]:
         def moved(batch: Tensor) -> Tensor:
             filled = sent(fill_up(batch, count), self._device)
             return filled.contiguous(memory_format=self._engine.layout) if filled.ndim == 4 else filled
 
-        parts = self._images[chosen], start, self._labels[chosen], *state
         return tuple(map(moved, parts))
 
-    def _compiled(self, model: nn.Module, network: nn.Module) -> Step:
-        """Compile the step, unless it is the one that this process compiled last."""
-        key = _fingerprint(model, self._images[:1], self._labels[:1], self._attack, self._engine)
+    def _make_step(self) -> Step:
+        """Return the step, compiled if the engine says so, unless that is the last one that was compiled."""
+        if self._step is None and self._engine.compiled:
+            self._step, tile = self._compiled()
+            self._engine = replace(self._engine, tile=tile)
+        elif self._step is None:
+            self._step = attack_step(self._network, self._attack)
+        return self._step
+
+    def _compiled(self) -> tuple[Step, int]:
+        """Return the compiled step, and the tile that it is compiled for."""
+        engine, step = self._engine, attack_step(self._network, self._attack)
+        key = _fingerprint(self._model, self._images[:1], self._labels[:1], self._attack, engine)
         if key not in _LAST_COMPILED:
-            few = torch.arange(min(len(self._images), ROW_MULTIPLE), device="cpu")
-            tile = self._tile(few, torch.zeros_like(self._images[few]))
-            example = (*tile, *starting_state(self._attack, tile[1]))
-            step = compile_step(attack_step(network, self._attack), example, self._engine.abreast)
+            if engine.seconds_to_choose and not torch.are_deterministic_algorithms_enabled():
+                from advfeat.attacks.step_choice import fastest_step
+
+                chosen = fastest_step(
+                    step,
+                    self._example,
+                    kind=repr((self._network, self._attack, self._images.shape[1:], engine.precision)),
+                    tile=engine.tile,
+                    largest_tile=engine.largest_tile,
+                    images=len(self._images),
+                    seconds=engine.seconds_to_choose,
+                )
+            else:
+                chosen = compile_step(step, self._example(engine.tile), engine.abreast), engine.tile
             _LAST_COMPILED.clear()
-            _LAST_COMPILED[key] = step
+            _LAST_COMPILED[key] = chosen
         return _LAST_COMPILED[key]
+
+    def _example(self, count: int) -> Example:
+        """Return what a step is given for so many images, filled up with a few of these."""
+        few = slice(min(len(self._images), ROW_MULTIPLE, count))
+        parts = self._images[few], torch.zeros_like(self._images[few]), self._labels[few]
+        tile = self._brought(count, *parts)
+        return *tile, *starting_state(self._attack, tile[1])
 
     def _report(self, image_steps: int) -> None:
         self._steps_done += image_steps
         if self._progress is not None:
             self._progress(self._steps_done // self._attack.passes, len(self._images))
+
+
+def _of_tile(engine: Engine, tile: int) -> Engine:
+    """Return the same engine with a smaller tile, and none tried that is larger."""
+    return replace(engine, tile=tile, largest_tile=tile)
 
 
 def _fingerprint(model: nn.Module, image: Tensor, label: Tensor, attack: Attack, engine: Engine) -> str:

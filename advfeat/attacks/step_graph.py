@@ -39,19 +39,11 @@ def compile_step(step: Step, example: Example, abreast: int = 1) -> Step:
     images elsewhere than the step does, that is a warning, and the step itself is returned. ``abreast`` is
     as in ``trace_step``.
     """
-    import torch._inductor.config as inductor
-
-    # Freezing is looked up when the step is traced too, where an option of torch.compile does not reach.
-    settings: dict[str, Any] = {"freezing": True}
-    if example[0].device.type == "cpu":
-        # One compiler process: no worker pool that would outlive a killed run. Launching the graph's
-        # kernels by C++ takes less time than by Python.
-        settings |= {"compile_threads": 1, "cpp_wrapper": True}
     try:
-        with inductor.patch(settings):
-            compiled: Step = torch.compile(trace_step(step, example, abreast), dynamic=False)
-            found = compiled(*example)  # the first call compiles
-        reason = None if _moves_alike(found, step(*example), example) else "it would move images elsewhere"
+        compiled, found = frozen_step(step, example, abreast)
+        reason = None if likeness(found, step(*example), example) >= 0.5 else "it would move images elsewhere"
+    except torch.OutOfMemoryError:  # of the step itself, which would not fit either
+        raise
     except Exception as error:  # what tracers and compilers raise has no common type
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
     if reason is not None:
@@ -60,33 +52,58 @@ def compile_step(step: Step, example: Example, abreast: int = 1) -> Step:
     return compiled
 
 
-def _moves_alike(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...], example: Example) -> bool:
-    """Tell whether two steps lead most images the same way, but for rounding."""
+def frozen_step(step: Step, example: Example, abreast: int = 1) -> tuple[Step, tuple[Tensor, ...]]:
+    """Compile a step with its weights as constants; return it, and what it makes of the example.
+
+    Raises what tracers and compilers raise.
+    """
+    import torch._inductor.config as inductor
+
+    # Freezing is looked up when the step is traced too, where an option of torch.compile does not reach.
+    settings: dict[str, Any] = {"freezing": True}
+    if example[0].device.type == "cpu":
+        # One compiler process: no worker pool that would outlive a killed run. Launching the graph's
+        # kernels by C++ takes less time than by Python.
+        settings |= {"compile_threads": 1, "cpp_wrapper": True}
+    with inductor.patch(settings):
+        compiled: Step = torch.compile(trace_step(step, example, abreast), dynamic=False)
+        return compiled, compiled(*example)  # the first call compiles
+
+
+def likeness(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...], example: Example) -> float:
+    """Return the share of images that two steps lead the same way, but for rounding, and move on alike."""
     ours, theirs = ((made[0] - example[1]).flatten(1).double() for made in (found, wanted))
     cosines = F.cosine_similarity(ours, theirs, eps=1e-30)
     alike = (cosines >= _SAME_WAY) | ((ours == 0).all(1) & (theirs == 0).all(1))
-    return bool(alike.double().mean() >= 0.5) and bool((found[1] == wanted[1]).double().mean() >= 0.5)
+    return min(float(alike.double().mean()), float((found[1] == wanted[1]).double().mean()))
 
 
-def trace_step(step: Step, example: Example, abreast: int = 1) -> torch.fx.GraphModule:
+def trace_step(
+    step: Step, example: Example, abreast: int = 1, spreading: bool = True
+) -> torch.fx.GraphModule:
     """Return an attack step as one graph, its input gradients as convolutions.
 
-    Convolutions of images with rows of less than 16 pixels see ``abreast`` of them side by side.
+    Convolutions of images with rows of less than 16 pixels see ``abreast`` of them side by side. Without
+    ``spreading``, gradients of strided 1x1 convolutions are transposed convolutions as those of others are.
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
     def convolution(images: Tensor, *settings: Any) -> Any:
         return _abreast(abreast, images, *settings)
 
+    def gradient(*given: Any) -> Any:
+        return _input_gradient(spreading, *given)
+
     shapes: dict[Any, Callable[..., Any]] = {
         _aten.convolution.default: convolution,
-        _aten.convolution_backward.default: _input_gradient,
+        _aten.convolution_backward.default: gradient,
     }
     with torch.no_grad():
         return make_fx(step, decomposition_table=shapes)(*example)
 
 
 def _input_gradient(
+    spreading: bool,
     upstream: Tensor,
     images: Tensor,
     weight: Tensor,
@@ -111,7 +128,7 @@ def _input_gradient(
     if plain and prod(stride) == 1:
         flipped = weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
         return _convolution(upstream, flipped, reach, dilation), None, None
-    if plain and prod(kernel) == 1:
+    if plain and spreading and prod(kernel) == 1:
         multiplied = _convolution(upstream, weight.transpose(0, 1), [0, 0], [1, 1])
         return _spread(multiplied, stride)[:, :, : images.shape[2], : images.shape[3]], None, None
     extents = zip(images.shape[2:], reach, padding, stride, strict=True)

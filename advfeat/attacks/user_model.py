@@ -131,6 +131,8 @@ def _asked(model: nn.Module, images: Tensor) -> Tensor:
         pixels = images if images.requires_grad else images.requires_grad_()
         try:
             found = model(pixels)
+        except torch.OutOfMemoryError:  # of too many images at once
+            raise
         except Exception as error:  # what a user's forward raises has no common type
             raise _refused_images(model, images, error) from error
     return _checked(model, found, len(images))
