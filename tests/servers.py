@@ -253,12 +253,14 @@ def ray_nodes(folder: Path, head_cores: int, worker_cores: list[int]) -> RayNode
     def node(name: str, cores: int, *options: str) -> Server:
         command = [
             *(_beside_python("ray"), "start", "--block", "--disable-usage-stats", f"--num-cpus={cores}"),
-            *("--node-ip-address=127.0.0.1", "--object-store-memory=100000000", *options),
+            *("--node-ip-address=127.0.0.1", "--object-store-memory=100000000", "--include-log-monitor=false"),
+            *options,
         ]
         log = folder / f"{name}.log"
         return Server(command, log, lambda: _started(log, port), variables | health | EVEN_RAY)
 
-    head = node("head", head_cores, "--head", f"--port={port}", "--include-dashboard=false")
+    lean = ("--include-dashboard=false", "--no-monitor")
+    head = node("head", head_cores, "--head", f"--port={port}", *lean)
     workers = [
         node(f"node{number}", cores, f"--address={address}") for number, cores in enumerate(worker_cores)
     ]
