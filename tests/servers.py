@@ -253,8 +253,8 @@ def ray_nodes(folder: Path, head_cores: int, worker_cores: list[int]) -> RayNode
     def node(name: str, cores: int, *options: str) -> Server:
         command = [
             *(_beside_python("ray"), "start", "--block", "--disable-usage-stats", f"--num-cpus={cores}"),
-            *("--node-ip-address=127.0.0.1", "--object-store-memory=100000000", "--include-log-monitor=false"),
-            *options,
+            *("--node-ip-address=127.0.0.1", "--object-store-memory=100000000", *options),
+            "--include-log-monitor=false",
         ]
         log = folder / f"{name}.log"
         return Server(command, log, lambda: _started(log, port), variables | health | EVEN_RAY)
