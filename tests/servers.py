@@ -260,12 +260,13 @@ def ray_nodes(
         command = [
             *(_beside_python("ray"), "start", "--block", "--disable-usage-stats", f"--num-cpus={cores}"),
             *("--node-ip-address=127.0.0.1", "--object-store-memory=100000000", *options),
-            f"--num-gpus={len(gpus)}",
+            *(f"--num-gpus={len(gpus)}", "--include-log-monitor=false"),
         ]
         log, seen = folder / f"{name}.log", {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))}
         return Server(command, log, lambda: _started(log, port), variables | health | EVEN_RAY | seen)
 
-    head = node("head", head_cores, "--head", f"--port={port}", "--include-dashboard=false")
+    lean = ("--include-dashboard=false", "--no-monitor")
+    head = node("head", head_cores, "--head", f"--port={port}", *lean)
     gpus = dict(enumerate(worker_gpus))
     workers = [
         node(f"node{number}", cores, f"--address={address}", gpus=gpus.get(number, ()))

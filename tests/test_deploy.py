@@ -6,9 +6,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, DeploymentFilterTags
 from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule
+from prefect.workers.process import ProcessWorker
 
 from advfeat.planning.forms import GRIDS
 from advfeat.storage import Store
@@ -29,6 +30,14 @@ def prefect(folder: Path, api: dict[str, str], *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def create_process_pool(api: dict[str, str], name: str) -> None:
+    """Do what ``prefect work-pool create NAME --type process --overwrite`` does."""
+    template = ProcessWorker.get_default_base_job_template()
+    pool = WorkPoolCreate(name=name, type=ProcessWorker.type, base_job_template=template)
+    with prefect_client(api) as client:
+        client.create_work_pool(pool, overwrite=True)
+
+
 def test_what_cannot_be_deployed_is_refused_in_a_line(command: Command, served_command: Command) -> None:
     for advfeat, problem in ((command, "names no server"), (served_command, "'nowhere' is not on http")):
         refused = advfeat("deploy", "nowhere")
@@ -43,7 +52,7 @@ def test_a_worker_runs_what_was_deployed(
     (tmp_path / "mirrored.py").write_text(MIRRORED)
     recipes = {"ADVFEAT_RECIPES": str(tmp_path / "mirrored.py")}
     deploying = replace(served_command, extra={**served_command.extra, **recipes})
-    prefect(tmp_path, prefect_api, "work-pool", "create", "here", "--type", "process")
+    create_process_pool(prefect_api, "here")
     names = deploying.succeed("deploy", "here", "--store", str(tmp_path / "store")).split()
     assert set(names) == {
         f"{flow}/{flow}-here" for flow in ("learning-from-errors", "regression", "mirrored", *GRIDS)
@@ -108,7 +117,7 @@ def test_what_was_switched_since_stays_when_it_is_deployed_again(
     prefect_api: dict[str, str], tmp_path: Path
 ) -> None:
     """``prefect deploy`` would switch the nightly run off, drop the user's schedule, and resume."""
-    prefect(tmp_path, prefect_api, "work-pool", "create", "process", "--type", "process", "--overwrite")
+    create_process_pool(prefect_api, "process")
     deploy = [sys.executable, str(ROOT / "deployments" / "deploy.py"), "regression-process", "clean-process"]
     served = [str(Path(sys.executable).parent / "advfeat"), "deploy", "process", "--store", str(tmp_path)]
     variables = {**unconfigured(), **prefect_api, "ADVFEAT_STORE": str(tmp_path / "store")}

@@ -129,7 +129,7 @@ def test_an_interrupted_run_says_so_and_leaves_nothing(
 
 
 def test_a_killed_run_leaves_no_process_and_two_at_once_resume_it(
-    home: Command, prefect_database: Path, tmp_path: Path, temporary: Path
+    home: Command, served_command: Command, temporary: Path
 ) -> None:
     process = start_until_computing(home)
     process.kill()
@@ -139,8 +139,7 @@ def test_a_killed_run_leaves_no_process_and_two_at_once_resume_it(
     (left,) = temporary.iterdir()
     os.utime(left, (0, 0))  # old enough for the next run to see that nobody holds it
 
-    give_prefect_database(tmp_path / HOME, prefect_database)
-    commands, store = [home, Command(tmp_path)], str(home.folder / HOME / "store")
+    commands, store = [home, served_command], str(home.folder / HOME / "store")
     processes = [command.start(["run", "--json", *THREE_RECIPES, "--store", store]) for command in commands]
     outputs = [process.communicate(timeout=300) for process in processes]
     for process, (_, stderr) in zip(processes, outputs, strict=True):

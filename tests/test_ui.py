@@ -51,6 +51,10 @@ _WIDTH_WHEN_DRAWN = """image => new Promise(tell => image.complete
     ? tell(image.naturalWidth) : image.addEventListener("load", () => tell(image.naturalWidth)))"""
 
 QUICK = ("data.train_size=256", "data.test_size=200", "source.epochs=3", "target.epochs=3")
+ATTACKED = (*QUICK, "evaluation.attack={eps: 0.5, steps: 1}")
+"""Other evaluations of the same data sets and target models."""
+STEPS = 20
+"""Those of the preset."""
 
 
 @dataclass
@@ -378,15 +382,15 @@ def test_a_cancelled_run_ends_cancelled_and_its_tasks_with_it(interface: Interfa
 
 def test_a_retry_computes_what_failed_alone(interface: Interface) -> None:
     """A link to nowhere stands where one evaluation's folder belongs; without it the run is retried."""
-    grid = load_grid("d_det", ["eps=[0.5,1.5]", "seeds=[0,1]", "steps=3", *QUICK])
+    grid = load_grid("d_det", ["eps=[0.5,1.5]", "seeds=[0,1]", f"steps={STEPS}", *ATTACKED])
     failing = build_grid_plan(points("d_det", grid)).made_of[0]["evaluation"]
     obstacle = interface.store / "artifacts" / failing
     obstacle.parent.mkdir(parents=True, exist_ok=True)
     obstacle.symlink_to("nowhere")
     interface.open_form("d_det")
     interface.add("Radius (eps)", 0.5, 1.5)
-    interface.add("Steps", 3)
-    interface.add("Settings", *QUICK)
+    interface.add("Steps", STEPS)
+    interface.add("Settings", *ATTACKED)
     interface.delete_last("Seeds")
     run = interface.wait_until_final(interface.submit())
     assert run.parameters["grid"]["seeds"] == [0, 1]

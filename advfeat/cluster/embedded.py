@@ -236,7 +236,9 @@ def local_ray() -> Iterator[None]:
         arguments = local_ray_arguments(folder)
         import ray
 
-        with composed_environment(), sigterm_kept():
+        from advfeat.cluster.lean_ray import lean_start
+
+        with composed_environment(), sigterm_kept(), lean_start():
             os.environ["TMPDIR"] = str(folder)  # what a worker that is killed has begun is gone with it
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(HOME.resolve() / "compiled"))
             ray.init(**arguments)
