@@ -175,7 +175,7 @@ def _unperturbed(model: nn.Module, images: Tensor, targets: Tensor) -> Distances
 
 def _hits(model: nn.Module, images: Tensor, targets: Tensor) -> NDArray[np.bool_]:
     with torch.no_grad():
-        return (model(images).argmax(1) == targets).numpy()
+        return np.asarray((model(images).argmax(1) == targets).numpy())
 
 
 if __name__ == "__main__":
