@@ -1,6 +1,7 @@
 """A network that refuses many images at once, as one does whose activations fill a GPU's memory."""
 
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,10 @@ from torch import Tensor
 from advfeat.attacks import Engine, perturb, pgd
 from advfeat.errors import DeviceFullError
 from advfeat.models.predictions import logits
+from advfeat.planning import build_plan, load_experiment
 from advfeat.spec import Attack
+from advfeat.storage import Store
+from tests.inline import compute
 
 
 class Small(torch.nn.Module):
@@ -97,3 +101,34 @@ def test_a_step_is_compiled_for_the_tile_that_fits() -> None:
     with pytest.warns(UserWarning, match="goes on with 16"):
         halved = perturb(network(16), *given(), attack, engine=engine)
     assert torch.allclose(halved, whole, atol=1e-4)
+
+
+TIGHT = """
+import torch
+
+class Tight(torch.nn.Linear):
+    def forward(self, images):
+        if len(images) > 32:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(images.flatten(1))
+
+def tight(channels, classes):
+    return Tight(64 * channels, classes)
+"""
+
+
+def test_a_training_whose_batch_does_not_fit_names_it(tmp_path: Path) -> None:
+    file = tmp_path / "tight.py"
+    file.write_text(TIGHT)
+    small = (
+        "recipes=[clean]",
+        "seeds=[0]",
+        "data.train_size=64",
+        "data.test_size=40",
+        "target.batch_size=64",
+    )
+    plan = build_plan(load_experiment("digits", [*small, f"target.model={file}:tight"]))
+    store = Store(str(tmp_path / "store"))
+    with pytest.raises(DeviceFullError, match=r"batch_size: 64 images of shape .* halve it"):
+        for stage in plan.stages:
+            compute(stage, store)

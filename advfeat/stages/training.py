@@ -8,7 +8,8 @@ import torch
 from advfeat import models
 from advfeat.datasets.stored_rows import images_and_labels, stored_parts
 from advfeat.digest import derived_seed
-from advfeat.errors import StageFailedError
+from advfeat.errors import DeviceFullError, StageFailedError, first_line
+from advfeat.hardware import device, in_words
 from advfeat.progress import Progress
 from advfeat.spec import TrainSpec
 from advfeat.stages.checkpoint import StageCheckpoint
@@ -50,15 +51,28 @@ def training_set(stage: Stage, store: Store) -> TrainingSet:
 def train(
     stage: Stage, store: Store, data: TrainingSet, progress: Progress | None
 ) -> tuple[models.Normalized, list[float]]:
-    """Train the stage's network, from the state in the store if there is one; return epochs' losses too."""
+    """Train the stage's network, from the state in the store if there is one; return epochs' losses too.
+
+    Raises ``DeviceFullError`` where a batch does not fit a GPU's memory: a smaller one is another training.
+    """
     losses: list[float] = []
-    model = fit(
-        data,
-        training_spec(stage),
-        classes=len(read_classes(store, stage.inputs["images"])),
-        seed=derived_seed(stage.parameters["seed"], stage.kind),
-        checkpoint=StageCheckpoint(store, stage.digest),
-        progress=progress,
-        losses=losses,
-    )
+    spec, problem = training_spec(stage), ""
+    try:
+        model = fit(
+            data,
+            spec,
+            classes=len(read_classes(store, stage.inputs["images"])),
+            seed=derived_seed(stage.parameters["seed"], stage.kind),
+            checkpoint=StageCheckpoint(store, stage.digest),
+            progress=progress,
+            losses=losses,
+        )
+    except torch.OutOfMemoryError as error:
+        problem = first_line(error)
+    if problem:
+        raise DeviceFullError(
+            f"batch_size: {spec.batch_size} images of shape {data.image_shape} do not fit the memory of "
+            f"{in_words(device())} when {spec.model} is trained; halve it, or give every stage a GPU of its "
+            f"own ({problem})"
+        )
     return model, losses
