@@ -13,7 +13,7 @@ from advfeat.models.predictions import logits
 from advfeat.planning import build_plan, load_experiment
 from advfeat.spec import Attack
 from advfeat.storage import Store
-from tests.inline import compute
+from tests.inline import compute_all
 
 
 class Small(torch.nn.Module):
@@ -130,5 +130,4 @@ def test_a_training_whose_batch_does_not_fit_names_it(tmp_path: Path) -> None:
     plan = build_plan(load_experiment("digits", [*small, f"target.model={file}:tight"]))
     store = Store(str(tmp_path / "store"))
     with pytest.raises(DeviceFullError, match=r"batch_size: 64 images of shape .* halve it"):
-        for stage in plan.stages:
-            compute(stage, store)
+        compute_all(plan, store)
