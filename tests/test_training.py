@@ -135,6 +135,7 @@ RESUMED: dict[str, dict[str, object]] = {
         "label_smoothing": 0.1,
     },
     "adversarial": {"adversarial": {"eps": 0.5, "steps": 2, "random_start": True}},
+    "without momentum": {"momentum": 0, "ema_decay": 0.5},
 }
 
 
@@ -189,7 +190,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("fields", [*RESUMED.values(), {"momentum": 0, "ema_decay": 0.5}])
+@pytest.mark.parametrize("fields", RESUMED.values(), ids=RESUMED.keys())
 @pytest.mark.parametrize("soft", [False, True])
 def test_replayed_steps_teach_what_launched_ones_do(
     digits: tuple[Tensor, Tensor], fields: dict[str, object], soft: bool, monkeypatch: pytest.MonkeyPatch

@@ -31,6 +31,8 @@ _SECONDS_TO_AUTOTUNE = 60.0
 """At least: dozens of kernels are written, compiled and timed."""
 
 _NO_MEMORY = "does not fit the memory"
+_PASSING = ("memory", "No space", "engine")
+"""Of problems that another process may not have: words of CUDA's, the compiler's and cuDNN's messages."""
 
 
 def fastest_step(
@@ -155,7 +157,9 @@ def _makes_sense(timed: Timed) -> bool:
 
 def _remember(place: Path, found: _Found) -> None:
     """Write what was found for other processes; of two at once the last one stays."""
-    lasting = [asdict(timed) for timed in found.values() if timed.problem != _NO_MEMORY]
+    lasting = [
+        asdict(timed) for timed in found.values() if not any(word in timed.problem for word in _PASSING)
+    ]
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         new = place.with_suffix(f".{os.getpid()}")

@@ -63,10 +63,13 @@ def screened(model: Normalized, images: Tensor) -> NDArray[np.int64]:
     count = len(images)
     if count < _LEAST_IMAGES:
         return predict(model, images)
+    quick, problem = None, ""
     try:
         quick = _quick_logits(_ENGINE.prepare(model), images)
     except Exception as error:  # what tracers, kernels and a full memory raise has no common type
-        return _all_in_fp32(model, images, f"bf16 cannot be asked: {first_line(error)}")
+        problem = first_line(error)  # which alone is kept: the error holds what fills the memory
+    if quick is None:
+        return _all_in_fp32(model, images, f"bf16 cannot be asked: {problem}")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     probes = order[: count // _PROBE_SHARE]
     exact = logits(model, images[probes])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 
 import torch
 
@@ -15,7 +16,7 @@ def record(compute: Callable[[], None]) -> Callable[[], None]:
     (docs.pytorch.org/docs/stable/notes/cuda.html, "CUDA Graphs"), and once to be recorded, in which no
     kernel runs. Raises what it raises, and ``RuntimeError`` where it waits for the GPU.
     """
-    stream, before = torch.cuda.Stream(), torch.cuda.current_stream()
+    stream, before = _stream(torch.cuda.current_device()), torch.cuda.current_stream()
     stream.wait_stream(before)
     # Once more than ``torch.cuda.graph``, which leaves its stream the current one where recording fails.
     try:
@@ -33,6 +34,12 @@ def record(compute: Callable[[], None]) -> Callable[[], None]:
     finally:
         before.wait_stream(stream)
     return graph.replay
+
+
+@cache
+def _stream(where: int) -> torch.cuda.Stream:
+    """Return the stream that a device's steps are recorded on: each keeps memory of the libraries' own."""
+    return torch.cuda.Stream(where)
 
 
 def _end(graph: torch.cuda.CUDAGraph, pool: tuple[int, int]) -> None:

@@ -103,7 +103,7 @@ def _descend(optimizer: torch.optim.SGD, rate: Tensor) -> None:
         sgd(
             weights,
             [_laid_out_as(weight, weight.grad) for weight in weights],
-            [optimizer.state[weight].get("momentum_buffer") for weight in weights],
+            [optimizer.state.get(weight, {}).get("momentum_buffer") for weight in weights],
             fused=True,
             foreach=False,
             lr=rate,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from advfeat.attacks import pgd
 from advfeat.hardware import device
 from advfeat.models import Normalized
 from advfeat.planning import Experiment
@@ -116,6 +117,7 @@ def free_memory() -> None:
     """Let go of what compiled code and freed tensors keep on the GPU."""
     if "torch._dynamo" in sys.modules:  # else there is none
         torch.compiler.reset()
+        pgd._LAST_COMPILED.clear()  # it would be compiled again when it is called, with other settings
     gc.collect()
     if device().type == "cuda":
         torch.cuda.empty_cache()
