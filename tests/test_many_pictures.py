@@ -67,6 +67,25 @@ def test_they_are_what_one_process_decodes(started: list["subprocess.Popen[bytes
     assert all(process.returncode == 0 for process in started)
 
 
+def test_large_files_are_given_a_few_at_a_time(
+    started: list["subprocess.Popen[bytes]"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand photographs on their way to processes would fill the memory."""
+    given: list[int] = []
+    images = many._Process.images
+
+    def counted(process: many._Process, files: list[PictureFile]) -> np.ndarray:
+        given.append(len(files))
+        return images(process, files)
+
+    monkeypatch.setattr(many._Process, "images", counted)
+    monkeypatch.setattr(many, "_FILE_BYTES_AT_ONCE", len(FILES[5][1]) + 1)
+    found = list(many_decoded(iter(FILES), 60, FORM))
+    assert np.array_equal(found, [FORM.image(file) for file in FILES])
+    assert started
+    assert max(given) == 2, "with the second there is no more room"
+
+
 @pytest.mark.parametrize("place", [2, 30, 59])
 def test_the_first_picture_that_cannot_be_used_is_named(
     started: list["subprocess.Popen[bytes]"], place: int

@@ -5,7 +5,7 @@ is found by timing them (``step_choice.py``). Each is held against the step that
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,6 @@ _LESS_ALIKE = 0.01
 
 _STEPS, _REPETITIONS = 5, 3
 _POISON_BYTES = 1 << 30
-
-_aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -68,19 +66,6 @@ CANDIDATES: dict[str, Candidate] = {
     "autotuned": _autotuned,
 }
 """By name; ``autotuned`` has kernels that inductor writes and times, with element-wise work at their end."""
-
-
-def timed_candidates(step: Step, example: Example) -> Iterator[tuple[Timed, Step]]:
-    """Compile, check and time every candidate, the present form first; give what was found, and the steps.
-
-    The step of one that has a problem is the given step. To be called within ``plainly`` and
-    ``convolutions_for``, under ``torch.no_grad()``. Raises ``torch.OutOfMemoryError``.
-    """
-    floor = _LEAST_ALIKE
-    for name in CANDIDATES:
-        timed, compiled = try_candidate(name, step, example, floor)
-        floor = least_alike(timed) if name == PRESENT else floor
-        yield timed, compiled
 
 
 def try_candidate(name: str, step: Step, example: Example, floor: float = _LEAST_ALIKE) -> tuple[Timed, Step]:

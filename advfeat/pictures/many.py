@@ -32,6 +32,9 @@ _SECONDS_EACH = 0.75
 _MOST_AT_ONCE, _MOST_BYTES_AT_ONCE = 256, 4 << 20
 """Pictures that a process is given, and bytes of their pixels."""
 
+_FILE_BYTES_AT_ONCE = 16 << 20
+"""Of files, with which no more are given: photographs are large, however small they are to become."""
+
 
 def many_decoded(files: Iterator[PictureFile], count: int, form: Form) -> Iterator[NDArray[np.uint8]]:
     """Yield the image (C, H, W) of each of ``count`` pictures.
@@ -72,8 +75,11 @@ def _cut(files: Iterator[PictureFile], size: int) -> Iterator[list[PictureFile] 
     """Cut files into lists; what reading raises comes behind those before it, which are told first."""
     while True:
         some: list[PictureFile] = []
+        room = _FILE_BYTES_AT_ONCE
         try:
-            some.extend(islice(files, size))
+            while room > 0 and len(some) < size and (file := next(files, None)) is not None:
+                some.append(file)
+                room -= len(file[1])
         except Exception as error:
             yield from (some, error)
             return

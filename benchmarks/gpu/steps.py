@@ -5,12 +5,10 @@ time is that of the median of repetitions. Seconds until ready are those of ever
 step can be repeated, compilation and the choice among its forms included.
 """
 
-import importlib
 import statistics
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -19,7 +17,8 @@ from advfeat.attacks import Engine, plainly, step_flop
 from advfeat.attacks.engine import convolutions_for
 from advfeat.attacks.pgd import attack_step
 from advfeat.attacks.prepared import prepared
-from advfeat.attacks.step_graph import Example, Step, compile_step
+from advfeat.attacks.step_candidates import CANDIDATES, try_candidate
+from advfeat.attacks.step_graph import Example, Step
 from advfeat.errors import first_line
 from advfeat.hardware import can_compile, device
 from advfeat.models import Normalized, as_pixels
@@ -157,7 +156,8 @@ def run(bench: Bench, clock: Clock, keep: Callable[[Figures], None]) -> None:
         free_memory()
 
     others = [replace(chosen, tile=tile) for tile in bench.sizes.tiles if tile != chosen.tile]
-    compilers = _compilers() if where.type == "cuda" and can_compile(where) else {}
+    may_compile = where.type == "cuda" and can_compile(where)
+    compilers = {name: _candidate(name) for name in CANDIDATES} if may_compile else {}
     late = {name: compilers.pop(name) for name in _LATE if name in compilers}
     for name, prepare in compilers.items():
         if not rows or clock.left > _SECONDS_FOR_ONE:
@@ -174,36 +174,25 @@ def run(bench: Bench, clock: Clock, keep: Callable[[Figures], None]) -> None:
             measured(name, chosen, prepare)
 
 
-_Preparing = Callable[[Step, Example, int], tuple[Step, str]]
-"""(step, example, abreast) -> the step in another form, and what is to be told of it."""
+_Preparing = Callable[[Step, Example], Step]
+"""(step, example) -> the step in another form."""
 
 
-def _as_it_is(step: Step, _: Example, __: int) -> tuple[Step, str]:
-    return step, ""
+def _as_it_is(step: Step, _: Example) -> Step:
+    return step
 
 
-def _compiled(step: Step, example: Example, abreast: int) -> tuple[Step, str]:
-    return compile_step(step, example, abreast), ""
+def _candidate(name: str) -> _Preparing:
+    """Return what compiles a step in the form of that name; it raises ``ValueError`` with its problem."""
 
+    def prepare(step: Step, example: Example) -> Step:
+        with torch.no_grad():
+            timed, compiled = try_candidate(name, step, example)
+        if timed.problem:
+            raise ValueError(timed.problem)
+        return compiled
 
-def _compilers() -> dict[str, _Preparing]:
-    """Return the ways to compile a step, by name: where they are told apart each of them, else the one."""
-    try:
-        found: Any = importlib.import_module("advfeat.attacks.step_candidates")
-    except ModuleNotFoundError:
-        return {"compiled": _compiled}
-
-    def candidate(name: str) -> _Preparing:
-        def prepare(step: Step, example: Example, _: int) -> tuple[Step, str]:
-            with torch.no_grad():
-                timed, compiled = found.try_candidate(name, step, example)
-            if timed.problem:
-                raise ValueError(timed.problem)
-            return compiled, ""
-
-        return prepare
-
-    return {name: candidate(name) for name in found.CANDIDATES}
+    return prepare
 
 
 def _example(bench: Bench, engine: Engine) -> Example:
@@ -218,20 +207,20 @@ def _example(bench: Bench, engine: Engine) -> Example:
 def _ready(
     model: Normalized, engine: Engine, example: Example, prepare: _Preparing
 ) -> tuple[Step, float, str]:
-    """Prepare network and step; return the step, the seconds, and a warning or what is to be told."""
+    """Prepare network and step; return the step, the seconds, and a warning."""
     where = device()
     attack = Attack(norm="l2", eps=0.5, steps=100, step_size=0.1)
 
-    def work() -> tuple[Step, str]:
+    def work() -> Step:
         with plainly(model), convolutions_for(engine, where):
-            network, used = prepared(model, engine, example[0])
-            return prepare(attack_step(network, attack), example, used.abreast)
+            network, _ = prepared(model, engine, example[0])
+            return prepare(attack_step(network, attack), example)
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        (step, told), seconds = measure.timed(work, where)
+        step, seconds = measure.timed(work, where)
     ours = [str(each.message).splitlines()[0] for each in caught if "attack" in str(each.message)]
-    return step, seconds, "; ".join((told, *ours[:1]))[:150].strip("; ")
+    return step, seconds, "".join(ours[:1])[:150]
 
 
 def _seconds_a_step(step: Step, example: Example) -> float:
